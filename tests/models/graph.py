@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small writer of ONNX convolution networks: one method per layer, parameters drawn as the layers are added.
+
+The same network function is run twice over two `Graph`s of the same seed:
+
+* calibrating: every BatchNormalization is spelled out (ReduceMean of its input and of the squared deviation), so that
+  one run of the model tells the mean and the variance of every channel;
+* final: every BatchNormalization is one node that carries these statistics as its running mean and variance.
+
+Both draw the same parameters in the same order, hence the statistics fit the final weights.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 17
+IR_VERSION = 8
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor of the graph and the extent of its axis 1."""
+
+    name: str
+    channels: int
+
+
+class Graph:
+    """Collects nodes and parameters. `statistics` (name -> array) is None while calibrating."""
+
+    def __init__(self, name, seed, size, statistics=None):
+        self.name = name
+        self.size = size
+        self.statistics = statistics
+        self.statistics_names = []
+        self.parameter_count = 0  # as torchvision counts: running statistics are not parameters
+        self._rng = np.random.default_rng(seed)
+        self._nodes = []
+        self._initializers = []
+        self._calls = {}
+
+    @property
+    def calibrating(self):
+        return self.statistics is None
+
+    def input(self):
+        return Value("input", 3)
+
+    # Layers. Each takes a `scope`, which becomes the beginning of the names of its node and parameters.
+
+    def conv(self, scope, x, channels, kernel, stride=1, padding=None, groups=1, bias=False):
+        """A square convolution with He-initialised weights; "same" padding for odd kernels unless told otherwise."""
+        padding = (kernel - 1) // 2 if padding is None else padding
+        shape = (channels, x.channels // groups, kernel, kernel)
+        inputs = [x.name, self._he_normal(f"{scope}.weight", shape)]
+        if bias:
+            inputs.append(self._normal(f"{scope}.bias", (channels,), 0.1))
+        name = self._node("Conv", inputs, scope, kernel_shape=[kernel, kernel], strides=[stride, stride],
+                          pads=[padding] * 4, dilations=[1, 1], group=groups)
+        return Value(name, channels)
+
+    def batch_norm(self, scope, x, epsilon=1e-5):
+        """gamma ~ U(0.5, 1.5), beta ~ N(0, 0.1), mean and variance measured."""
+        scale = self._parameter(f"{scope}.weight", self._rng.uniform(0.5, 1.5, x.channels))
+        bias = self._normal(f"{scope}.bias", (x.channels,), 0.1)
+        mean, variance = f"{scope}.running_mean", f"{scope}.running_var"
+        if self.calibrating:
+            return self._batch_norm_from_batch(scope, x, scale, bias, mean, variance, epsilon)
+        for statistic in (mean, variance):
+            self._constant(statistic, self.statistics[statistic])
+        name = self._node("BatchNormalization", [x.name, scale, bias, mean, variance], scope, epsilon=epsilon)
+        return Value(name, x.channels)
+
+    def activation(self, scope, x, kind):
+        """kind: relu, relu6, hard_swish, hard_sigmoid, sigmoid, silu or None. Written as PyTorch's exporter does."""
+        if kind is None:
+            return x
+        if kind == "silu":
+            return self.mul(scope, x, self.activation(scope, x, "sigmoid"))
+        if kind == "relu6":
+            low, high = self._constant("relu6.min", np.float32(0)), self._constant("relu6.max", np.float32(6))
+            return Value(self._node("Clip", [x.name, low, high], scope), x.channels)
+        operator = {"relu": "Relu", "hard_swish": "HardSwish", "hard_sigmoid": "HardSigmoid", "sigmoid": "Sigmoid"}
+        attributes = {"alpha": 1 / 6} if kind == "hard_sigmoid" else {}
+        return Value(self._node(operator[kind], [x.name], scope, **attributes), x.channels)
+
+    def max_pool(self, scope, x, kernel, stride, padding=0, ceil_mode=0):
+        name = self._node("MaxPool", [x.name], scope, kernel_shape=[kernel, kernel], strides=[stride, stride],
+                          pads=[padding] * 4, ceil_mode=ceil_mode)
+        return Value(name, x.channels)
+
+    def global_average_pool(self, scope, x):
+        return Value(self._node("GlobalAveragePool", [x.name], scope), x.channels)
+
+    def flatten(self, scope, x):
+        """Only for tensors whose spatial extents are 1."""
+        return Value(self._node("Flatten", [x.name], scope, axis=1), x.channels)
+
+    def linear(self, scope, x, features):
+        weight = self._he_normal(f"{scope}.weight", (features, x.channels))
+        bias = self._normal(f"{scope}.bias", (features,), 0.1)
+        return Value(self._node("Gemm", [x.name, weight, bias], scope, transB=1), features)
+
+    def add(self, scope, a, b):
+        return Value(self._node("Add", [a.name, b.name], scope), a.channels)
+
+    def mul(self, scope, a, b):
+        return Value(self._node("Mul", [a.name, b.name], scope), a.channels)
+
+    def concat(self, scope, *values):
+        name = self._node("Concat", [v.name for v in values], scope, axis=1)
+        return Value(name, sum(v.channels for v in values))
+
+    def model(self, features, metadata):
+        """The finished ModelProto. Its output is that of the last node, or the statistics where calibrating."""
+        image = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, self.size, self.size])
+        if self.calibrating:
+            outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in self.statistics_names]
+        else:
+            self._nodes[-1].output[0] = "output"
+            outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["N", features])]
+        graph = helper.make_graph(self._nodes, self.name, [image], outputs, self._initializers)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        helper.set_model_props(model, metadata)
+        return model
+
+    # What the layers are made of.
+
+    def _batch_norm_from_batch(self, scope, x, scale, bias, mean, variance, epsilon):
+        self.statistics_names += [mean, variance]
+        over_channel = {"axes": [0, 2, 3], "keepdims": 1}
+
+        def per_channel(parameter):
+            return self._node("Reshape", [parameter, self._constant("per_channel", np.int64([1, -1, 1, 1]))], scope)
+
+        self._node("ReduceMean", [x.name], scope, output=mean, **over_channel)
+        deviation = self._node("Sub", [x.name, mean], scope)
+        square = self._node("Mul", [deviation, deviation], scope)
+        self._node("ReduceMean", [square], scope, output=variance, **over_channel)
+        biased = self._node("Add", [variance, self._constant(f"eps_{epsilon}", np.float32(epsilon))], scope)
+        unit = self._node("Div", [deviation, self._node("Sqrt", [biased], scope)], scope)
+        scaled = self._node("Mul", [unit, per_channel(scale)], scope)
+        return Value(self._node("Add", [scaled, per_channel(bias)], scope), x.channels)
+
+    def _node(self, operator, inputs, scope, output=None, **attributes):
+        """Appends a node of one output and returns the output's name, which is unique."""
+        path = f"/{scope.replace('.', '/')}/{operator}"
+        call = self._calls[path] = self._calls.get(path, -1) + 1
+        name = f"{path}_{call}" if call else path
+        output = output or f"{name}_output_0"
+        self._nodes.append(helper.make_node(operator, inputs, [output], name=name, **attributes))
+        return output
+
+    def _he_normal(self, name, shape):
+        return self._normal(name, shape, np.sqrt(2 / np.prod(shape[1:])))
+
+    def _normal(self, name, shape, deviation):
+        return self._parameter(name, self._rng.standard_normal(shape, np.float32) * np.float32(deviation))
+
+    def _parameter(self, name, array):
+        self.parameter_count += array.size
+        return self._constant(name, array.astype(np.float32))
+
+    def _constant(self, name, array):
+        if all(tensor.name != name for tensor in self._initializers):
+            self._initializers.append(numpy_helper.from_array(np.asarray(array), name))
+        return name
