@@ -42,12 +42,12 @@ METADATA = {
 
 
 def smooth_images(rng, count, size):
-    """Random images [count, 3, size, size] of mean 0 and variance 1, rich in low frequencies as photographs are."""
+    """Random images [count, 3, size, size] of mean 0 and variance 1, with equal power in every octave as photographs have."""
     images = np.zeros((count, 3, size, size), np.float32)
-    for cells in (2, 4, 8, 16, 32):
+    for cells in (2, 4, 8, 16, 32, 64, 128):
         if cells <= size:
             noise = rng.standard_normal((count, 3, cells + 1, cells + 1), np.float32)
-            images += enlarge(noise, size) / np.float32(np.sqrt(cells))
+            images += enlarge(noise, size)
     return (images - images.mean()) / images.std()
 
 
