@@ -78,7 +78,8 @@ def resnet(block, depths):
 # MobileNetV2 (Sandler et al., 2018).
 
 # expansion, channels, blocks, stride of the first block
-MOBILENET_V2 = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
+MOBILENET_V2 = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
+                (6, 320, 1, 1)]
 
 
 def mobilenet_v2(graph):
@@ -149,8 +150,8 @@ def mobilenet_v3(blocks, hidden):
 
         x = conv_bn(graph, "features.0", graph.input(), 16, 3, 2, activation="hard_swish", epsilon=epsilon)
         for i, (kernel, expanded, channels, excited, activation, stride) in enumerate(blocks):
-            x = inverted_residual(graph, f"features.{i + 1}", x, expanded, channels, kernel, stride, activation, epsilon,
-                                  excite if excited else None)
+            x = inverted_residual(graph, f"features.{i + 1}", x, expanded, channels, kernel, stride, activation,
+                                  epsilon, excite if excited else None)
         last = f"features.{len(blocks) + 1}"
         x = conv_bn(graph, last, x, 6 * x.channels, 1, activation="hard_swish", epsilon=epsilon)
         x = graph.linear("classifier.0", pooled(graph, x), hidden)
@@ -177,8 +178,8 @@ def efficientnet_b0(graph):
                 return squeeze_excite(graph, scope, y, squeezed, "silu", "sigmoid")
 
             stride = first_stride if i == 0 else 1
-            x = inverted_residual(graph, f"features.{stage + 1}.{i}", x, expansion * x.channels, channels, kernel, stride,
-                                  "silu", excite=excite)
+            x = inverted_residual(graph, f"features.{stage + 1}.{i}", x, expansion * x.channels, channels, kernel,
+                                  stride, "silu", excite=excite)
     x = conv_bn(graph, f"features.{len(EFFICIENTNET_B0) + 1}", x, 1280, 1, activation="silu")
     return classifier(graph, "classifier.1", pooled(graph, x))
 
@@ -188,7 +189,7 @@ def efficientnet_b0(graph):
 
 def fire(graph, scope, x, squeezed, expanded):
     def conv_relu(name, x, channels, kernel):
-        x = graph.conv(f"{scope}.{name}", x, channels, kernel, bias=True)
+        x = graph.normalized_conv(f"{scope}.{name}", x, channels, kernel)
         return graph.activation(f"{scope}.{name}_activation", x, "relu")
 
     x = conv_relu("squeeze", x, squeezed, 1)
@@ -196,7 +197,7 @@ def fire(graph, scope, x, squeezed, expanded):
 
 
 def squeezenet1_1(graph):
-    x = graph.conv("features.0", graph.input(), 64, 3, 2, padding=0, bias=True)
+    x = graph.normalized_conv("features.0", graph.input(), 64, 3, 2, padding=0)
     x = graph.activation("features.1", x, "relu")
     for index, (pool, squeezed, expanded) in enumerate([
             (True, 16, 64), (False, 16, 64),
@@ -205,7 +206,7 @@ def squeezenet1_1(graph):
         if pool:
             x = graph.max_pool(f"pool.{index}", x, 3, 2, ceil_mode=1)
         x = fire(graph, f"fire.{index}", x, squeezed, expanded)
-    x = graph.conv("classifier.1", x, CLASSES, 1, bias=True)
+    x = graph.normalized_conv("classifier.1", x, CLASSES, 1)
     return pooled(graph, graph.activation("classifier.2", x, "relu"))
 
 

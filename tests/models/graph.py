@@ -3,9 +3,10 @@
 
 The same network function is run twice over two `Graph`s of the same seed:
 
-* calibrating: every BatchNormalization is spelled out (ReduceMean of its input and of the squared deviation), so that
-  one run of the model tells the mean and the variance of every channel;
-* final: every BatchNormalization is one node that carries these statistics as its running mean and variance.
+* calibrating: every normalisation is spelled out (ReduceMean of its input and of the squared deviation), so that one
+  run of the model tells the mean and the variance of every channel;
+* final: a BatchNormalization carries these statistics as its running mean and variance, a `normalized_conv` in its
+  weights.
 
 Both draw the same parameters in the same order, hence the statistics fit the final weights.
 """
@@ -52,22 +53,31 @@ class Graph:
 
     def conv(self, scope, x, channels, kernel, stride=1, padding=None, groups=1, bias=False):
         """A square convolution with He-initialised weights; "same" padding for odd kernels unless told otherwise."""
-        padding = (kernel - 1) // 2 if padding is None else padding
-        shape = (channels, x.channels // groups, kernel, kernel)
-        inputs = [x.name, self._he_normal(f"{scope}.weight", shape)]
-        if bias:
-            inputs.append(self._normal(f"{scope}.bias", (channels,), 0.1))
-        name = self._node("Conv", inputs, scope, kernel_shape=[kernel, kernel], strides=[stride, stride],
-                          pads=[padding] * 4, dilations=[1, 1], group=groups)
-        return Value(name, channels)
+        weight = self._he_normal((channels, x.channels // groups, kernel, kernel))
+        return self._conv(scope, x, weight, self._normal(channels) if bias else None, stride, padding, groups)
+
+    def normalized_conv(self, scope, x, channels, kernel, stride=1, padding=None):
+        """A convolution that gives each channel its bias as mean and 1 as variance: for nets with no other normalisation."""
+        weight = self._he_normal((channels, x.channels, kernel, kernel))
+        bias = self._normal(channels)
+        mean, variance = f"{scope}.mean", f"{scope}.variance"
+        if self.calibrating:
+            y = self._conv(scope, x, weight, None, stride, padding)
+            y = self._normalize(scope, y, mean, variance)
+            return self.add(scope, y, self._per_channel(scope, self._parameter(f"{scope}.bias", bias)))
+        deviation = np.sqrt(self.statistics[variance] + np.float32(1e-5))
+        return self._conv(scope, x, weight / deviation[:, None, None, None], bias - self.statistics[mean] / deviation,
+                          stride, padding)
 
     def batch_norm(self, scope, x, epsilon=1e-5):
         """gamma ~ U(0.5, 1.5), beta ~ N(0, 0.1), mean and variance measured."""
         scale = self._parameter(f"{scope}.weight", self._rng.uniform(0.5, 1.5, x.channels))
-        bias = self._normal(f"{scope}.bias", (x.channels,), 0.1)
+        bias = self._parameter(f"{scope}.bias", self._normal(x.channels))
         mean, variance = f"{scope}.running_mean", f"{scope}.running_var"
         if self.calibrating:
-            return self._batch_norm_from_batch(scope, x, scale, bias, mean, variance, epsilon)
+            y = self._normalize(scope, x, mean, variance, epsilon)
+            y = self.mul(scope, y, self._per_channel(scope, scale))
+            return self.add(scope, y, self._per_channel(scope, bias))
         for statistic in (mean, variance):
             self._constant(statistic, self.statistics[statistic])
         name = self._node("BatchNormalization", [x.name, scale, bias, mean, variance], scope, epsilon=epsilon)
@@ -99,8 +109,8 @@ class Graph:
         return Value(self._node("Flatten", [x.name], scope, axis=1), x.channels)
 
     def linear(self, scope, x, features):
-        weight = self._he_normal(f"{scope}.weight", (features, x.channels))
-        bias = self._normal(f"{scope}.bias", (features,), 0.1)
+        weight = self._parameter(f"{scope}.weight", self._he_normal((features, x.channels)))
+        bias = self._parameter(f"{scope}.bias", self._normal(features))
         return Value(self._node("Gemm", [x.name, weight, bias], scope, transB=1), features)
 
     def add(self, scope, a, b):
@@ -128,21 +138,31 @@ class Graph:
 
     # What the layers are made of.
 
-    def _batch_norm_from_batch(self, scope, x, scale, bias, mean, variance, epsilon):
+    def _conv(self, scope, x, weight, bias, stride, padding, groups=1):
+        channels, _, kernel, _ = weight.shape
+        padding = (kernel - 1) // 2 if padding is None else padding
+        inputs = [x.name, self._parameter(f"{scope}.weight", weight)]
+        if bias is not None:
+            inputs.append(self._parameter(f"{scope}.bias", bias))
+        name = self._node("Conv", inputs, scope, kernel_shape=[kernel, kernel], strides=[stride, stride],
+                          pads=[padding] * 4, dilations=[1, 1], group=groups)
+        return Value(name, channels)
+
+    def _normalize(self, scope, x, mean, variance, epsilon=1e-5):
+        """x with mean 0 and variance 1 in each channel; `mean` and `variance` become outputs of the model."""
         self.statistics_names += [mean, variance]
         over_channel = {"axes": [0, 2, 3], "keepdims": 1}
-
-        def per_channel(parameter):
-            return self._node("Reshape", [parameter, self._constant("per_channel", np.int64([1, -1, 1, 1]))], scope)
-
         self._node("ReduceMean", [x.name], scope, output=mean, **over_channel)
         deviation = self._node("Sub", [x.name, mean], scope)
         square = self._node("Mul", [deviation, deviation], scope)
         self._node("ReduceMean", [square], scope, output=variance, **over_channel)
-        biased = self._node("Add", [variance, self._constant(f"eps_{epsilon}", np.float32(epsilon))], scope)
-        unit = self._node("Div", [deviation, self._node("Sqrt", [biased], scope)], scope)
-        scaled = self._node("Mul", [unit, per_channel(scale)], scope)
-        return Value(self._node("Add", [scaled, per_channel(bias)], scope), x.channels)
+        biased = self._node("Add", [variance, self._constant(f"epsilon_{epsilon}", np.float32(epsilon))], scope)
+        return Value(self._node("Div", [deviation, self._node("Sqrt", [biased], scope)], scope), x.channels)
+
+    def _per_channel(self, scope, parameter):
+        """A vector in a shape that broadcasts over NCHW."""
+        shape = self._constant("per_channel", np.int64([1, -1, 1, 1]))
+        return Value(self._node("Reshape", [parameter, shape], scope), channels=None)
 
     def _node(self, operator, inputs, scope, output=None, **attributes):
         """Appends a node of one output and returns the output's name, which is unique."""
@@ -153,11 +173,11 @@ class Graph:
         self._nodes.append(helper.make_node(operator, inputs, [output], name=name, **attributes))
         return output
 
-    def _he_normal(self, name, shape):
-        return self._normal(name, shape, np.sqrt(2 / np.prod(shape[1:])))
+    def _he_normal(self, shape):
+        return self._normal(shape, np.sqrt(2 / np.prod(shape[1:])))
 
-    def _normal(self, name, shape, deviation):
-        return self._parameter(name, self._rng.standard_normal(shape, np.float32) * np.float32(deviation))
+    def _normal(self, shape, deviation=0.1):
+        return self._rng.standard_normal(shape, np.float32) * np.float32(deviation)
 
     def _parameter(self, name, array):
         self.parameter_count += array.size

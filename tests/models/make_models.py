@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Writes full-size image classifiers as ONNX files: real architectures, random but realistic parameters.
 
 Nothing is downloaded. Weights are He-initialised; the statistics of every BatchNormalization are measured on a few
-smooth random images with ONNX Runtime, so activations keep their scale through the whole network and different images
+random images with ONNX Runtime, so activations keep their scale through the whole network and different images
 give clearly different outputs. The same seed gives the same weights everywhere; the measured statistics may differ in
 their last bits between CPUs or versions of ONNX Runtime.
 
@@ -24,10 +23,10 @@ from architectures import ARCHITECTURES
 from graph import Graph
 
 EXAMPLES = """examples:
-  make_models.py --list
-  make_models.py --out /tmp/models                       all of them, 224x224 pixels
-  make_models.py --out /tmp/models resnet50 squeezenet1_1
-  make_models.py --out /tmp/models --size 64 resnet18    writes resnet18_64.onnx: a quick one for tests
+  python3 make_models.py --list
+  python3 make_models.py --out /tmp/models                      all of them, 224x224 pixels
+  python3 make_models.py --out /tmp/models resnet50 squeezenet1_1
+  python3 make_models.py --out /tmp/models --size 64 resnet18   writes resnet18_64.onnx: a quick one for tests
 """
 
 # How a picture becomes the input: ImageNet's usual normalisation.
@@ -41,8 +40,8 @@ METADATA = {
 }
 
 
-def smooth_images(rng, count, size):
-    """Random images [count, 3, size, size] of mean 0 and variance 1, with equal power in every octave as photographs have."""
+def random_images(rng, count, size):
+    """Random images [count, 3, size, size], mean 0, variance 1, equal power in every octave as in photographs."""
     images = np.zeros((count, 3, size, size), np.float32)
     for cells in (2, 4, 8, 16, 32, 64, 128):
         if cells <= size:
@@ -66,7 +65,7 @@ def run(model, images):
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, {"input": images}))) if names else {}
+    return dict(zip(names, session.run(names, {"input": images})))
 
 
 def make(name, size, seed):
@@ -81,16 +80,14 @@ def make(name, size, seed):
 
     graph, calibration = build(statistics=None)
     if graph.parameter_count != architecture.parameters:
-        raise RuntimeError(f"{name}: {graph.parameter_count} parameters, expected {architecture.parameters}")
+        raise SystemExit(f"{name}: {graph.parameter_count} parameters, expected {architecture.parameters}")
     # Small images leave few values a channel in the last layers: make up for it by more images.
     count = max(16, 4 * (128 // size) ** 2)
-    statistics = {}
-    if graph.statistics_names:
-        statistics = {n: v.ravel() for n, v in run(calibration, smooth_images(rng, count, size)).items()}
+    statistics = {n: v.ravel() for n, v in run(calibration, random_images(rng, count, size)).items()}
 
     model = build(statistics)[1]
     onnx.checker.check_model(model, full_check=True)
-    spread = check_outputs(name, run(model, smooth_images(rng, 2, size))["output"])
+    spread = check_outputs(name, run(model, random_images(rng, 2, size))["output"])
     return model, f"{graph.parameter_count / 1e6:.2f} M parameters, {spread}"
 
 
@@ -99,7 +96,7 @@ def check_outputs(name, logits):
     size = logits.std()
     difference = np.sqrt(np.mean((logits[0] - logits[1]) ** 2)) / size
     if not np.isfinite(logits).all() or not 0.05 < size < 50 or difference < 0.1:
-        raise RuntimeError(f"{name}: degenerate outputs: deviation {size:.3g}, relative difference {difference:.3g}")
+        raise SystemExit(f"{name}: degenerate outputs: deviation {size:.3g}, relative difference {difference:.3g}")
     return f"logits {logits.mean():+.2f} +- {size:.2f}, two images differ by {difference:.0%}"
 
 
@@ -122,7 +119,7 @@ def parse_arguments():
     parser.add_argument("names", nargs="*", metavar="NAME", help="models to write (default: all)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the files, made if missing")
     parser.add_argument("--list", action="store_true", help="print the names and parameter counts, write nothing")
-    parser.add_argument("--size", type=int, default=224, help="height and width of the input (default: 224, at least 32)")
+    parser.add_argument("--size", type=int, default=224, help="extent of the input, at least 32 (default: 224)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the parameters (default: 0)")
     parser.add_argument("--force", action="store_true", help="write a file even where one exists")
     arguments = parser.parse_args()
