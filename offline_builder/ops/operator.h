@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the builder knows about an operator, and the registry of operators and of ONNX importers. One file in this folder
+// per operator: it defines `void register_<file stem>(Registry&)`, which the build finds by the file's name.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "edgert/cpu/operator.h"
+#include "ir/graph.h"
+
+namespace edgert::ops {
+
+/// What an operator asks of the order in memory of its operands.
+enum class LayoutRule : std::uint8_t {
+  Any,           ///< any strides in, any out; the output takes the order of the largest input
+  ChannelsLast,  ///< input 0 and the output [N, C, H, W] lie channels last
+  InnerDense,    ///< the output is row-major with stride 1 along its last dimension; inputs of any strides
+};
+
+/// A strided window into a tensor: `offset` and `strides` count elements of the underlying storage.
+struct StridedView {
+  std::int64_t offset = 0;
+  ir::Dims dims;
+  ir::Dims strides;
+};
+
+/// Operands that a shape rule sees.
+struct InferContext {
+  const ir::Graph& graph;
+  const std::vector<ir::ValueId>& inputs;
+  const ir::AttributeBlob& attributes;
+
+  bool has(std::size_t i) const { return i < inputs.size() && inputs[i] != ir::kNone; }
+  const ir::TensorType& type(std::size_t i) const { return graph.value(inputs.at(i)).type; }
+};
+
+/// An operator of the graph. Those with a CPU kernel become steps; views become placements in the arena where the
+/// strides allow it and copies where not.
+struct OperatorDef {
+  const char* name = "";
+  std::uint32_t attribute_bytes = 0;
+
+  /// Types of the outputs. Throws BuildError when the operands don't fit.
+  std::vector<ir::TensorType> (*infer)(const InferContext&) = nullptr;
+  /// Attributes for people: "kernel=3x3 stride=2". May be null.
+  std::string (*describe)(const ir::AttributeBlob&) = nullptr;
+
+  /// The CPU kernel, or null for views and Concat.
+  const cpu::OperatorEntry* kernel = nullptr;
+  /// For view operators: the output as a window into the input's storage, or nothing when its strides can't say it.
+  std::optional<StridedView> (*view)(const ir::AttributeBlob&, const StridedView& input, const ir::Dims& out) = nullptr;
+
+  LayoutRule layout = LayoutRule::Any;
+  /// Bit i: the output may be written over input i when that has the same strides and element size and is not read later.
+  std::uint32_t in_place = 0;
+  /// Multiply-adds, or element visits where there are none: decides how many parts a step has. Null: output elements.
+  std::uint64_t (*work)(const InferContext&) = nullptr;
+  /// Turns constant operands into the form that the kernel reads (packed weights). Runs once, after all other passes.
+  /// Null when there is nothing to pack.
+  void (*pack)(ir::Graph&, ir::NodeId) = nullptr;
+};
+
+/// One ONNX node as an importer sees it: attributes and operands, no protobuf.
+class OnnxNode {
+ public:
+  struct Attribute {
+    enum class Kind { Int, Float, String, Ints, Floats, Strings, Tensor, Graph } kind = Kind::Int;
+    std::int64_t i = 0;
+    float f = 0;
+    std::string s;
+    std::vector<std::int64_t> ints;
+    std::vector<float> floats;
+    std::vector<std::string> strings;
+    ir::TensorType tensor_type;
+    ir::Bytes tensor;
+  };
+
+  OnnxNode(ir::Graph& graph, std::string name, std::string op_type, std::string domain, int opset)
+      : graph(graph), name(std::move(name)), op_type(std::move(op_type)), domain(std::move(domain)), opset(opset) {}
+
+  ir::Graph& graph;
+  const std::string name;     ///< the node's name, or one made from its first output's
+  const std::string op_type;
+  const std::string domain;   ///< "" for the default domain
+  const int opset;            ///< version of the node's domain that the model imports
+  std::map<std::string, Attribute> attributes;
+  std::vector<ir::ValueId> inputs;        ///< kNone for an omitted optional one
+  std::vector<std::string> output_names;  ///< "" for an omitted one
+  std::vector<ir::ValueId> outputs;       ///< to be set by the importer, kNone at first
+
+  /// Stops the import of this node with a reason; the importer of the model adds node, operator and opset.
+  [[noreturn]] void fail(const std::string& reason) const;
+
+  bool has_input(std::size_t i) const { return i < inputs.size() && inputs[i] != ir::kNone; }
+  /// A required input; fails when it is absent.
+  ir::ValueId input(std::size_t i) const;
+  const ir::TensorType& type(std::size_t i) const { return graph.value(input(i)).type; }
+  bool wants_output(std::size_t i) const { return i < output_names.size() && !output_names[i].empty(); }
+
+  bool has(const std::string& attribute) const { return attributes.count(attribute) != 0; }
+  std::int64_t int_or(const std::string& attribute, std::int64_t fallback) const;
+  std::int64_t required_int(const std::string& attribute) const;
+  float float_or(const std::string& attribute, float fallback) const;
+  std::string string_or(const std::string& attribute, const std::string& fallback) const;
+  std::vector<std::int64_t> ints_or(const std::string& attribute, const std::vector<std::int64_t>& fallback) const;
+  std::vector<float> floats_or(const std::string& attribute, const std::vector<float>& fallback) const;
+
+  /// The elements of input i when it is a constant int32 or int64 tensor (shapes, axes, pads); fails when it isn't
+  /// constant, naming --value as the way to fix it.
+  std::vector<std::int64_t> constant_ints(std::size_t i) const;
+  /// The elements of input i when it is a constant floating-point tensor.
+  std::vector<float> constant_floats(std::size_t i) const;
+  bool is_constant(std::size_t i) const { return has_input(i) && graph.value(inputs[i]).is_constant(); }
+
+  /// Adds a node with this ONNX node as provenance and returns its (first) output.
+  template <class Attributes>
+  ir::ValueId emit(const OperatorDef& op, std::vector<ir::ValueId> operands, const Attributes& values) {
+    return graph.emit(op, std::move(operands), ir::AttributeBlob::of(values), {provenance()});
+  }
+  void set_output(std::size_t i, ir::ValueId value);
+  /// "name (OpType)"
+  std::string provenance() const { return name + " (" + op_type + ")"; }
+};
+
+using OnnxImporter = void (*)(OnnxNode&);
+
+/// The operators and importers that the builder knows. Filled once by register_all(); read-only afterwards.
+class Registry {
+ public:
+  static const Registry& instance();
+
+  void add(const OperatorDef& op);
+  /// Importer for ONNX operator `op_type` of `domain` in opsets since .. until, both included (of that domain).
+  void add_onnx(const std::string& op_type, OnnxImporter importer, int since = 1, int until = 1 << 30,
+                const std::string& domain = "");
+
+  /// Null when nothing imports this operator at this opset.
+  OnnxImporter find_onnx(const std::string& domain, const std::string& op_type, int opset) const;
+  const std::vector<const OperatorDef*>& operators() const { return operators_; }
+  struct OnnxEntry {
+    std::string domain, op_type;
+    int since, until;
+    OnnxImporter importer;
+  };
+  const std::vector<OnnxEntry>& onnx() const { return onnx_; }
+
+ private:
+  std::vector<const OperatorDef*> operators_;
+  std::vector<OnnxEntry> onnx_;
+};
+
+/// Generated by the build from the files of this folder.
+void register_all(Registry& registry);
+
+}  // namespace edgert::ops
