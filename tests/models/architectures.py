@@ -172,16 +172,16 @@ def efficientnet_b0(graph):
     x = conv_bn(graph, "features.0", graph.input(), 32, 3, 2, activation="silu")
     for stage, (expansion, kernel, first_stride, channels, blocks) in enumerate(EFFICIENTNET_B0):
         for i in range(blocks):
-            squeezed = x.channels // 4
-
-            def excite(scope, y):
-                return squeeze_excite(graph, scope, y, squeezed, "silu", "sigmoid")
-
+            excite = excite_to(graph, x.channels // 4)
             stride = first_stride if i == 0 else 1
             x = inverted_residual(graph, f"features.{stage + 1}.{i}", x, expansion * x.channels, channels, kernel,
                                   stride, "silu", excite=excite)
     x = conv_bn(graph, f"features.{len(EFFICIENTNET_B0) + 1}", x, 1280, 1, activation="silu")
     return classifier(graph, "classifier.1", pooled(graph, x))
+
+
+def excite_to(graph, squeezed):
+    return lambda scope, y: squeeze_excite(graph, scope, y, squeezed, "silu", "sigmoid")
 
 
 # SqueezeNet 1.1 (Iandola et al., 2016). No BatchNormalization; the class scores are means of a ReLU.

@@ -57,7 +57,7 @@ class Graph:
         return self._conv(scope, x, weight, self._normal(channels) if bias else None, stride, padding, groups)
 
     def normalized_conv(self, scope, x, channels, kernel, stride=1, padding=None):
-        """A convolution that gives each channel its bias as mean and 1 as variance: for nets with no other normalisation."""
+        """A convolution with outputs of variance 1 around its bias: for networks with no other normalisation."""
         weight = self._he_normal((channels, x.channels, kernel, kernel))
         bias = self._normal(channels)
         mean, variance = f"{scope}.mean", f"{scope}.variance"
