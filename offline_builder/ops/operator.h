@@ -63,6 +63,18 @@ struct OperatorDef {
   void (*pack)(ir::Graph&, ir::NodeId) = nullptr;
 };
 
+/// The whole of a dense row-major tensor.
+StridedView dense_window(const ir::Dims& dims);
+/// Concat has neither kernel nor view: its inputs are windows into its output.
+bool is_concat(const OperatorDef& op);
+/// The window of each input of Concat node `node` in its output, which itself is the window `output`.
+std::vector<StridedView> concat_windows(const ir::Graph& graph, const ir::Node& node, const StridedView& output);
+/// Attributes of Concat; declared here because the lowering needs them.
+struct ConcatAttributes {
+  std::int32_t axis;
+  std::int32_t reserved;
+};
+
 /// One ONNX node as an importer sees it: attributes and operands, no protobuf.
 class OnnxNode {
  public:

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ir/graph.h"
+
+#include <algorithm>
+#include <queue>
+
+#include "ops/operator.h"
+
+namespace edgert::ir {
+namespace {
+
+/// Folding at once is for shape arithmetic and small tables; larger constants are left to the folding pass, so that an
+/// importer's intermediate never holds a blown-up copy that nobody reads.
+constexpr std::int64_t kFoldAtOnceElements = 1 << 16;
+
+}  // namespace
+
+void Graph::check_operand(ValueId id) const {
+  if (id != kNone && id >= values_.size()) throw std::logic_error("operand " + std::to_string(id) + " does not exist");
+}
+
+ValueId Graph::add_input(std::string input_name, TensorType type) {
+  element_count(type.dims);
+  const auto id = static_cast<ValueId>(values_.size());
+  Value value;
+  value.name = std::move(input_name);
+  value.type = std::move(type);
+  values_.push_back(std::move(value));
+  users_.emplace_back();
+  inputs_.push_back(id);
+  return id;
+}
+
+ValueId Graph::add_constant(std::string constant_name, TensorType type, Bytes bytes, WeightFormat format) {
+  if (format == WeightFormat::Strided && bytes.size() != dense_bytes(type)) {
+    throw BuildError("constant '" + constant_name + "' of type " + to_string(type) + " needs " +
+                     std::to_string(dense_bytes(type)) + " bytes but has " + std::to_string(bytes.size()));
+  }
+  // An empty tensor is a constant too.
+  if (!bytes) bytes = Bytes::copy(nullptr, 0);
+  const auto id = static_cast<ValueId>(values_.size());
+  Value value;
+  value.name = std::move(constant_name);
+  value.type = std::move(type);
+  value.format = format;
+  value.constant = std::move(bytes);
+  values_.push_back(std::move(value));
+  users_.emplace_back();
+  return id;
+}
+
+NodeId Graph::add_node(const ops::OperatorDef& op, std::vector<ValueId> inputs, AttributeBlob attributes,
+                       std::vector<std::string> provenance) {
+  for (const ValueId id : inputs) check_operand(id);
+  std::vector<TensorType> types = op.infer({*this, inputs, attributes});
+  const auto id = static_cast<NodeId>(nodes_.size());
+  Node node;
+  node.op = &op;
+  node.inputs = std::move(inputs);
+  node.attributes = std::move(attributes);
+  node.provenance = std::move(provenance);
+  for (std::size_t i = 0; i < types.size(); ++i) {
+    element_count(types[i].dims);
+    if (types[i].dims.size() > kMaxRank) throw BuildError("tensors of more than 8 dimensions are not supported");
+    Value value;
+    value.name = std::string(op.name) + "_" + std::to_string(id);
+    value.type = std::move(types[i]);
+    value.producer = id;
+    value.output = static_cast<std::uint32_t>(i);
+    node.outputs.push_back(static_cast<ValueId>(values_.size()));
+    values_.push_back(std::move(value));
+    users_.emplace_back();
+  }
+  for (const ValueId input : node.inputs) {
+    if (input != kNone) users_[input].push_back(id);
+  }
+  nodes_.push_back(std::move(node));
+  return id;
+}
+
+ValueId Graph::emit(const ops::OperatorDef& op, std::vector<ValueId> inputs, AttributeBlob attributes,
+                    std::vector<std::string> provenance) {
+  const NodeId id = add_node(op, std::move(inputs), std::move(attributes), std::move(provenance));
+  const ValueId out = nodes_[id].outputs.at(0);
+  if (element_count(values_[out].type.dims) > kFoldAtOnceElements) return out;
+  for (const ValueId input : nodes_[id].inputs) {
+    if (input != kNone && !values_[input].is_constant()) return out;
+  }
+  const std::optional<std::vector<Bytes>> folded = evaluate(*this, nodes_[id]);
+  if (!folded) return out;
+  const ValueId constant = add_constant(values_[out].name, values_[out].type, folded->at(0));
+  erase(id);
+  return constant;
+}
+
+const Node* Graph::producer(ValueId id) const {
+  const NodeId node = values_.at(id).producer;
+  return node == kNone ? nullptr : &nodes_[node];
+}
+
+bool Graph::is_output(ValueId id) const {
+  return std::any_of(outputs_.begin(), outputs_.end(), [id](const Output& output) { return output.value == id; });
+}
+
+void Graph::set_input(NodeId node, std::size_t index, ValueId value) {
+  check_operand(value);
+  ValueId& slot = nodes_.at(node).inputs.at(index);
+  if (slot != kNone) {
+    std::vector<NodeId>& users = users_[slot];
+    users.erase(std::find(users.begin(), users.end(), node));
+  }
+  slot = value;
+  if (value != kNone) users_[value].push_back(node);
+}
+
+void Graph::append_input(NodeId node, ValueId value) {
+  nodes_.at(node).inputs.push_back(kNone);
+  set_input(node, nodes_[node].inputs.size() - 1, value);
+}
+
+void Graph::set_attributes(NodeId node, AttributeBlob attributes) { nodes_.at(node).attributes = std::move(attributes); }
+
+void Graph::add_provenance(NodeId node, const std::vector<std::string>& names) {
+  std::vector<std::string>& own = nodes_.at(node).provenance;
+  for (const std::string& extra : names) {
+    if (std::find(own.begin(), own.end(), extra) == own.end()) own.push_back(extra);
+  }
+}
+
+void Graph::replace_uses(ValueId from, ValueId to) {
+  check_operand(to);
+  if (from == to) return;
+  const std::vector<NodeId> readers = users_.at(from);
+  for (const NodeId reader : readers) {
+    for (std::size_t i = 0; i < nodes_[reader].inputs.size(); ++i) {
+      if (nodes_[reader].inputs[i] == from) set_input(reader, i, to);
+    }
+  }
+  for (Output& output : outputs_) {
+    if (output.value == from) output.value = to;
+  }
+}
+
+void Graph::erase(NodeId id) {
+  Node& node = nodes_.at(id);
+  for (const ValueId output : node.outputs) {
+    if (!users_[output].empty() || is_output(output)) throw std::logic_error("erasing a node that is still read");
+  }
+  for (std::size_t i = 0; i < node.inputs.size(); ++i) set_input(id, i, kNone);
+  node.alive = false;
+}
+
+std::vector<NodeId> Graph::topological_order() const {
+  std::vector<std::uint32_t> missing(nodes_.size(), 0);
+  std::priority_queue<NodeId, std::vector<NodeId>, std::greater<>> ready;
+  for (NodeId id = 0; id < nodes_.size(); ++id) {
+    if (!nodes_[id].alive) continue;
+    for (const ValueId input : nodes_[id].inputs) {
+      if (input != kNone && values_[input].producer != kNone) ++missing[id];
+    }
+    if (missing[id] == 0) ready.push(id);
+  }
+  std::vector<NodeId> order;
+  while (!ready.empty()) {
+    const NodeId id = ready.top();
+    ready.pop();
+    order.push_back(id);
+    for (const ValueId output : nodes_[id].outputs) {
+      for (const NodeId user : users_[output]) {
+        if (--missing[user] == 0) ready.push(user);
+      }
+    }
+  }
+  return order;
+}
+
+void Graph::add_output(std::string output_name, ValueId value) {
+  check_operand(value);
+  outputs_.push_back({std::move(output_name), value});
+}
+
+}  // namespace edgert::ir
