@@ -19,6 +19,7 @@ struct ConvAttributes {
   std::int32_t groups;
   std::int32_t reserved;
   scalar::Epilogue epilogue;
+  std::int32_t pad_end[2];  ///< rows below, columns right: only the builder's shape rule reads it
 };
 
 struct Conv {

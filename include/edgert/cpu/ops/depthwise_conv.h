@@ -15,6 +15,7 @@ struct DepthwiseConvAttributes {
   std::int32_t dilation[2];
   std::int32_t pad_begin[2];
   scalar::Epilogue epilogue;
+  std::int32_t pad_end[2];  ///< rows below, columns right: only the builder's shape rule reads it
 };
 
 struct DepthwiseConv {

@@ -14,6 +14,7 @@ struct PadAttributes {
   std::uint8_t value[8];  ///< the bytes of one element, for Constant
   PadMode mode;
   std::uint8_t reserved[7];
+  std::int64_t after[kMaxRank];  ///< only the builder's shape rule reads it
 };
 
 struct Pad {

@@ -19,7 +19,8 @@ struct PoolAttributes {
   std::int32_t pad_end[2];
   PoolKind kind;
   std::uint8_t count_include_pad;
-  std::uint8_t reserved[2];
+  std::uint8_t ceil_mode;  ///< only the builder's shape rule reads it
+  std::uint8_t reserved;
 };
 
 struct Pool {

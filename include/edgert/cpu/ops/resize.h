@@ -25,6 +25,7 @@ struct ResizeAttributes {
   ResizeNearest nearest;
   std::uint8_t exclude_outside;
   std::uint8_t reserved[4];
+  std::int64_t size[kMaxRank];  ///< y's extents: only the builder's shape rule reads it
 };
 
 struct Resize {
