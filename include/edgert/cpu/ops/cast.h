@@ -9,11 +9,15 @@
 
 namespace edgert::cpu {
 
+struct CastAttributes {
+  DType to;  ///< y's type
+  std::uint8_t reserved[3];
+};
 
 struct Cast {
   static constexpr std::uint16_t kId = 2;
   static constexpr const char* kName = "Cast";
-  using Attributes = NoAttributes;
+  using Attributes = CastAttributes;
   static const char* check(const Operands& operands);
   static std::uint64_t scratch_bytes(const Operands& operands);
   static Status run(const Work& work);
