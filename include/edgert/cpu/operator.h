@@ -40,9 +40,6 @@ struct Work : Operands {
   std::uint32_t parts = 1;
   Isa isa = Isa::Baseline;
   void* scratch = nullptr;  ///< this thread's own, aligned to 64, of the size that scratch_bytes() asked for
-  /// Runs nested step list `body` of the step (If, Loop, Scan) on this session.
-  Status (*run_body)(void* session, std::uint32_t body) = nullptr;
-  void* session = nullptr;
 };
 
 /// The half-open range of `items` that part `part` of `parts` owns; ranges are multiples of `grain` but for the last.
