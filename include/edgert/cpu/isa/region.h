@@ -15,7 +15,7 @@
 //   EDGERT_ISA_DISPATCH(work.isa, softmax_row(x, y, n));
 //
 // What the source may use: the vector types and helpers that vectors.inc put into the same namespace (f32v, i32v,
-// kLanes, load, store, splat, min, max, ...), kernels of the same namespace, compiler builtins, and functions from
+// kLanes, load, store, splat, ...; exp, sigmoid, activate, ... of scalar/float_math.inc on f32v), kernels of the same namespace, compiler builtins, and functions from
 // outside that are EDGERT_ALWAYS_INLINE. EDGERT_ISA_LEVEL is 0, 1 or 2 (baseline, AVX2, AVX-512) while it is compiled.
 //
 // What it must never do:

@@ -6,6 +6,8 @@
 #include <cstdint>
 
 #include "edgert/cpu/isa/region.h"
+#include "edgert/scalar/math.h"
+#include "edgert/scalar/pointwise.h"
 
 #define EDGERT_ISA_LEVEL 0
 #include "edgert/cpu/isa/region_begin.h"
