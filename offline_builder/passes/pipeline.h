@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Graph passes: one file a pass, and the ordered list of them in pipeline.cpp.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "ir/graph.h"
+
+namespace edgert::passes {
+
+/// A rewrite of the graph that keeps what its outputs mean. Idempotent: run twice in a row, the second changes nothing.
+struct Pass {
+  const char* name;     ///< "fold_batch_norm"; also names the dump files
+  const char* summary;  ///< one line for people
+  /// Returns how many rewrites it made.
+  int (*run)(ir::Graph& graph);
+};
+
+/// All passes in the order in which they run, readable as a table of contents.
+const std::vector<Pass>& pipeline();
+
+struct PassReport {
+  const char* name;
+  int rewrites;
+};
+
+struct PipelineOptions {
+  /// Writes NN-name.before.txt/.after.txt (to_text) and .dot into this folder for every pass that changed something;
+  /// empty: no dumps.
+  std::string dump_folder;
+  /// Called before each pass.
+  std::function<void(const Pass& pass, std::size_t index, std::size_t count)> progress;
+};
+
+/// Runs the pipeline; the graph is verified after each pass that changed it.
+std::vector<PassReport> run_pipeline(ir::Graph& graph, const PipelineOptions& options = {});
+
+// The passes, each in the file of its name.
+int fold_constants(ir::Graph& graph);        ///< nodes with constant operands become constants
+int eliminate_dead(ir::Graph& graph);        ///< nodes that nobody reads
+int eliminate_common(ir::Graph& graph);      ///< equal nodes on equal operands (CSE), equal constants
+int remove_identity(ir::Graph& graph);       ///< Identity, x*1, x+0, same-shape Reshape/Expand/Slice, Cast to same, nested
+int fuse_activation_patterns(ir::Graph& graph);  ///< GELU, SiLU, HardSwish, ... from their decomposed ONNX shapes
+int fold_affine(ir::Graph& graph);           ///< BatchNorm and other per-channel scale/shift into Conv, Gemm weights and bias
+int fold_pad(ir::Graph& graph);              ///< constant-zero Pad into the convolution (or average pool) behind it
+int eliminate_transposes(ir::Graph& graph);  ///< inverse pairs, through pointwise; merged chains
+int fuse_epilogue(ir::Graph& graph);         ///< activation and residual add into Conv, DepthwiseConv, MatMul
+int fuse_pointwise(ir::Graph& graph);        ///< chains of pointwise nodes into one program
+int choose_layout(ir::Graph& graph);         ///< channels-last where kernels want it, copies where orders meet
+int pack_weights(ir::Graph& graph);          ///< constant operands into the form that kernels read
+
+}  // namespace edgert::passes
