@@ -64,7 +64,7 @@ EDGERT_SCALAR To saturate_cast(From x) {
   constexpr To kMax = static_cast<To>(kSigned ? kAllOnes >> 1 : kAllOnes);
   constexpr To kMin = static_cast<To>(kSigned ? static_cast<To>(-kMax - 1) : static_cast<To>(0));
   // The first number above the range, a power of two and so exact.
-  const From limit = static_cast<From>(kSigned ? uint64{1} << (kBits - 1) : uint64{1} << (kBits - 1)) * From{kSigned ? 1 : 2};
+  const From limit = static_cast<From>(uint64{1} << (kBits - 1)) * From{kSigned ? 1 : 2};
   if (x >= limit) return kMax;
   if (!(x > (kSigned ? -limit : From{0}))) return x != x ? To{0} : kMin;
   return static_cast<To>(x);

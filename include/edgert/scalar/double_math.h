@@ -145,13 +145,14 @@ EDGERT_SCALAR double pow(double x, double y) {
   const double cube = s * z;
   const double cube_error = product_error(s, z, cube) + (s * z_error + z * s_error);
   const double third = cube * 0x1.5555555555555p-1;
-  const double third_error =
-      product_error(cube, 0x1.5555555555555p-1, third) + (cube_error * 0x1.5555555555555p-1 + cube * 0x1.5555555555555p-55);
+  const double third_error = product_error(cube, 0x1.5555555555555p-1, third) +
+                             (cube_error * 0x1.5555555555555p-1 + cube * 0x1.5555555555555p-55);
   // ln x = exponent ln2 + 2 s + 2/3 s^3 + series; the leading terms are summed without error.
   const double linear = part.exponent * kLn2High + 2.0 * s;
   const double sum = linear + third;
-  const double low = sum_error(part.exponent * kLn2High, 2.0 * s, linear) + sum_error(linear, third, sum) + third_error +
-                     (2.0 * s_error + (part.exponent * kLn2Low + cube * z * log_series(z)));
+  const double lost = sum_error(part.exponent * kLn2High, 2.0 * s, linear) + sum_error(linear, third, sum);
+  const double low =
+      lost + third_error + (2.0 * s_error + (part.exponent * kLn2Low + cube * z * log_series(z)));
   const double high = sum + low;
   const double rest = (sum - high) + low;
 

@@ -25,7 +25,9 @@ EDGERT_SCALAR float cosh(float x) { return static_cast<float>(cosh(static_cast<d
 EDGERT_SCALAR float asinh(float x) { return static_cast<float>(asinh(static_cast<double>(x))); }
 EDGERT_SCALAR float acosh(float x) { return static_cast<float>(acosh(static_cast<double>(x))); }
 EDGERT_SCALAR float atanh(float x) { return static_cast<float>(atanh(static_cast<double>(x))); }
-EDGERT_SCALAR float fmod(float x, float y) { return static_cast<float>(fmod(static_cast<double>(x), static_cast<double>(y))); }
+EDGERT_SCALAR float fmod(float x, float y) {
+  return static_cast<float>(fmod(static_cast<double>(x), static_cast<double>(y)));
+}
 EDGERT_SCALAR float pow(float x, float y) {
   return y == 2.0f ? x * x : static_cast<float>(pow(static_cast<double>(x), static_cast<double>(y)));
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The pointwise vocabulary: operation codes, the program that a fused chain of them makes, and the epilogue that dense
-// kernels apply to their results. Included by the host compiler and by device code, so it includes nothing.
+// kernels apply to their results. Included by the host compiler and by device code.
 #pragma once
+
+#include "edgert/scalar/compiler.h"
 
 namespace edgert::scalar {
 
@@ -23,7 +25,7 @@ enum class PointwiseOp : unsigned char {
 };
 
 /// Operands of an operation: 1, 2 or 3; 0 for a number that is none.
-constexpr unsigned arity(PointwiseOp op) {
+EDGERT_SCALAR constexpr unsigned arity(PointwiseOp op) {
   const unsigned code = static_cast<unsigned>(op);
   if (code <= 27 || (code >= 40 && code <= 56)) return 1;
   if ((code >= 80 && code <= 97) || (code >= 110 && code <= 114)) return 2;
@@ -31,7 +33,7 @@ constexpr unsigned arity(PointwiseOp op) {
 }
 
 /// Whether the result is boolean whatever the operands are.
-constexpr bool is_predicate(PointwiseOp op) {
+EDGERT_SCALAR constexpr bool is_predicate(PointwiseOp op) {
   const unsigned code = static_cast<unsigned>(op);
   return (code >= 110 && code <= 114) || op == PointwiseOp::IsNan || op == PointwiseOp::IsInf || op == PointwiseOp::Not ||
          op == PointwiseOp::And || op == PointwiseOp::Or || op == PointwiseOp::Xor;

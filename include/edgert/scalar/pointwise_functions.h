@@ -20,7 +20,7 @@ namespace edgert::scalar {
 #include "edgert/scalar/pointwise_float.inc"
 
 /// Whether the operation has a form in pointwise_float.inc, which vector kernels also use.
-constexpr bool has_float_form(PointwiseOp op) {
+EDGERT_SCALAR constexpr bool has_float_form(PointwiseOp op) {
   switch (op) {
 #define EDGERT_CASE(name) case PointwiseOp::name:
     EDGERT_ACTIVATIONS(EDGERT_CASE)
@@ -42,11 +42,11 @@ constexpr bool has_float_form(PointwiseOp op) {
 enum class Arithmetic : unsigned char { None, F32, F64, Signed, Unsigned, Bool };
 
 /// Whether `op` is defined in that arithmetic.
-constexpr bool is_defined(PointwiseOp op, Arithmetic arithmetic) {
+EDGERT_SCALAR constexpr bool is_defined(PointwiseOp op, Arithmetic arithmetic) {
   const unsigned code = static_cast<unsigned>(op);
   if (arithmetic == Arithmetic::None || arity(op) == 0) return false;
   if (op == PointwiseOp::Identity || op == PointwiseOp::Equal || op == PointwiseOp::Where) return true;
-  const bool logical = op == PointwiseOp::Not || op == PointwiseOp::And || op == PointwiseOp::Or || op == PointwiseOp::Xor;
+  const bool logical = op == PointwiseOp::Not || (code >= 89 && code <= 91);
   if (arithmetic == Arithmetic::Bool) return logical;
   if (logical) return false;
   const bool bitwise = op == PointwiseOp::BitNot || (code >= 92 && code <= 94);
@@ -197,7 +197,9 @@ EDGERT_SCALAR T integer_power(T base, T exponent) {
 template <class T>
 EDGERT_SCALAR T integer_quotient(T a, T b) {
   if (b == T{0}) return T{0};
-  if (b == static_cast<T>(-1) && static_cast<T>(-1) < static_cast<T>(1)) return static_cast<T>(uint64{0} - static_cast<uint64>(a));
+  if (b == static_cast<T>(-1) && static_cast<T>(-1) < static_cast<T>(1)) {
+    return static_cast<T>(uint64{0} - static_cast<uint64>(a));
+  }
   return static_cast<T>(a / b);
 }
 template <class T>
