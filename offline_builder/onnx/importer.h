@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// One import of a model: walks nodes, functions and branches, hands each node to its operator's importer, and collects
+// every problem. What depends on something that failed is passed over in silence, so that a cause is told once.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "onnx/attributes.h"
+#include "onnx/model_data.h"
+#include "onnx/order.h"
+#include "ops/operator.h"
+
+namespace edgert::onnx_import {
+
+/// What a name stands for.
+struct Binding {
+  enum class State {
+    Value,   ///< a value of the graph
+    Tensor,  ///< a constant of the model that nobody has read yet
+    Absent,  ///< an optional operand that was left out
+    Failed,  ///< something whose problem has been reported
+  };
+  State state = State::Failed;
+  ir::ValueId id = ir::kNone;
+  const LoadedTensor* tensor = nullptr;
+};
+
+/// Names visible to nodes: those of a body, and around it those of the bodies that enclose it.
+struct Scope {
+  Scope* parent = nullptr;
+  std::uint32_t depth = 0;  ///< function calls and subgraphs around it
+  std::unordered_map<std::string_view, Binding> names;
+};
+
+/// What the nodes of one function body, or of the model itself, have in common.
+struct Frame {
+  const Frame* caller = nullptr;
+  const proto::FunctionProto* function = nullptr;  ///< null for the model
+  std::string prefix;                              ///< of node and value names: the call's name and '/'
+  const std::map<std::string, int>* opsets = nullptr;
+  AttributeEnvironment attributes;
+};
+
+class Importer {
+ public:
+  Importer(const Model::Data& data, const ImportOptions& options);
+  ir::Graph run();
+  std::vector<std::string>& notes() { return notes_; }
+
+ private:
+  struct Support {
+    ops::OnnxImporter importer = nullptr;
+    std::string reason;  ///< why there is no importer
+  };
+  /// A node where it stands, with its operands.
+  struct Call {
+    const proto::NodeProto& node;
+    const Frame& frame;
+    Scope& scope;
+    std::string name;
+    std::string domain;
+    int opset;  ///< 0 when the model imports no operator set of the domain
+    std::vector<Binding> inputs;
+    bool failed;  ///< whether an operand has failed
+  };
+
+  // importer.cpp
+  void check_opset();
+  void add_inputs(Scope& scope);
+  void add_outputs(Scope& scope);
+  void compare_with_declared(Scope& scope);
+  void import_nodes(const Repeated<proto::NodeProto>& nodes, const Frame& frame, Scope& scope);
+  void import_node(const proto::NodeProto& node, const Frame& frame, Scope& scope);
+  void import_with(ops::OnnxImporter importer, const Call& call);
+  const Support& support_of(const std::string& domain, const std::string& op_type, int opset);
+  std::string why_unsupported(const std::string& domain, const std::string& op_type, int opset) const;
+
+  // scope.cpp
+  void define(Scope& scope, std::string_view name, Binding binding, const Call* call);
+  void define_initializers(const proto::GraphProto& graph, Scope& scope);
+  /// Null when nothing defines the name. A constant of the model becomes a value of the graph.
+  Binding* find(Scope& scope, std::string_view name);
+  void materialize(std::string_view name, Binding& binding);
+  void fail_outputs(const Call& call);
+  void set_outputs(const Call& call, const std::vector<Binding>& outputs, std::size_t first_new_value);
+  std::string name_of(const proto::NodeProto& node, const Frame& frame) const;
+  void report(const Call& call, const std::string& reason);
+  void report(const std::string& what, const std::string& reason);
+
+  // inline.cpp
+  const proto::FunctionProto* find_function(const Call& call) const;
+  void inline_function(const proto::FunctionProto& function, const Call& call);
+  bool may_inline(const proto::FunctionProto& function, const Call& call);
+  AttributeEnvironment environment_of(const proto::FunctionProto& function, const Call& call);
+  const std::map<std::string, int>& opsets_in(const proto::FunctionProto& function);
+  void import_if(const Call& call);
+  void import_branch(const proto::GraphProto& branch, const Call& call);
+  /// Reports what is wrong inside the bodies of a node that is not imported itself.
+  void check_bodies(const Call& call);
+  void check_body(const proto::GraphProto& body, const Call& call);
+  bool too_deep(const Call& call);
+
+  /// Counts against a limit on work that a small file with functions could otherwise multiply without end.
+  void spend(const Call& call, std::uint64_t work);
+
+  const Model::Data& data_;
+  const ImportOptions& options_;
+  const ops::Registry& registry_;
+  ir::Graph graph_;
+  std::uint64_t nodes_left_;
+  std::uint64_t work_left_;
+  std::vector<Problem> problems_;
+  std::set<std::pair<const void*, std::string>> reported_;  ///< node and reason: a function's node is told once
+  std::vector<std::string> notes_;
+  std::unordered_map<std::string, Support> support_;
+  std::unordered_set<const proto::FunctionProto*> visited_;
+  std::unordered_map<const void*, NodeOrder> orders_;  ///< by list of nodes: bodies may be imported many times
+  std::unordered_map<const proto::FunctionProto*, std::map<std::string, int>> function_opsets_;
+};
+
+}  // namespace edgert::onnx_import
