@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+// Constants: the ONNX operators that make them and the helpers by which importers do.
+#include <cmath>
+#include <numeric>
+#include <set>
+
+#include "edgert/scalar/convert.h"
+#include "ops/compose.h"
+
+namespace edgert::ops {
+namespace {
+
+/// Larger constants than this only come from hostile models.
+constexpr std::int64_t kMaxConstantElements = std::int64_t{1} << 28;
+
+template <class T>
+std::vector<std::byte> bytes_of(T value) {
+  std::vector<std::byte> bytes(sizeof(T));
+  std::memcpy(bytes.data(), &value, sizeof(T));
+  return bytes;
+}
+
+void import_constant(OnnxNode& node) {
+  using Attribute = OnnxNode::Attribute;
+  if (node.attributes.size() != 1) node.fail("needs exactly one value attribute");
+  const auto& [name, attribute] = *node.attributes.begin();
+  const auto count = [](const auto& list) { return static_cast<std::int64_t>(list.size()); };
+  if (name == "value" && attribute.kind == Attribute::Kind::Tensor) {
+    node.set_output(0, constant(node, attribute.tensor_type, attribute.tensor));
+  } else if (name == "value_float" && attribute.kind == Attribute::Kind::Float) {
+    node.set_output(0, float_constant(node, {}, {attribute.f}));
+  } else if (name == "value_floats" && attribute.kind == Attribute::Kind::Floats) {
+    node.set_output(0, float_constant(node, {count(attribute.floats)}, attribute.floats));
+  } else if (name == "value_int" && attribute.kind == Attribute::Kind::Int) {
+    node.set_output(0, int64_constant(node, {}, {attribute.i}));
+  } else if (name == "value_ints" && attribute.kind == Attribute::Kind::Ints) {
+    node.set_output(0, int64_constant(node, {count(attribute.ints)}, attribute.ints));
+  } else {
+    node.fail("attribute '" + name + "' is not supported: strings and sparse tensors have no place in a plan");
+  }
+}
+
+void import_constant_of_shape(OnnxNode& node) {
+  const Dims dims = node.constant_ints(0);
+  checked_constant_size(node, dims);
+  ValueId value = ir::kNone;
+  const auto it = node.attributes.find("value");
+  if (it == node.attributes.end()) {
+    value = scalar_constant(node, DType::F32, 0);
+  } else {
+    if (it->second.kind != OnnxNode::Attribute::Kind::Tensor) node.fail("attribute 'value' must be a tensor");
+    if (ir::element_count(it->second.tensor_type.dims) != 1) node.fail("attribute 'value' must have one element");
+    value = constant(node, {it->second.tensor_type.dtype, {}}, it->second.tensor);
+  }
+  node.set_output(0, expand(node, value, dims, true));
+}
+
+template <class T>
+ValueId range(OnnxNode& node) {
+  T bounds[3] = {};
+  for (std::size_t i = 0; i < 3; ++i) {
+    const ir::Value& value = node.graph.value(node.input(i));
+    if (!value.is_constant()) {
+      node.fail("start, limit and delta decide the shape and must be known when the plan is built; if they are model "
+                "inputs, fix them with --value");
+    }
+    if (value.type.dtype != dtype_of(node, node.input(0)) || ir::element_count(value.type.dims) != 1) {
+      node.fail("start, limit and delta must be scalars of one type");
+    }
+    bounds[i] = *value.constant.as<T>();
+  }
+  const double distance = static_cast<double>(bounds[1]) - static_cast<double>(bounds[0]);
+  const double steps = std::ceil(distance / static_cast<double>(bounds[2]));
+  if (bounds[2] == T{0} || !std::isfinite(steps)) node.fail("delta is zero or a bound is not finite");
+  if (steps > static_cast<double>(kMaxConstantElements)) node.fail("the range has too many elements");
+  const auto count = static_cast<std::int64_t>(std::max(steps, 0.0));
+  std::vector<std::byte> bytes(static_cast<std::size_t>(count) * sizeof(T));
+  for (std::int64_t i = 0; i < count; ++i) {
+    // Unsigned, so that a product that a hostile model makes wrap does so by definition; elements themselves fit.
+    using Wide = std::conditional_t<std::is_integral_v<T>, std::uint64_t, T>;
+    const auto element = static_cast<T>(static_cast<Wide>(bounds[0]) + static_cast<Wide>(i) * static_cast<Wide>(bounds[2]));
+    std::memcpy(bytes.data() + static_cast<std::size_t>(i) * sizeof(T), &element, sizeof(T));
+  }
+  return constant(node, {dtype_of(node, node.input(0)), {count}}, ir::Bytes::adopt(std::move(bytes)));
+}
+
+void import_range(OnnxNode& node) {
+  const DType dtype = dtype_of(node, node.input(0));
+  switch (dtype) {
+    case DType::F32: return node.set_output(0, range<float>(node));
+    case DType::F64: return node.set_output(0, range<double>(node));
+    case DType::I16: return node.set_output(0, range<std::int16_t>(node));
+    case DType::I32: return node.set_output(0, range<std::int32_t>(node));
+    case DType::I64: return node.set_output(0, range<std::int64_t>(node));
+    default: node.fail(std::string("type ") + edgert::to_string(dtype) + " is not supported");
+  }
+}
+
+/// Shape and Size: extents are known when the plan is built.
+void import_shape(OnnxNode& node) {
+  const Dims dims = node.type(0).dims;
+  const auto rank = static_cast<std::int64_t>(dims.size());
+  const auto clamp = [rank](std::int64_t position) {
+    if (position < 0) position += rank;
+    return std::min(std::max<std::int64_t>(position, 0), rank);
+  };
+  const std::int64_t start = clamp(node.int_or("start", 0));
+  const std::int64_t end = std::max(start, clamp(node.int_or("end", rank)));
+  node.set_output(0, int64_constant(node, {end - start}, Dims(dims.begin() + start, dims.begin() + end)));
+}
+
+void import_size(OnnxNode& node) {
+  node.set_output(0, int64_constant(node, {}, {ir::element_count(node.type(0).dims)}));
+}
+
+/// Ones on diagonal k of a matrix as large as the input.
+void import_eye_like(OnnxNode& node) {
+  const ir::TensorType like = node.type(0);
+  if (like.dims.size() != 2) node.fail("the input must have rank 2");
+  const std::int64_t k = node.int_or("k", 0);
+  const DType dtype = node.has("dtype") ? dtype_from_onnx(node, node.int_or("dtype", 0)) : like.dtype;
+  const auto count = static_cast<std::size_t>(checked_constant_size(node, like.dims));
+  const std::vector<std::byte> one = scalar_bytes(node, dtype, 1);
+  std::vector<std::byte> bytes(count * one.size());
+  for (std::int64_t row = 0; row < like.dims[0]; ++row) {
+    // Compared by subtraction from extents, so that a huge k cannot wrap.
+    if (k >= like.dims[1] - row || k < -row) continue;
+    std::memcpy(bytes.data() + static_cast<std::size_t>(row * like.dims[1] + row + k) * one.size(), one.data(), one.size());
+  }
+  node.set_output(0, constant(node, {dtype, like.dims}, ir::Bytes::adopt(std::move(bytes))));
+}
+
+}  // namespace
+
+ValueId constant(OnnxNode& node, const ir::TensorType& type, ir::Bytes bytes) {
+  return node.graph.add_constant(node.name + "_constant", type, std::move(bytes));
+}
+
+ValueId int64_constant(OnnxNode& node, const Dims& dims, const std::vector<std::int64_t>& values) {
+  return constant(node, {DType::I64, dims}, ir::Bytes::copy(values.data(), values.size() * sizeof(values[0])));
+}
+
+ValueId float_constant(OnnxNode& node, const Dims& dims, const std::vector<float>& values) {
+  return constant(node, {DType::F32, dims}, ir::Bytes::copy(values.data(), values.size() * sizeof(values[0])));
+}
+
+std::vector<std::byte> scalar_bytes(const OnnxNode& node, DType dtype, double value) {
+  switch (dtype) {
+    case DType::F32: return bytes_of(static_cast<float>(value));
+    case DType::F64: return bytes_of(value);
+    case DType::F16: return bytes_of(scalar::to_half(static_cast<float>(value)));
+    case DType::BF16: return bytes_of(scalar::to_bfloat16(static_cast<float>(value)));
+    case DType::I8: return bytes_of(scalar::saturate_cast<std::int8_t>(value));
+    case DType::U8: return bytes_of(scalar::saturate_cast<std::uint8_t>(value));
+    case DType::I16: return bytes_of(scalar::saturate_cast<std::int16_t>(value));
+    case DType::U16: return bytes_of(scalar::saturate_cast<std::uint16_t>(value));
+    case DType::I32: return bytes_of(scalar::saturate_cast<std::int32_t>(value));
+    case DType::U32: return bytes_of(scalar::saturate_cast<std::uint32_t>(value));
+    case DType::I64: return bytes_of(scalar::saturate_cast<std::int64_t>(value));
+    case DType::U64: return bytes_of(scalar::saturate_cast<std::uint64_t>(value));
+    case DType::Bool: return bytes_of(static_cast<std::uint8_t>(value != 0));
+    case DType::Undefined: case DType::I4: case DType::U4: break;
+  }
+  node.fail(std::string("type ") + edgert::to_string(dtype) + " is not supported");
+}
+
+ValueId scalar_constant(OnnxNode& node, DType dtype, double value) {
+  return constant(node, {dtype, {}}, ir::Bytes::adopt(scalar_bytes(node, dtype, value)));
+}
+
+std::vector<std::int64_t> iota(std::int64_t count) {
+  std::vector<std::int64_t> values(static_cast<std::size_t>(count));
+  std::iota(values.begin(), values.end(), 0);
+  return values;
+}
+
+std::int64_t checked_constant_size(const OnnxNode& node, const Dims& dims) {
+  const std::int64_t count = ir::element_count(dims);
+  if (count > kMaxConstantElements) node.fail("a constant of shape " + ir::to_string(dims) + " is too large");
+  return count;
+}
+
+bool is_constant_expression(const OnnxNode& node, ValueId x) {
+  std::vector<ValueId> open{x};
+  std::set<ValueId> seen;
+  while (!open.empty()) {
+    const ValueId id = open.back();
+    open.pop_back();
+    if (id == ir::kNone || node.graph.value(id).is_constant() || !seen.insert(id).second) continue;
+    const ir::Node* producer = node.graph.producer(id);
+    if (producer == nullptr) return false;
+    open.insert(open.end(), producer->inputs.begin(), producer->inputs.end());
+  }
+  return true;
+}
+
+std::size_t axis_of(const OnnxNode& node, std::int64_t axis, std::size_t rank) {
+  const auto signed_rank = static_cast<std::int64_t>(rank);
+  if (axis < -signed_rank || axis >= signed_rank) {
+    node.fail("axis " + std::to_string(axis) + " is out of range for rank " + std::to_string(rank));
+  }
+  return static_cast<std::size_t>(axis < 0 ? axis + signed_rank : axis);
+}
+
+std::vector<std::size_t> axes_of(const OnnxNode& node, const std::vector<std::int64_t>& axes, std::size_t rank) {
+  std::vector<bool> named(rank, false);
+  for (const std::int64_t axis : axes) {
+    const std::size_t a = axis_of(node, axis, rank);
+    if (named[a]) node.fail("axis " + std::to_string(axis) + " is named twice");
+    named[a] = true;
+  }
+  std::vector<std::size_t> ascending;
+  for (std::size_t i = 0; i < rank; ++i) {
+    if (named[i]) ascending.push_back(i);
+  }
+  return ascending;
+}
+
+void register_constant(Registry& registry) {
+  registry.add_onnx("Constant", &import_constant);
+  registry.add_onnx("ConstantOfShape", &import_constant_of_shape, 9);
+  registry.add_onnx("Range", &import_range, 11);
+  registry.add_onnx("Shape", &import_shape);
+  registry.add_onnx("Size", &import_size);
+  registry.add_onnx("EyeLike", &import_eye_like, 9);
+}
+
+}  // namespace edgert::ops

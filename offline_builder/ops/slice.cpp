@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// Slice with positive steps: always a view. ONNX's negative steps become a Gather.
+#include <algorithm>
+
+#include "ops/compose.h"
+
+namespace edgert::ops {
+namespace {
+
+std::vector<ir::TensorType> infer(const InferContext& context) {
+  require_inputs(context, 1, 1);
+  const auto& attributes = context.attributes.as<SliceAttributes>();
+  const ir::TensorType& x = context.type(0);
+  require(attributes.rank == x.dims.size(), "slice of rank " + std::to_string(attributes.rank) + " on an input of rank " +
+                                                std::to_string(x.dims.size()));
+  ir::TensorType y{x.dtype, dims_of(attributes.size, attributes.rank)};
+  for (std::size_t i = 0; i < x.dims.size(); ++i) {
+    const std::int64_t start = attributes.start[i];
+    const std::int64_t step = attributes.step[i];
+    const std::int64_t size = attributes.size[i];
+    require(start >= 0 && step >= 1 && size >= 0 && start <= x.dims[i], "slice outside of its input");
+    // Elements that remain from `start` on, at distance `step`; written by division, so nothing can wrap.
+    require(size <= (x.dims[i] - start) / step + ((x.dims[i] - start) % step != 0 ? 1 : 0), "slice outside of its input");
+  }
+  return {y};
+}
+
+std::string describe(const ir::AttributeBlob& blob) {
+  const auto& attributes = blob.as<SliceAttributes>();
+  return "start=" + ir::to_string(dims_of(attributes.start, attributes.rank)) +
+         " step=" + ir::to_string(dims_of(attributes.step, attributes.rank)) +
+         " size=" + ir::to_string(dims_of(attributes.size, attributes.rank));
+}
+
+std::optional<StridedView> view(const ir::AttributeBlob& blob, const StridedView& input, const Dims& out) {
+  const auto& attributes = blob.as<SliceAttributes>();
+  StridedView result{input.offset, out, {}};
+  // An empty window starts nowhere: an offset at the very end would point past the storage.
+  const bool empty = std::find(out.begin(), out.end(), 0) != out.end();
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    if (!empty) result.offset += attributes.start[i] * input.strides[i];
+    // A step matters only where there is a second element; a huge one must not overflow.
+    result.strides.push_back(out[i] > 1 ? attributes.step[i] * input.strides[i] : input.strides[i]);
+  }
+  return result;
+}
+
+/// One axis of ONNX Slice, whose start and end may lie anywhere, INT64_MIN and INT64_MAX included.
+ValueId slice_axis(OnnxNode& node, ValueId x, std::size_t axis, std::int64_t start, std::int64_t end, std::int64_t step) {
+  const std::int64_t extent = dims_of(node, x)[axis];
+  if (step == 0) node.fail("a step of 0");
+  if (start < 0) start += extent;
+  if (end < 0) end += extent;
+  if (step > 0) {
+    start = std::clamp<std::int64_t>(start, 0, extent);
+    end = std::clamp<std::int64_t>(end, 0, extent);
+    const std::int64_t size = end > start ? (end - start - 1) / step + 1 : 0;
+    return slice(node, x, axis, start, size, step);
+  }
+  start = std::clamp<std::int64_t>(start, -1, extent - 1);
+  end = std::clamp<std::int64_t>(end, -1, extent - 1);
+  std::vector<std::int64_t> indices;
+  // A step below -extent has the effect of -extent; so no sum below can wrap.
+  step = std::max(step, -std::max<std::int64_t>(extent, 1));
+  for (std::int64_t i = start; i > end; i += step) indices.push_back(i);
+  const auto count = static_cast<std::int64_t>(indices.size());
+  if (count == 0) return slice(node, x, axis, 0, 0);
+  return gather(node, x, int64_constant(node, {count}, indices), axis);
+}
+
+void import_slice(OnnxNode& node) {
+  const Dims dims = node.type(0).dims;
+  const bool from_attributes = node.opset < 10;
+  if (from_attributes && (!node.has("starts") || !node.has("ends"))) node.fail("attribute 'starts' or 'ends' is missing");
+  const auto operand = [&](const char* attribute, std::size_t input) {
+    if (from_attributes) return node.ints_or(attribute, {});
+    return node.has_input(input) ? node.constant_ints(input) : std::vector<std::int64_t>();
+  };
+  const std::vector<std::int64_t> starts = operand("starts", 1);
+  const std::vector<std::int64_t> ends = operand("ends", 2);
+  std::vector<std::int64_t> axes = operand("axes", 3);
+  std::vector<std::int64_t> steps = from_attributes ? std::vector<std::int64_t>() : operand("steps", 4);
+  if (axes.empty() && !(from_attributes ? node.has("axes") : node.has_input(3))) axes = iota(static_cast<std::int64_t>(starts.size()));
+  if (steps.empty() && (from_attributes || !node.has_input(4))) steps.assign(starts.size(), 1);
+  if (ends.size() != starts.size() || axes.size() != starts.size() || steps.size() != starts.size()) {
+    node.fail("starts, ends, axes and steps have different lengths");
+  }
+  axes_of(node, axes, dims.size());
+  ValueId x = node.input(0);
+  for (std::size_t i = 0; i < starts.size(); ++i) {
+    x = slice_axis(node, x, axis_of(node, axes[i], dims.size()), starts[i], ends[i], steps[i]);
+  }
+  node.set_output(0, x);
+}
+
+}  // namespace
+
+extern const OperatorDef kSlice = [] {
+  OperatorDef op;
+  op.name = "Slice";
+  op.attribute_bytes = sizeof(SliceAttributes);
+  op.infer = &infer;
+  op.describe = &describe;
+  op.view = &view;
+  return op;
+}();
+
+ValueId slice(OnnxNode& node, ValueId x, std::size_t axis, std::int64_t start, std::int64_t size, std::int64_t step) {
+  const Dims dims = dims_of(node, x);
+  if (start == 0 && step == 1 && size == dims.at(axis)) return x;
+  SliceAttributes attributes{};
+  store_dims(dims, attributes.size, attributes.rank);
+  for (std::size_t i = 0; i < dims.size(); ++i) attributes.step[i] = 1;
+  attributes.start[axis] = start;
+  attributes.step[axis] = step;
+  attributes.size[axis] = size;
+  return node.emit(kSlice, {x}, attributes);
+}
+
+void register_slice(Registry& registry) {
+  registry.add(kSlice);
+  registry.add_onnx("Slice", &import_slice);
+}
+
+}  // namespace edgert::ops
