@@ -179,4 +179,9 @@ void Graph::add_output(std::string output_name, ValueId value) {
   outputs_.push_back({std::move(output_name), value});
 }
 
+void Graph::set_output(std::size_t index, ValueId value) {
+  check_operand(value);
+  outputs_.at(index).value = value;
+}
+
 }  // namespace edgert::ir

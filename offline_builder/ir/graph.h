@@ -95,6 +95,8 @@ class Graph {
   const std::vector<ValueId>& inputs() const { return inputs_; }
   const std::vector<Output>& outputs() const { return outputs_; }
   void add_output(std::string name, ValueId value);
+  /// Output `index` is `value` from now on; its name stays.
+  void set_output(std::size_t index, ValueId value);
 
   std::string name;
   std::vector<std::pair<std::string, std::string>> metadata;

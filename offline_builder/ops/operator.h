@@ -90,8 +90,8 @@ class OnnxNode {
     ir::Bytes tensor;
   };
 
-  OnnxNode(ir::Graph& graph, std::string name, std::string op_type, std::string domain, int opset)
-      : graph(graph), name(std::move(name)), op_type(std::move(op_type)), domain(std::move(domain)), opset(opset) {}
+  OnnxNode(ir::Graph& target, std::string node_name, std::string type, std::string node_domain, int version)
+      : graph(target), name(std::move(node_name)), op_type(std::move(type)), domain(std::move(node_domain)), opset(version) {}
 
   ir::Graph& graph;
   const std::string name;     ///< the node's name, or one made from its first output's

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ir/windows.h"
+
+#include <algorithm>
+
+namespace edgert::ir {
+
+Dims ordered_strides(const Dims& dims, const std::vector<std::uint8_t>& order) {
+  if (order.empty()) return dense_strides(dims);
+  Dims strides(dims.size());
+  std::int64_t step = 1;
+  for (std::size_t i = order.size(); i-- > 0;) {
+    strides[order[i]] = step;
+    step *= std::max<std::int64_t>(dims[order[i]], 1);
+  }
+  return strides;
+}
+
+bool same_window(const ops::StridedView& a, const ops::StridedView& b) {
+  if (a.offset != b.offset || a.dims != b.dims) return false;
+  for (std::size_t i = 0; i < a.dims.size(); ++i) {
+    if (a.dims[i] != 1 && a.strides[i] != b.strides[i]) return false;
+  }
+  return true;
+}
+
+bool is_row_major(const ops::StridedView& view) {
+  const Dims dense = dense_strides(view.dims);
+  for (std::size_t i = 0; i < view.dims.size(); ++i) {
+    if (view.dims[i] != 1 && view.strides[i] != dense[i]) return false;
+  }
+  return true;
+}
+
+NodeId Windows::concat_of(ValueId id) const {
+  if (given_) return id < placed_.size() ? placed_[id] : kNone;
+  for (const NodeId user : graph_.users(id)) {
+    if (ops::is_concat(*graph_.node(user).op)) return user;
+  }
+  return kNone;
+}
+
+std::optional<Window> Windows::find(ValueId id) {
+  const Value& value = graph_.value(id);
+  const Node* producer = graph_.producer(id);
+  if (producer != nullptr && producer->op->view != nullptr) {
+    std::optional<Window> window = find(producer->inputs[0]);
+    if (!window) return std::nullopt;
+    std::optional<ops::StridedView> view = producer->op->view(producer->attributes, window->view, value.type.dims);
+    if (!view) return std::nullopt;
+    return Window{window->root, *view};
+  }
+  if (producer != nullptr) {
+    if (const NodeId concat = concat_of(id); concat != kNone) {
+      const Node& node = graph_.node(concat);
+      const std::optional<Window> outer = find(node.outputs[0]);
+      if (!outer) return std::nullopt;
+      const auto position = std::find(node.inputs.begin(), node.inputs.end(), id) - node.inputs.begin();
+      return Window{outer->root, ops::concat_windows(graph_, node, outer->view)[static_cast<std::size_t>(position)]};
+    }
+  }
+  return Window{id, {0, value.type.dims, ordered_strides(value.type.dims, value.order)}};
+}
+
+std::vector<NodeId> producers_of(const Graph& graph, ValueId id) {
+  const NodeId producer = graph.value(id).producer;
+  if (producer == kNone) return {};
+  const Node& node = graph.node(producer);
+  if (node.op->view != nullptr) return producers_of(graph, node.inputs[0]);
+  if (!ops::is_concat(*node.op)) return {producer};
+  std::vector<NodeId> all;
+  for (const ValueId input : node.inputs) {
+    for (const NodeId each : producers_of(graph, input)) {
+      if (std::find(all.begin(), all.end(), each) == all.end()) all.push_back(each);
+    }
+  }
+  return all;
+}
+
+}  // namespace edgert::ir

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where values lie relative to each other: which value owns the storage (the root) and which strided window of it a value
+// is. Views are windows into their input, and the inputs of a Concat are windows into its output, so neither costs a
+// copy at run time. An analysis of the graph; knows nothing of addresses.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "ir/graph.h"
+#include "ops/operator.h"
+
+namespace edgert::ir {
+
+/// A value as a window into the dense storage of `root`, in elements.
+struct Window {
+  ValueId root = kNone;
+  ops::StridedView view;
+};
+
+/// Strides of a dense tensor whose dimensions lie in memory as `order` says (empty: row-major).
+Dims ordered_strides(const Dims& dims, const std::vector<std::uint8_t>& order);
+
+/// Whether the two windows name the same elements in the same places; dimensions of extent 1 may differ in stride.
+bool same_window(const ops::StridedView& a, const ops::StridedView& b);
+/// Whether the window is row-major without gaps.
+bool is_row_major(const ops::StridedView& view);
+
+class Windows {
+ public:
+  /// `placed` tells for each value the Concat that it is written into, or kNone. Without it every input of every
+  /// Concat is placed, as is the case once the layout pass has run.
+  explicit Windows(const Graph& graph) : graph_(graph) {}
+  Windows(const Graph& graph, std::vector<NodeId> placed) : graph_(graph), placed_(std::move(placed)), given_(true) {}
+
+  /// Empty when a view in between cannot be said by strides (a Reshape across a gap).
+  std::optional<Window> find(ValueId id);
+
+ private:
+  NodeId concat_of(ValueId id) const;
+
+  const Graph& graph_;
+  std::vector<NodeId> placed_;
+  bool given_ = false;
+};
+
+/// The kernel nodes whose results the value consists of; more than one behind a Concat, none for inputs and constants.
+std::vector<NodeId> producers_of(const Graph& graph, ValueId id);
+
+}  // namespace edgert::ir

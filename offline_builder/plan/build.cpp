@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/build.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "edgert/session.h"
+#include "plan/aligned_bytes.h"
+#include "plan/lower.h"
+
+namespace edgert::plan {
+namespace {
+
+std::size_t live_nodes(const ir::Graph& graph) {
+  std::size_t count = 0;
+  for (ir::NodeId id = 0; id < graph.node_count(); ++id) count += graph.node(id).alive ? 1 : 0;
+  return count;
+}
+
+/// "1x3x224x224" of every input: what tells profiles apart.
+std::string profile_name(const ir::Graph& graph) {
+  std::string name;
+  for (const ir::ValueId id : graph.inputs()) {
+    if (!name.empty()) name += ",";
+    const ir::Dims& dims = graph.value(id).type.dims;
+    for (std::size_t i = 0; i < dims.size(); ++i) name += (i != 0 ? "x" : "") + std::to_string(dims[i]);
+  }
+  return name;
+}
+
+struct Declared {
+  std::string name;
+  ir::TensorType type;
+};
+
+std::vector<Declared> declared_inputs(const ir::Graph& graph) {
+  std::vector<Declared> out;
+  for (const ir::ValueId id : graph.inputs()) out.push_back({graph.value(id).name, graph.value(id).type});
+  return out;
+}
+
+std::vector<Declared> declared_outputs(const ir::Graph& graph) {
+  std::vector<Declared> out;
+  for (const ir::Graph::Output& output : graph.outputs()) out.push_back({output.name, graph.value(output.value).type});
+  return out;
+}
+
+/// Bindings that fit every profile: an extent that differs between them becomes -1.
+std::vector<BindingSpec> merge_bindings(const std::vector<std::vector<Declared>>& profiles, const char* what) {
+  std::vector<BindingSpec> bindings;
+  for (const Declared& first : profiles.at(0)) bindings.push_back({first.name, first.type.dtype, first.type.dims, {}});
+  for (const std::vector<Declared>& profile : profiles) {
+    if (profile.size() != bindings.size()) throw ir::BuildError(std::string("profiles have different numbers of ") + what + "s");
+    for (std::size_t i = 0; i < bindings.size(); ++i) {
+      const Declared& other = profile[i];
+      if (other.name != bindings[i].name || other.type.dtype != bindings[i].dtype ||
+          other.type.dims.size() != bindings[i].dims.size()) {
+        throw ir::BuildError(std::string(what) + " '" + bindings[i].name + "' has another name, type or rank in another profile");
+      }
+      for (std::size_t d = 0; d < other.type.dims.size(); ++d) {
+        if (other.type.dims[d] != bindings[i].dims[d]) bindings[i].dims[d] = -1;
+      }
+    }
+  }
+  return bindings;
+}
+
+void merge_metadata(PlanSpec& spec, const std::vector<std::pair<std::string, std::string>>& entries) {
+  for (const auto& [key, value] : entries) {
+    const auto same = [&key = key](const auto& entry) { return entry.first == key; };
+    const auto found = std::find_if(spec.metadata.begin(), spec.metadata.end(), same);
+    if (found != spec.metadata.end()) {
+      found->second = value;
+    } else {
+      spec.metadata.emplace_back(key, value);
+    }
+  }
+  std::sort(spec.metadata.begin(), spec.metadata.end());
+}
+
+/// What a device would do with these bytes: load them by every rule and let every operator check its operands.
+void load_as_the_runtime_does(const std::vector<std::byte>& bytes) {
+  const Bytes64 aligned(bytes);
+  std::string message;
+  LoadOptions options;
+  options.log.user = &message;
+  options.log.write = [](void* user, LogLevel, const char* text) { *static_cast<std::string*>(user) = text; };
+  const Result<PlanView> view = PlanView::load(aligned.span(), options);
+  if (!view.ok()) throw std::logic_error("the plan just built does not load: " + message);
+  const Result<SessionNeeds> needs = Session<>::needs(*view, options.log);
+  if (!needs.ok()) throw std::logic_error("the plan just built does not run: " + message);
+}
+
+}  // namespace
+
+Bytes64::Bytes64(const std::vector<std::byte>& bytes) : lines_((bytes.size() + sizeof(Line) - 1) / sizeof(Line)), size_(bytes.size()) {
+  if (!bytes.empty()) std::memcpy(lines_.data(), bytes.data(), bytes.size());
+}
+
+BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
+  if (graphs.empty()) throw ir::BuildError("there is no graph to build");
+  BuildResult result;
+  PlanSpec spec;
+  spec.model_name = graphs[0].name;
+  merge_metadata(spec, graphs[0].metadata);
+  merge_metadata(spec, options.metadata);
+  std::vector<std::vector<Declared>> inputs;
+  std::vector<std::vector<Declared>> outputs;
+  const auto count = static_cast<double>(graphs.size());
+  for (std::size_t p = 0; p < graphs.size(); ++p) {
+    ir::Graph graph = std::move(graphs[p]);
+    ProfileReport report;
+    report.name = profile_name(graph);
+    report.imported_nodes = live_nodes(graph);
+    inputs.push_back(declared_inputs(graph));
+    outputs.push_back(declared_outputs(graph));
+    passes::PipelineOptions pipeline;
+    pipeline.dump_folder = options.dump_folder;
+    if (!pipeline.dump_folder.empty() && graphs.size() > 1) pipeline.dump_folder += "/" + std::to_string(p);
+    pipeline.progress = [&](const passes::Pass& pass, std::size_t index, std::size_t total) {
+      const double within = 0.8 * static_cast<double>(index) / static_cast<double>(total);
+      if (options.progress) options.progress(pass.name, (static_cast<double>(p) + within) / count);
+    };
+    report.passes = passes::run_pipeline(graph, pipeline);
+    if (options.progress) options.progress("memory plan", (static_cast<double>(p) + 0.8) / count);
+    ProfileSpec profile = lower(graph, spec.weights);
+    profile.name = report.name;
+    report.steps = profile.steps.size();
+    report.arena = profile.arena;
+    spec.profiles.push_back(std::move(profile));
+    result.profiles.push_back(std::move(report));
+  }
+  spec.inputs = merge_bindings(inputs, "input");
+  spec.outputs = merge_bindings(outputs, "output");
+  result.bytes = write(spec);
+  load_as_the_runtime_does(result.bytes);
+  if (options.progress) options.progress("plan", 1.0);
+  return result;
+}
+
+BuildResult build(const onnx_import::Model& model, const BuildOptions& options) {
+  std::vector<onnx_import::ImportOptions> profiles = options.profiles;
+  if (profiles.empty()) profiles.emplace_back();
+  std::vector<ir::Graph> graphs;
+  std::vector<std::string> notes;
+  for (const onnx_import::ImportOptions& profile : profiles) {
+    if (options.progress) options.progress("import", 0.0);
+    std::vector<std::string> fresh;
+    graphs.push_back(onnx_import::import(model, profile, &fresh));
+    for (std::string& note : fresh) {
+      if (std::find(notes.begin(), notes.end(), note) == notes.end()) notes.push_back(std::move(note));
+    }
+  }
+  BuildResult result = build(std::move(graphs), options);
+  result.notes = std::move(notes);
+  return result;
+}
+
+}  // namespace edgert::plan

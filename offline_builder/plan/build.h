@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// The builder as a library: ONNX model, or graphs made by hand, to plan bytes.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "onnx/import.h"
+#include "passes/pipeline.h"
+#include "plan/writer.h"
+
+namespace edgert::plan {
+
+struct BuildOptions {
+  /// One entry a shape profile; empty: one profile with the model's own shapes.
+  std::vector<onnx_import::ImportOptions> profiles;
+  /// Added to the model's metadata_props; an equal key replaces.
+  std::vector<std::pair<std::string, std::string>> metadata;
+  std::string dump_folder;  ///< passes::PipelineOptions::dump_folder, one subfolder a profile when there are several
+  /// Called as work goes on: what is being done and which fraction of the whole is behind.
+  std::function<void(const std::string& what, double fraction)> progress;
+};
+
+struct ProfileReport {
+  std::string name;
+  std::size_t imported_nodes = 0;
+  std::size_t steps = 0;
+  std::vector<passes::PassReport> passes;
+  memory::Placement arena;
+};
+
+struct BuildResult {
+  std::vector<std::byte> bytes;  ///< the plan file
+  std::vector<ProfileReport> profiles;
+  std::vector<std::string> notes;  ///< what the user should know but need not act on
+};
+
+/// Builds a plan for the CPU. Throws ir::BuildError (onnx_import::ImportError for the model's problems). The result is
+/// loaded and checked with the runtime's own rules before it is returned.
+BuildResult build(const onnx_import::Model& model, const BuildOptions& options = {});
+
+/// The same from graphs, one a profile, whose inputs and outputs have equal names and types. `options.profiles` is not
+/// read. The graphs are consumed.
+BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options = {});
+
+}  // namespace edgert::plan

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// From an optimised graph to one profile of a plan for the CPU: steps, tensors as windows of storages, storages at
+// arena offsets, proved by the memory checker.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "ir/graph.h"
+#include "ir/windows.h"
+#include "memory/planner.h"
+
+namespace edgert::plan {
+
+/// The numbers of schema::Region.
+enum class Region : std::uint8_t { Arena = 0, Weights = 1, State = 2, Input = 3, Output = 4 };
+
+struct StorageSpec {
+  Region region = Region::Arena;
+  std::uint16_t binding = 0;
+  std::uint64_t offset = 0;
+  std::uint64_t size = 0;
+  std::uint32_t alignment = 64;
+  std::uint32_t first_step = 0;
+  std::uint32_t last_step = 0;
+};
+
+struct TensorSpec {
+  ir::TensorType type;
+  WeightFormat format = WeightFormat::Strided;
+  std::uint32_t storage = 0;
+  std::uint64_t offset = 0;  ///< bytes
+  ir::Dims strides;          ///< elements; empty for packed formats
+  std::string name;
+};
+
+struct StepSpec {
+  const ops::OperatorDef* op = nullptr;
+  std::vector<std::byte> attributes;
+  std::vector<std::uint32_t> inputs;  ///< tensors; ir::kNone: absent
+  std::vector<std::uint32_t> outputs;
+  std::uint32_t parts = 1;
+  DType compute = DType::F32;
+  std::vector<std::string> nodes;  ///< ONNX nodes that it stands for
+};
+
+struct ProfileSpec {
+  std::string name;
+  std::vector<StorageSpec> storages;
+  std::vector<TensorSpec> tensors;
+  std::vector<StepSpec> steps;
+  std::vector<std::uint32_t> inputs;   ///< tensor of each graph input
+  std::vector<std::uint32_t> outputs;  ///< tensor of each graph output
+  memory::Placement arena;
+};
+
+/// The weights section: constants of all profiles, equal ones once, each aligned to 64.
+class WeightStore {
+ public:
+  /// Offset of these bytes in the section; adds them when no equal ones are there.
+  std::uint64_t add(const ir::Bytes& bytes);
+  std::uint64_t size() const { return size_; }
+  struct Piece {
+    std::uint64_t offset;
+    ir::Bytes bytes;
+  };
+  const std::vector<Piece>& pieces() const { return pieces_; }
+
+ private:
+  std::multimap<std::uint64_t, std::size_t> by_hash_;
+  std::vector<Piece> pieces_;
+  std::uint64_t size_ = 0;
+};
+
+/// Lowers a graph on which the whole pass pipeline has run. Throws BuildError for what the CPU backend cannot run and
+/// std::logic_error when the memory checker finds a fault.
+ProfileSpec lower(const ir::Graph& graph, WeightStore& weights);
+
+}  // namespace edgert::plan

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/writer.h"
+
+#include <map>
+#include <stdexcept>
+
+#include "edgert/crc32c.h"
+#include "edgert/plan_format.h"
+#include "edgert/plan_schema.h"
+#include "edgert/sha256.h"
+#include "ops/operator.h"
+#include "plan/version.h"
+
+namespace edgert::plan {
+namespace {
+
+using edgert_flatbuffers::FlatBufferBuilder;
+using edgert_flatbuffers::Offset;
+
+class TableWriter {
+ public:
+  explicit TableWriter(const PlanSpec& spec) : spec_(spec) {}
+
+  std::vector<std::byte> run() {
+    std::vector<Offset<schema::Profile>> profiles;
+    for (const ProfileSpec& profile : spec_.profiles) profiles.push_back(write_profile(profile));
+    const auto inputs = write_bindings(spec_.inputs);
+    const auto outputs = write_bindings(spec_.outputs);
+    std::vector<Offset<schema::KeyValue>> metadata;
+    for (const auto& [key, value] : spec_.metadata) {
+      metadata.push_back(schema::CreateKeyValueDirect(builder_, key.c_str(), value.c_str()));
+    }
+    const std::vector<Offset<schema::Golden>> golden = write_golden();
+    std::vector<Offset<edgert_flatbuffers::String>> strings;
+    for (const std::string& text : strings_) strings.push_back(builder_.CreateString(text));
+    const auto plan = schema::CreatePlanDirect(builder_, kProducer, spec_.target.c_str(), spec_.model_name.c_str(), &inputs,
+                                               &outputs, &profiles, nullptr, 0, nullptr, golden.empty() ? nullptr : &golden,
+                                               &metadata, &strings);
+    schema::FinishPlanBuffer(builder_, plan);
+    const auto* data = reinterpret_cast<const std::byte*>(builder_.GetBufferPointer());
+    return {data, data + builder_.GetSize()};
+  }
+
+  /// Golden vectors in the order in which write_golden() gave them offsets.
+  static std::vector<const ir::Bytes*> golden_pieces(const PlanSpec& spec) {
+    std::vector<const ir::Bytes*> pieces;
+    for (const GoldenSpec& golden : spec.golden) {
+      for (const ir::Bytes& bytes : golden.inputs) pieces.push_back(&bytes);
+      for (const ir::Bytes& bytes : golden.outputs) pieces.push_back(&bytes);
+    }
+    return pieces;
+  }
+
+ private:
+  std::uint32_t string_index(const std::string& text) {
+    const auto [it, added] = string_index_.emplace(text, static_cast<std::uint32_t>(strings_.size()));
+    if (added) strings_.push_back(text);
+    return it->second;
+  }
+
+  std::vector<Offset<schema::Binding>> write_bindings(const std::vector<BindingSpec>& bindings) {
+    std::vector<Offset<schema::Binding>> out;
+    for (const BindingSpec& binding : bindings) {
+      std::vector<Offset<edgert_flatbuffers::String>> names;
+      for (const std::string& name : binding.dim_names) names.push_back(builder_.CreateString(name));
+      out.push_back(schema::CreateBindingDirect(builder_, binding.name.c_str(), static_cast<schema::DType>(binding.dtype),
+                                                schema::Layout::Plain, &binding.dims, &names));
+    }
+    return out;
+  }
+
+  Offset<schema::Step> write_step(const StepSpec& step) {
+    std::vector<std::uint8_t> attributes(step.attributes.size());
+    if (!attributes.empty()) std::memcpy(attributes.data(), step.attributes.data(), attributes.size());
+    std::vector<std::uint32_t> nodes;
+    for (const std::string& node : step.nodes) nodes.push_back(string_index(node));
+    return schema::CreateStepDirect(builder_, step.op->kernel->id, &step.inputs, &step.outputs, &attributes, step.parts,
+                                    nullptr, nullptr, 0, static_cast<schema::DType>(step.compute),
+                                    nodes.empty() ? nullptr : &nodes);
+  }
+
+  Offset<schema::Profile> write_profile(const ProfileSpec& profile) {
+    std::vector<Offset<schema::Storage>> storages;
+    for (const StorageSpec& storage : profile.storages) {
+      storages.push_back(schema::CreateStorage(builder_, static_cast<schema::Region>(storage.region), storage.binding,
+                                               storage.offset, storage.size, storage.alignment, storage.first_step,
+                                               storage.last_step));
+    }
+    std::vector<Offset<schema::Tensor>> tensors;
+    for (const TensorSpec& tensor : profile.tensors) {
+      tensors.push_back(schema::CreateTensorDirect(builder_, static_cast<schema::DType>(tensor.type.dtype),
+                                                   static_cast<std::uint16_t>(tensor.format), tensor.storage, tensor.offset,
+                                                   &tensor.type.dims, &tensor.strides, nullptr, 0, tensor.name.c_str()));
+    }
+    std::vector<Offset<schema::Step>> steps;
+    for (const StepSpec& step : profile.steps) steps.push_back(write_step(step));
+    const std::vector<Offset<schema::StepList>> lists{schema::CreateStepListDirect(builder_, true, &steps)};
+    return schema::CreateProfileDirect(builder_, profile.name.c_str(), &tensors, &storages, &lists, nullptr, &profile.inputs,
+                                       &profile.outputs, profile.arena.bytes, profile.arena.lower_bound,
+                                       profile.arena.optimal, profile.arena.heuristic.c_str());
+  }
+
+  std::vector<Offset<schema::Golden>> write_golden() {
+    std::vector<Offset<schema::Golden>> out;
+    std::uint64_t offset = 0;
+    const auto take = [&offset](const std::vector<ir::Bytes>& pieces) {
+      std::vector<std::uint64_t> offsets;
+      for (const ir::Bytes& bytes : pieces) {
+        offsets.push_back(offset);
+        offset = align_up(offset + bytes.size(), 64);
+      }
+      return offsets;
+    };
+    for (const GoldenSpec& golden : spec_.golden) {
+      const std::vector<std::uint64_t> inputs = take(golden.inputs);
+      const std::vector<std::uint64_t> outputs = take(golden.outputs);
+      out.push_back(schema::CreateGoldenDirect(builder_, golden.profile, &inputs, &outputs, golden.abs_tolerance,
+                                               golden.rel_tolerance));
+    }
+    return out;
+  }
+
+  const PlanSpec& spec_;
+  FlatBufferBuilder builder_;
+  std::vector<std::string> strings_;
+  std::map<std::string, std::uint32_t> string_index_;
+};
+
+/// The file being put together: header and section table first, then sections.
+class FileWriter {
+ public:
+  explicit FileWriter(std::uint32_t sections) : entries_(sections) {
+    bytes_.resize(sizeof(PlanHeader) + sections * sizeof(SectionEntry));
+  }
+
+  /// Room for the next section; fill it, then close_section().
+  std::byte* open_section(SectionKind kind, std::size_t size) {
+    bytes_.resize(align_up(bytes_.size(), kPlanAlignment));
+    SectionEntry& entry = entries_.at(next_);
+    entry.kind = kind;
+    entry.offset = bytes_.size();
+    entry.size = size;
+    entry.alignment = kPlanAlignment;
+    bytes_.resize(bytes_.size() + size);
+    return bytes_.data() + entry.offset;
+  }
+
+  void close_section() {
+    SectionEntry& entry = entries_[next_++];
+    const std::byte* data = bytes_.data() + entry.offset;
+    entry.crc32c = crc32c(data, entry.size);
+    Sha256 hash;
+    hash.update(data, entry.size);
+    hash.finish(entry.sha256);
+  }
+
+  std::vector<std::byte> finish() {
+    PlanHeader header{};
+    std::memcpy(header.magic, kPlanMagic, sizeof(kPlanMagic));
+    header.major = kPlanMajor;
+    header.minor = kPlanMinor;
+    header.header_bytes = sizeof(PlanHeader);
+    header.file_bytes = bytes_.size();
+    header.section_count = static_cast<std::uint32_t>(entries_.size());
+    header.section_entry_bytes = sizeof(SectionEntry);
+    header.section_table_crc = crc32c(entries_.data(), entries_.size() * sizeof(SectionEntry));
+    header.header_crc = crc32c(&header, offsetof(PlanHeader, header_crc));
+    std::memcpy(bytes_.data(), &header, sizeof(header));
+    std::memcpy(bytes_.data() + sizeof(header), entries_.data(), entries_.size() * sizeof(SectionEntry));
+    return std::move(bytes_);
+  }
+
+ private:
+  std::vector<std::byte> bytes_;
+  std::vector<SectionEntry> entries_;
+  std::size_t next_ = 0;
+};
+
+}  // namespace
+
+std::vector<std::byte> write(const PlanSpec& spec) {
+  const std::vector<std::byte> table = TableWriter(spec).run();
+  if (table.size() > 0x7fffffffu) throw ir::BuildError("the plan's table is larger than 2 GiB");
+  const std::vector<const ir::Bytes*> golden = TableWriter::golden_pieces(spec);
+  FileWriter file(2 + (golden.empty() ? 0 : 1));
+  std::memcpy(file.open_section(SectionKind::Table, table.size()), table.data(), table.size());
+  file.close_section();
+  std::byte* weights = file.open_section(SectionKind::Weights, spec.weights.size());
+  for (const WeightStore::Piece& piece : spec.weights.pieces()) {
+    if (piece.bytes.size() != 0) std::memcpy(weights + piece.offset, piece.bytes.data(), piece.bytes.size());
+  }
+  file.close_section();
+  if (!golden.empty()) {
+    std::uint64_t size = 0;
+    for (const ir::Bytes* bytes : golden) size = align_up(size + bytes->size(), 64);
+    std::byte* data = file.open_section(SectionKind::Golden, size);
+    for (const ir::Bytes* bytes : golden) {
+      if (bytes->size() != 0) std::memcpy(data, bytes->data(), bytes->size());
+      data += align_up(bytes->size(), 64);
+    }
+    file.close_section();
+  }
+  return file.finish();
+}
+
+}  // namespace edgert::plan
