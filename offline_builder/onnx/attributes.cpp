@@ -59,11 +59,6 @@ Attribute convert(const proto::AttributeProto& attribute, const Model::Data& dat
   }
 }
 
-template <class T>
-ConstantTensor constant_from(DType dtype, ir::Dims dims, const T* elements, std::size_t count) {
-  return {{dtype, std::move(dims)}, ir::Bytes::copy(elements, count * sizeof(T))};
-}
-
 }  // namespace
 
 const proto::AttributeProto* resolve_attribute(const proto::AttributeProto& attribute,
@@ -98,25 +93,6 @@ std::map<std::string, Attribute> convert_attributes(const proto::NodeProto& node
     }
   }
   return attributes;
-}
-
-ConstantTensor constant_of(const std::map<std::string, Attribute>& attributes) {
-  if (attributes.size() != 1) throw ir::BuildError("it must have exactly one attribute, its value");
-  const auto& [name, value] = *attributes.begin();
-  const auto is = [&, &n = name, &v = value](const char* expected, Attribute::Kind kind) {
-    return n == expected && v.kind == kind;
-  };
-  if (is("value", Attribute::Kind::Tensor)) return {value.tensor_type, value.tensor};
-  if (is("value_int", Attribute::Kind::Int)) return constant_from(DType::I64, {}, &value.i, 1);
-  if (is("value_float", Attribute::Kind::Float)) return constant_from(DType::F32, {}, &value.f, 1);
-  if (is("value_ints", Attribute::Kind::Ints)) {
-    return constant_from(DType::I64, {static_cast<std::int64_t>(value.ints.size())}, value.ints.data(), value.ints.size());
-  }
-  if (is("value_floats", Attribute::Kind::Floats)) {
-    return constant_from(DType::F32, {static_cast<std::int64_t>(value.floats.size())}, value.floats.data(),
-                         value.floats.size());
-  }
-  throw ir::BuildError("a constant given by attribute " + quoted(name) + " is not supported");
 }
 
 }  // namespace edgert::onnx_import

@@ -24,7 +24,4 @@ std::map<std::string, ops::OnnxNode::Attribute> convert_attributes(const proto::
                                                                    const AttributeEnvironment& environment,
                                                                    const Model::Data& data);
 
-/// A Constant node's tensor from any form of its attributes. Throws BuildError.
-ConstantTensor constant_of(const std::map<std::string, ops::OnnxNode::Attribute>& attributes);
-
 }  // namespace edgert::onnx_import

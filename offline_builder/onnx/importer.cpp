@@ -210,16 +210,6 @@ void Importer::import_node(const proto::NodeProto& node, const Frame& frame, Sco
   import_with(support.importer, call);
 }
 
-namespace {
-
-/// Stands in where no operator file imports Constant.
-void import_constant(ops::OnnxNode& node) {
-  ConstantTensor constant = constant_of(node.attributes);
-  node.set_output(0, node.graph.add_constant(node.name, std::move(constant.type), std::move(constant.bytes)));
-}
-
-}  // namespace
-
 void Importer::import_with(ops::OnnxImporter importer, const Call& call) {
   const std::size_t first_new_value = graph_.value_count();
   try {
@@ -249,9 +239,6 @@ const Importer::Support& Importer::support_of(const std::string& domain, const s
   const auto [it, added] = support_.try_emplace(key);
   if (added) {
     if (opset != 0) it->second.importer = registry_.find_onnx(domain, op_type, opset);
-    if (it->second.importer == nullptr && opset != 0 && domain.empty() && op_type == "Constant") {
-      it->second.importer = import_constant;
-    }
     if (it->second.importer == nullptr) it->second.reason = why_unsupported(domain, op_type, opset);
   }
   return it->second;
