@@ -60,10 +60,7 @@ ValueId range(OnnxNode& node) {
   T bounds[3] = {};
   for (std::size_t i = 0; i < 3; ++i) {
     const ir::Value& value = node.graph.value(node.input(i));
-    if (!value.is_constant()) {
-      node.fail("start, limit and delta decide the shape and must be known when the plan is built; if they are model "
-                "inputs, fix them with --value");
-    }
+    require_constant(node, i, "start, limit and delta");
     if (value.type.dtype != dtype_of(node, node.input(0)) || ir::element_count(value.type.dims) != 1) {
       node.fail("start, limit and delta must be scalars of one type");
     }
@@ -178,6 +175,13 @@ std::int64_t checked_constant_size(const OnnxNode& node, const Dims& dims) {
   const std::int64_t count = ir::element_count(dims);
   if (count > kMaxConstantElements) node.fail("a constant of shape " + ir::to_string(dims) + " is too large");
   return count;
+}
+
+void require_constant(const OnnxNode& node, std::size_t i, const std::string& what) {
+  const ir::Value& value = node.graph.value(node.input(i));
+  if (value.is_constant()) return;
+  node.fail(what + " ('" + value.name + "') must be known when the plan is built; if it is a model input, fix it with --value " +
+            value.name + "=...");
 }
 
 bool is_constant_expression(const OnnxNode& node, ValueId x) {

@@ -22,9 +22,10 @@ void import_dropout(OnnxNode& node) {
   const Dims dims = node.type(0).dims;
   const DType dtype = node.type(0).dtype;
   if (node.has_input(2)) {
+    require_constant(node, 2, "training_mode");
     const ir::Value& training = node.graph.value(node.inputs[2]);
-    if (!training.is_constant() || training.type.dtype != DType::Bool || ir::element_count(training.type.dims) != 1) {
-      node.fail("training_mode must be a constant bool");
+    if (training.type.dtype != DType::Bool || ir::element_count(training.type.dims) != 1) {
+      node.fail("training_mode must be a bool");
     }
     if (*training.constant.as<std::uint8_t>() != 0) node.fail("training_mode is set; export the model for inference");
   }

@@ -77,7 +77,7 @@ std::vector<std::byte> read_value(const OnnxNode& node, DType dtype) {
   if (node.opset < 11) return scalar_bytes(node, dtype, node.float_or("value", 0.0f));
   if (!node.has_input(2)) return scalar_bytes(node, dtype, 0);
   const ir::Value& value = node.graph.value(node.inputs[2]);
-  if (!value.is_constant()) node.fail("the value to pad with must be a constant; if it is a model input, fix it with --value");
+  require_constant(node, 2, "the value to pad with");
   if (value.type.dtype != dtype || ir::element_count(value.type.dims) != 1) node.fail("the value to pad with must be one element of the input's type");
   return std::vector<std::byte>(value.constant.data(), value.constant.data() + value.constant.size());
 }

@@ -98,6 +98,7 @@ void apply_sizes(const OnnxNode& node, const Dims& dims, const std::vector<std::
 void read_roi(const OnnxNode& node, const std::vector<std::size_t>& axes, ResizeAttributes& attributes) {
   for (std::size_t i = 0; i < kMaxRank; ++i) attributes.roi_end[i] = 1;
   if (attributes.coordinates != ResizeCoordinates::TfCropAndResize) return;
+  require_constant(node, 1, "roi");
   const std::vector<float> roi = node.constant_floats(1);
   if (roi.size() != 2 * axes.size()) node.fail("roi has " + std::to_string(roi.size()) + " entries for " + std::to_string(axes.size()) + " axes");
   for (std::size_t i = 0; i < axes.size(); ++i) {
@@ -136,6 +137,8 @@ ValueId resize_antialiased(OnnxNode& node, ValueId x, const ResizeAttributes& at
     axis.in = dims[i];
     axis.out = attributes.size[i];
     axis.scale = static_cast<double>(attributes.scale[i]);
+    // Also bounds the filter's width.
+    if (axis.out < 1 || axis.scale * static_cast<double>(axis.in) < 0.5) node.fail("antialias with an output of less than one element");
     axis.cubic = attributes.mode == ResizeMode::Cubic;
     axis.cubic_coefficient = static_cast<double>(attributes.cubic_coefficient);
     axis.exclude_outside = attributes.exclude_outside != 0;
@@ -176,6 +179,7 @@ void import_resize(OnnxNode& node) {
   for (const std::int64_t axis : named) axes.push_back(axis_of(node, axis, dims.size()));
   read_roi(node, axes, attributes);
   if (has_elements(node, 2)) {
+    require_constant(node, 2, "scales");
     apply_scales(node, dims, axes, node.constant_floats(2), attributes);
   } else if (has_elements(node, 3)) {
     apply_sizes(node, dims, axes, node.constant_ints(3), attributes);
@@ -201,6 +205,7 @@ void import_upsample(OnnxNode& node) {
   attributes.mode = mode == "nearest" ? ResizeMode::Nearest : ResizeMode::Linear;
   attributes.coordinates = ResizeCoordinates::Asymmetric;
   const std::vector<std::int64_t> all = iota(static_cast<std::int64_t>(dims.size()));
+  if (node.opset >= 9) require_constant(node, 1, "scales");
   const std::vector<float> scales = node.opset < 9 ? node.floats_or("scales", {}) : node.constant_floats(1);
   apply_scales(node, dims, axes_of(node, all, dims.size()), scales, attributes);
   const bool shrinks = std::any_of(scales.begin(), scales.end(), [](float scale) { return scale < 1; });

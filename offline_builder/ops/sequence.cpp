@@ -8,11 +8,9 @@ namespace {
 /// y = values[1] where the position along the new axis is the index, else values[0]; negative indices count from the end.
 void import_one_hot(OnnxNode& node) {
   const Dims dims = node.type(0).dims;
-  const ValueId depth_value = cast(node, node.input(1), DType::I64);
-  const ir::Value& depth_constant = node.graph.value(depth_value);
-  if (!depth_constant.is_constant() || ir::element_count(depth_constant.type.dims) != 1) {
-    node.fail("depth decides the shape and must be a constant of one element; if it is a model input, fix it with --value");
-  }
+  require_constant(node, 1, "depth");
+  const ir::Value& depth_constant = node.graph.value(cast(node, node.input(1), DType::I64));
+  if (!depth_constant.is_constant() || ir::element_count(depth_constant.type.dims) != 1) node.fail("depth must have one element");
   const std::int64_t depth = *depth_constant.constant.as<std::int64_t>();
   if (depth < 1) node.fail("depth is " + std::to_string(depth));
   checked_constant_size(node, {depth});
