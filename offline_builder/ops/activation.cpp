@@ -41,12 +41,14 @@ void import_hard_sigmoid(OnnxNode& node) {
 }
 
 void import_shrink(OnnxNode& node) {
-  node.set_output(0, unary(node, PointwiseOp::Shrink, node.input(0), node.float_or("lambd", 0.5f), node.float_or("bias", 0.0f)));
+  node.set_output(
+      0, unary(node, PointwiseOp::Shrink, node.input(0), node.float_or("lambd", 0.5f), node.float_or("bias", 0.0f)));
 }
 
 void import_gelu(OnnxNode& node) {
   const std::string approximate = node.string_or("approximate", "none");
-  if (approximate != "none" && approximate != "tanh") node.fail("approximate must be none or tanh, not '" + approximate + "'");
+  if (approximate != "none" && approximate != "tanh")
+    node.fail("approximate must be none or tanh, not '" + approximate + "'");
   node.set_output(0, unary(node, approximate == "tanh" ? PointwiseOp::GeluTanh : PointwiseOp::Gelu, node.input(0)));
 }
 

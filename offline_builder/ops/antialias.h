@@ -42,7 +42,8 @@ std::vector<float> resampling_matrix(const Resampling& axis, Coordinate coordina
     double sum = 0;
     for (std::int64_t i = first; i <= last; ++i) {
       const bool outside = base + i < 0 || base + i >= axis.in;
-      const double weight = outside && axis.exclude_outside ? 0 : axis.filter((static_cast<double>(base + i) - position) * shrink);
+      const double weight =
+          outside && axis.exclude_outside ? 0 : axis.filter((static_cast<double>(base + i) - position) * shrink);
       weights[static_cast<std::size_t>(i - first)] = weight;
       sum += weight;
     }

@@ -15,7 +15,8 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   require_inputs(context, 1, 1);
   const std::int32_t axis = context.attributes.as<ArgReduceAttributes>().axis;
   ir::TensorType y{DType::I64, context.type(0).dims};
-  require(axis >= 0 && static_cast<std::size_t>(axis) < y.dims.size(), "axis " + std::to_string(axis) + " is out of range");
+  require(axis >= 0 && static_cast<std::size_t>(axis) < y.dims.size(),
+          "axis " + std::to_string(axis) + " is out of range");
   std::int64_t& extent = y.dims[static_cast<std::size_t>(axis)];
   require(extent >= 1, "no element to choose from along axis " + std::to_string(axis));
   extent = 1;
@@ -27,7 +28,9 @@ std::string describe(const ir::AttributeBlob& blob) {
   return (attributes.minimum != 0 ? "min axis=" : "max axis=") + std::to_string(attributes.axis);
 }
 
-std::uint64_t work(const InferContext& context) { return static_cast<std::uint64_t>(ir::element_count(context.type(0).dims)); }
+std::uint64_t work(const InferContext& context) {
+  return static_cast<std::uint64_t>(ir::element_count(context.type(0).dims));
+}
 
 void import_arg_reduce(OnnxNode& node) {
   Dims dims = node.type(0).dims;
@@ -52,7 +55,8 @@ void import_hardmax(OnnxNode& node) {
   }
   const Dims shape = dims_of(node, x);
   checked_constant_size(node, {shape[axis]});
-  const ValueId positions = along_axis(node, int64_constant(node, {shape[axis]}, iota(shape[axis])), axis, shape.size());
+  const ValueId positions =
+      along_axis(node, int64_constant(node, {shape[axis]}, iota(shape[axis])), axis, shape.size());
   const ValueId hit = binary(node, PointwiseOp::Equal, positions, arg_reduce(node, x, axis, false, false));
   node.set_output(0, reshape(node, cast(node, hit, dtype), dims));
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ONNX BatchNormalization at inference: a scale and a shift per channel, which a pass folds into a convolution. And LRN.
+// ONNX BatchNormalization at inference: a scale and a shift per channel, which a pass folds into a convolution. And
+// LRN.
 #include "edgert/cpu/ops/pool.h"
 
 #include "ops/compose.h"
@@ -24,15 +25,16 @@ void import_batch_normalization(OnnxNode& node) {
   const ValueId epsilon = float_constant(node, {1}, {node.float_or("epsilon", 1e-5f)});
   const ValueId deviation = unary(node, PointwiseOp::Sqrt, binary(node, PointwiseOp::Add, parameters[4], epsilon));
   const ValueId scale = binary(node, PointwiseOp::Div, parameters[1], deviation);
-  const ValueId shift = binary(node, PointwiseOp::Sub, parameters[2], binary(node, PointwiseOp::Mul, parameters[3], scale));
+  const ValueId shift =
+      binary(node, PointwiseOp::Sub, parameters[2], binary(node, PointwiseOp::Mul, parameters[3], scale));
   const ValueId x = cast_narrow(node, node.input(0));
   const ValueId scaled = binary(node, PointwiseOp::Mul, x, along_axis(node, scale, 1, dims.size()));
   const ValueId y = binary(node, PointwiseOp::Add, scaled, along_axis(node, shift, 1, dims.size()));
   node.set_output(0, cast(node, y, dtype));
 }
 
-/// x / (bias + alpha / size * sum of squares over `size` neighbouring channels) ^ beta. The sum is an average pool along
-/// the channels, with zeros beyond the first and last.
+/// x / (bias + alpha / size * sum of squares over `size` neighbouring channels) ^ beta. The sum is an average pool
+/// along the channels, with zeros beyond the first and last.
 void import_lrn(OnnxNode& node) {
   const Dims dims = node.type(0).dims;
   const DType dtype = node.type(0).dtype;
@@ -43,7 +45,8 @@ void import_lrn(OnnxNode& node) {
                                {dims[0], 1, dims[1], ir::element_count(Dims(dims.begin() + 2, dims.end()))});
   cpu::PoolAttributes attributes{};
   attributes.kernel[0] = size;
-  attributes.kernel[1] = attributes.stride[0] = attributes.stride[1] = attributes.dilation[0] = attributes.dilation[1] = 1;
+  attributes.kernel[1] = attributes.stride[0] = attributes.stride[1] = attributes.dilation[0] = attributes.dilation[1] =
+      1;
   attributes.pad_begin[0] = (size - 1) / 2;
   attributes.pad_end[0] = size - 1 - (size - 1) / 2;
   attributes.kind = cpu::PoolKind::Average;

@@ -38,13 +38,15 @@ bool is_constant_expression(const OnnxNode& node, ValueId x);
 ValueId reshape(OnnxNode& node, ValueId x, const Dims& dims);
 ValueId transpose(OnnxNode& node, ValueId x, const std::vector<std::int64_t>& perm);
 /// Elements start, start + step, ... along `axis`, `size` of them; step >= 1.
-ValueId slice(OnnxNode& node, ValueId x, std::size_t axis, std::int64_t start, std::int64_t size, std::int64_t step = 1);
+ValueId slice(OnnxNode& node, ValueId x, std::size_t axis, std::int64_t start, std::int64_t size,
+              std::int64_t step = 1);
 /// Unidirectional broadcast to `dims`. A constant is not blown up unless `fold` asks for it.
 ValueId expand(OnnxNode& node, ValueId x, const Dims& dims, bool fold = false);
 /// numpy broadcasting of all operands to their common extents, by views.
 std::vector<ValueId> broadcast_operands(OnnxNode& node, std::vector<ValueId> operands);
 ValueId concat(OnnxNode& node, const std::vector<ValueId>& operands, std::size_t axis);
-/// A vector as [.., d, ..] at axis `axis` and extents 1 elsewhere, of rank `rank`: a per-channel vector beside a tensor.
+/// A vector as [.., d, ..] at axis `axis` and extents 1 elsewhere, of rank `rank`: a per-channel vector beside a
+/// tensor.
 ValueId along_axis(OnnxNode& node, ValueId vector, std::size_t axis, std::size_t rank);
 
 // Elementwise
@@ -62,7 +64,8 @@ ValueId matmul(OnnxNode& node, ValueId a, ValueId b, ValueId bias = ir::kNone);
 ValueId reduce(OnnxNode& node, unsigned kind, ValueId x, const std::vector<std::size_t>& axes, bool keepdims);
 ValueId gather(OnnxNode& node, ValueId data, ValueId indices, std::size_t axis);
 /// Zeros before and after along each axis; negative counts cut elements off.
-ValueId pad_zero(OnnxNode& node, ValueId x, const std::vector<std::int64_t>& before, const std::vector<std::int64_t>& after);
+ValueId pad_zero(OnnxNode& node, ValueId x, const std::vector<std::int64_t>& before,
+                 const std::vector<std::int64_t>& after);
 /// Index of the largest (or smallest) element along `axis`, int64, extent 1 there.
 ValueId arg_reduce(OnnxNode& node, ValueId x, std::size_t axis, bool minimum, bool select_last);
 

@@ -10,8 +10,8 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   require_inputs(context, context.inputs.size(), context.inputs.size());
   ir::TensorType y = context.type(0);
   const std::int32_t axis = context.attributes.as<ConcatAttributes>().axis;
-  require(axis >= 0 && static_cast<std::size_t>(axis) < y.dims.size(), "axis " + std::to_string(axis) +
-                                                                           " is out of range for shape " + ir::to_string(y.dims));
+  require(axis >= 0 && static_cast<std::size_t>(axis) < y.dims.size(),
+          "axis " + std::to_string(axis) + " is out of range for shape " + ir::to_string(y.dims));
   const auto a = static_cast<std::size_t>(axis);
   for (std::size_t i = 1; i < context.inputs.size(); ++i) {
     ir::TensorType x = context.type(i);
@@ -27,7 +27,9 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   return {y};
 }
 
-std::string describe(const ir::AttributeBlob& blob) { return "axis=" + std::to_string(blob.as<ConcatAttributes>().axis); }
+std::string describe(const ir::AttributeBlob& blob) {
+  return "axis=" + std::to_string(blob.as<ConcatAttributes>().axis);
+}
 
 void import_concat(OnnxNode& node) {
   std::vector<ValueId> operands;

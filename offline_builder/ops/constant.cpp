@@ -75,7 +75,8 @@ ValueId range(OnnxNode& node) {
   for (std::int64_t i = 0; i < count; ++i) {
     // Unsigned, so that a product that a hostile model makes wrap does so by definition; elements themselves fit.
     using Wide = std::conditional_t<std::is_integral_v<T>, std::uint64_t, T>;
-    const auto element = static_cast<T>(static_cast<Wide>(bounds[0]) + static_cast<Wide>(i) * static_cast<Wide>(bounds[2]));
+    const auto element =
+        static_cast<T>(static_cast<Wide>(bounds[0]) + static_cast<Wide>(i) * static_cast<Wide>(bounds[2]));
     std::memcpy(bytes.data() + static_cast<std::size_t>(i) * sizeof(T), &element, sizeof(T));
   }
   return constant(node, {dtype_of(node, node.input(0)), {count}}, ir::Bytes::adopt(std::move(bytes)));
@@ -122,7 +123,8 @@ void import_eye_like(OnnxNode& node) {
   for (std::int64_t row = 0; row < like.dims[0]; ++row) {
     // Compared by subtraction from extents, so that a huge k cannot wrap.
     if (k >= like.dims[1] - row || k < -row) continue;
-    std::memcpy(bytes.data() + static_cast<std::size_t>(row * like.dims[1] + row + k) * one.size(), one.data(), one.size());
+    std::memcpy(bytes.data() + static_cast<std::size_t>(row * like.dims[1] + row + k) * one.size(), one.data(),
+                one.size());
   }
   node.set_output(0, constant(node, {dtype, like.dims}, ir::Bytes::adopt(std::move(bytes))));
 }
@@ -156,7 +158,9 @@ std::vector<std::byte> scalar_bytes(const OnnxNode& node, DType dtype, double va
     case DType::I64: return bytes_of(scalar::saturate_cast<std::int64_t>(value));
     case DType::U64: return bytes_of(scalar::saturate_cast<std::uint64_t>(value));
     case DType::Bool: return bytes_of(static_cast<std::uint8_t>(value != 0));
-    case DType::Undefined: case DType::I4: case DType::U4: break;
+    case DType::Undefined:
+    case DType::I4:
+    case DType::U4: break;
   }
   node.fail(std::string("type ") + edgert::to_string(dtype) + " is not supported");
 }
@@ -180,8 +184,9 @@ std::int64_t checked_constant_size(const OnnxNode& node, const Dims& dims) {
 void require_constant(const OnnxNode& node, std::size_t i, const std::string& what) {
   const ir::Value& value = node.graph.value(node.input(i));
   if (value.is_constant()) return;
-  node.fail(what + " ('" + value.name + "') must be known when the plan is built; if it is a model input, fix it with --value " +
-            value.name + "=...");
+  node.fail(what + " ('" + value.name +
+            "') must be known when the plan is built; if it is a model input, fix it with --value " + value.name +
+            "=...");
 }
 
 bool is_constant_expression(const OnnxNode& node, ValueId x) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Conv: the dense two-dimensional convolution, and ONNX Conv in all its forms: one-dimensional ones get a row dimension,
-// depthwise ones their own operator, and those with more dimensions or with weights that only a run knows become a
-// matrix product over gathered windows.
+// Conv: the dense two-dimensional convolution, and ONNX Conv in all its forms: one-dimensional ones get a row
+// dimension, depthwise ones their own operator, and those with more dimensions or with weights that only a run knows
+// become a matrix product over gathered windows.
 #include "edgert/cpu/ops/conv.h"
 
 #include "edgert/cpu/ops/depthwise_conv.h"
@@ -27,7 +27,8 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   require_type(x, DType::F32, "the input");
   require_type(w, DType::F32, "the weights");
   require(x.dims.size() == 4, "the input must have rank 4, not " + std::to_string(x.dims.size()));
-  require(a.groups >= 1 && x.dims[1] % a.groups == 0, std::to_string(x.dims[1]) + " channels in " + std::to_string(a.groups) + " groups");
+  require(a.groups >= 1 && x.dims[1] % a.groups == 0,
+          std::to_string(x.dims[1]) + " channels in " + std::to_string(a.groups) + " groups");
   const std::int64_t group_channels = x.dims[1] / a.groups;
   std::int64_t outputs = 0;
   if (context.graph.value(context.inputs[1]).format == WeightFormat::PanelF32x16) {
@@ -54,7 +55,8 @@ std::string describe(const ir::AttributeBlob& blob) {
 std::uint64_t work(const InferContext& context) {
   const auto& a = context.attributes.as<ConvAttributes>();
   const std::int64_t outputs = ir::element_count(infer(context)[0].dims);
-  return static_cast<std::uint64_t>(ir::element_count({outputs, a.kernel[0], a.kernel[1], context.type(0).dims[1] / a.groups}));
+  return static_cast<std::uint64_t>(
+      ir::element_count({outputs, a.kernel[0], a.kernel[1], context.type(0).dims[1] / a.groups}));
 }
 
 void pack(ir::Graph& graph, ir::NodeId id) {
@@ -67,19 +69,22 @@ void pack(ir::Graph& graph, ir::NodeId id) {
   const std::int64_t taps = w.type.dims[2] * w.type.dims[3];
   const float* from = w.constant.as<float>();
   // Rows are ordered (kh, kw, c), ONNX's weights [m][c][kh][kw].
-  ir::Bytes bytes = pack_panels(groups, taps * channels, columns, [&](std::int64_t g, std::int64_t row, std::int64_t column) {
-    return from[((g * columns + column) * channels + row % channels) * taps + row / channels];
-  });
+  ir::Bytes bytes =
+      pack_panels(groups, taps * channels, columns, [&](std::int64_t g, std::int64_t row, std::int64_t column) {
+        return from[((g * columns + column) * channels + row % channels) * taps + row / channels];
+      });
   const ir::TensorType type{DType::F32, {groups, taps * channels, columns}};
   graph.set_input(id, 1, graph.add_constant(w.name, type, std::move(bytes), WeightFormat::PanelF32x16));
 }
 
 /// y = bias + sum over window elements, as one matrix product: the windows of all groups side by side, gathered by one
 /// strided slice a window element. For any number of spatial dimensions and weights of any kind.
-ValueId convolve_gathered(OnnxNode& node, ValueId x, ValueId w, ValueId bias, const Window& window, std::int64_t groups) {
+ValueId convolve_gathered(OnnxNode& node, ValueId x, ValueId w, ValueId bias, const Window& window,
+                          std::int64_t groups) {
   const std::int64_t taps = ir::element_count(window.kernel);
   if (taps > kMaxGatheredWindow) {
-    node.fail("a kernel of " + std::to_string(taps) + " elements is only supported with constant weights in two dimensions");
+    node.fail("a kernel of " + std::to_string(taps) +
+              " elements is only supported with constant weights in two dimensions");
   }
   const Dims x_dims = dims_of(node, x);
   const Dims w_dims = dims_of(node, w);

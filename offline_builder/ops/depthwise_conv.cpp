@@ -24,7 +24,8 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   const std::int64_t channels = x.dims[1];
   // [C, 1, kh, kw] as ONNX has it, or packed.
   const bool packed = w.dims.size() == 3;
-  const ir::Dims expected = packed ? ir::Dims{a.kernel[0], a.kernel[1], channels} : ir::Dims{channels, 1, a.kernel[0], a.kernel[1]};
+  const ir::Dims expected =
+      packed ? ir::Dims{a.kernel[0], a.kernel[1], channels} : ir::Dims{channels, 1, a.kernel[0], a.kernel[1]};
   require_dims(w.dims, expected, "the weights");
   ir::TensorType y{DType::F32, {x.dims[0], channels, window_output(a, 0, x.dims[2]), window_output(a, 1, x.dims[3])}};
   require_epilogue(context, a.epilogue, channels, y);
@@ -38,7 +39,8 @@ std::string describe(const ir::AttributeBlob& blob) {
 
 std::uint64_t work(const InferContext& context) {
   const auto& a = context.attributes.as<DepthwiseConvAttributes>();
-  return static_cast<std::uint64_t>(ir::element_count({ir::element_count(infer(context)[0].dims), a.kernel[0], a.kernel[1]}));
+  return static_cast<std::uint64_t>(
+      ir::element_count({ir::element_count(infer(context)[0].dims), a.kernel[0], a.kernel[1]}));
 }
 
 void pack(ir::Graph& graph, ir::NodeId id) {
@@ -50,7 +52,8 @@ void pack(ir::Graph& graph, ir::NodeId id) {
   std::vector<std::byte> bytes(w.constant.size());
   for (std::int64_t tap = 0; tap < taps; ++tap) {
     for (std::int64_t c = 0; c < channels; ++c) {
-      std::memcpy(bytes.data() + static_cast<std::size_t>(tap * channels + c) * sizeof(float), from + c * taps + tap, sizeof(float));
+      std::memcpy(bytes.data() + static_cast<std::size_t>(tap * channels + c) * sizeof(float), from + c * taps + tap,
+                  sizeof(float));
     }
   }
   const ir::TensorType type{DType::F32, {w.type.dims[2], w.type.dims[3], channels}};

@@ -41,7 +41,8 @@ void import_pow(OnnxNode& node) {
   const DType base = node.type(0).dtype;
   const DType exponent = node.type(1).dtype;
   const DType type = !is_float(base) && is_float(exponent) ? exponent : base;
-  const ValueId power = binary(node, PointwiseOp::Pow, cast(node, node.input(0), type), cast(node, node.input(1), type));
+  const ValueId power =
+      binary(node, PointwiseOp::Pow, cast(node, node.input(0), type), cast(node, node.input(1), type));
   node.set_output(0, cast(node, power, base));
 }
 
@@ -53,7 +54,8 @@ void import_mod(OnnxNode& node) {
 
 void import_bit_shift(OnnxNode& node) {
   const std::string direction = node.string_or("direction", "");
-  if (direction != "LEFT" && direction != "RIGHT") node.fail("direction must be LEFT or RIGHT, not '" + direction + "'");
+  if (direction != "LEFT" && direction != "RIGHT")
+    node.fail("direction must be LEFT or RIGHT, not '" + direction + "'");
   const PointwiseOp op = direction == "LEFT" ? PointwiseOp::ShiftLeft : PointwiseOp::ShiftRight;
   node.set_output(0, binary(node, op, node.input(0), node.input(1)));
 }
@@ -81,7 +83,9 @@ void import_prelu(OnnxNode& node) {
 }  // namespace
 
 void register_elementwise(Registry& registry) {
-  const auto add = [&](const char* name, OnnxImporter importer, int since) { registry.add_onnx(name, importer, since); };
+  const auto add = [&](const char* name, OnnxImporter importer, int since) {
+    registry.add_onnx(name, importer, since);
+  };
   add("Neg", &import_unary<PointwiseOp::Neg>, 6);
   add("Abs", &import_unary<PointwiseOp::Abs>, 6);
   add("Sign", &import_unary<PointwiseOp::Sign>, 9);

@@ -16,7 +16,8 @@ inline void require_epilogue(const InferContext& context, const scalar::Epilogue
     require_type(context.type(2), DType::F32, "the bias");
     require_dims(context.type(2).dims, {channels}, "the bias");
   }
-  require(context.has(3) == (epilogue.residual != scalar::ResidualMode::None), "a residual without its mode, or the reverse");
+  require(context.has(3) == (epilogue.residual != scalar::ResidualMode::None),
+          "a residual without its mode, or the reverse");
   if (context.has(3)) {
     require_type(context.type(3), y.dtype, "the residual");
     require_dims(context.type(3).dims, y.dims, "the residual");

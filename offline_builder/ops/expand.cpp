@@ -12,7 +12,8 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   const auto& attributes = context.attributes.as<ExpandAttributes>();
   const ir::TensorType& x = context.type(0);
   Dims dims = dims_of(attributes.dims, attributes.rank);
-  require(ir::broadcast(x.dims, dims) == dims, "shape " + ir::to_string(x.dims) + " does not broadcast to " + ir::to_string(dims));
+  require(ir::broadcast(x.dims, dims) == dims,
+          "shape " + ir::to_string(x.dims) + " does not broadcast to " + ir::to_string(dims));
   return {{x.dtype, std::move(dims)}};
 }
 

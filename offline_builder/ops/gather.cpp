@@ -18,7 +18,8 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   const ir::TensorType& indices = context.type(1);
   require(indices.dtype == DType::I32 || indices.dtype == DType::I64,
           std::string("indices must be i32 or i64, not ") + edgert::to_string(indices.dtype));
-  require(axis >= 0 && static_cast<std::size_t>(axis) < data.dims.size(), "axis " + std::to_string(axis) + " is out of range");
+  require(axis >= 0 && static_cast<std::size_t>(axis) < data.dims.size(),
+          "axis " + std::to_string(axis) + " is out of range");
   const auto position = data.dims.begin() + axis;
   ir::TensorType y{data.dtype, Dims(data.dims.begin(), position)};
   y.dims.insert(y.dims.end(), indices.dims.begin(), indices.dims.end());
@@ -27,7 +28,9 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   return {y};
 }
 
-std::string describe(const ir::AttributeBlob& blob) { return "axis=" + std::to_string(blob.as<GatherAttributes>().axis); }
+std::string describe(const ir::AttributeBlob& blob) {
+  return "axis=" + std::to_string(blob.as<GatherAttributes>().axis);
+}
 
 /// A single constant index is a slice, and so a view.
 void import_gather(OnnxNode& node) {
@@ -50,7 +53,8 @@ void import_gather(OnnxNode& node) {
   node.set_output(0, gather(node, data, node.input(1), axis));
 }
 
-/// Indices with negative ones counted from the end of `extents` (one for all, or one for each along the last dimension).
+/// Indices with negative ones counted from the end of `extents` (one for all, or one for each along the last
+/// dimension).
 ValueId positive(OnnxNode& node, ValueId indices, const Dims& extents) {
   const ValueId wide = cast(node, indices, DType::I64);
   const ValueId limit = int64_constant(node, {static_cast<std::int64_t>(extents.size())}, extents);
@@ -80,7 +84,8 @@ void import_gather_elements(OnnxNode& node) {
   node.set_output(0, gather(node, flat, position, 0));
 }
 
-/// The last dimension of the indices holds the leading coordinates of what is gathered, behind `batch_dims` common ones.
+/// The last dimension of the indices holds the leading coordinates of what is gathered, behind `batch_dims` common
+/// ones.
 void import_gather_nd(OnnxNode& node) {
   const Dims dims = node.type(0).dims;
   const Dims index_dims = node.type(1).dims;
@@ -88,8 +93,8 @@ void import_gather_nd(OnnxNode& node) {
   if (index_dims.empty() || batch_dims < 0 || batch_dims >= static_cast<std::int64_t>(index_dims.size()) ||
       batch_dims > static_cast<std::int64_t>(dims.size()) ||
       index_dims.back() > static_cast<std::int64_t>(dims.size()) - batch_dims || index_dims.back() < 1) {
-    node.fail("indices " + ir::to_string(index_dims) + " with batch_dims " + std::to_string(batch_dims) + " don't fit data " +
-              ir::to_string(dims));
+    node.fail("indices " + ir::to_string(index_dims) + " with batch_dims " + std::to_string(batch_dims) +
+              " don't fit data " + ir::to_string(dims));
   }
   const auto split = [](const Dims& from, std::int64_t first, std::int64_t last) {
     return Dims(from.begin() + first, from.begin() + last);
@@ -109,7 +114,8 @@ void import_gather_nd(OnnxNode& node) {
   const ValueId strides = int64_constant(node, {coordinates}, ir::dense_strides(covered));
   ValueId position = binary(node, PointwiseOp::Mul, index, strides);
   ValueId sum = slice(node, position, 2, 0, 1);
-  for (std::int64_t i = 1; i < coordinates; ++i) sum = binary(node, PointwiseOp::Add, sum, slice(node, position, 2, i, 1));
+  for (std::int64_t i = 1; i < coordinates; ++i)
+    sum = binary(node, PointwiseOp::Add, sum, slice(node, position, 2, i, 1));
   std::vector<std::int64_t> starts = iota(batches);
   for (std::int64_t& start : starts) start *= ir::element_count(covered);
   position = binary(node, PointwiseOp::Add, sum, int64_constant(node, {batches, 1, 1}, starts));

@@ -20,12 +20,13 @@ inline void require_inputs(const InferContext& context, std::size_t required, st
 }
 
 inline void require_type(const ir::TensorType& type, DType dtype, const char* what) {
-  require(type.dtype == dtype, std::string(what) + " must be " + edgert::to_string(dtype) + ", not " +
-                                   edgert::to_string(type.dtype));
+  require(type.dtype == dtype,
+          std::string(what) + " must be " + edgert::to_string(dtype) + ", not " + edgert::to_string(type.dtype));
 }
 
 inline void require_dims(const ir::Dims& dims, const ir::Dims& expected, const char* what) {
-  require(dims == expected, std::string(what) + " must have shape " + ir::to_string(expected) + ", not " + ir::to_string(dims));
+  require(dims == expected,
+          std::string(what) + " must have shape " + ir::to_string(expected) + ", not " + ir::to_string(dims));
 }
 
 inline void require_rank(const ir::Dims& dims) {
@@ -46,8 +47,8 @@ inline void store_dims(const ir::Dims& dims, std::int64_t (&out)[kMaxRank], std:
 
 /// `value` as an attribute of 32 bits, in [minimum, 2^31 - 1].
 inline std::int32_t to_int32(std::int64_t value, std::int64_t minimum, const std::string& what) {
-  require(value >= minimum && value <= INT32_MAX, what + " is " + std::to_string(value) + ", outside [" +
-                                                      std::to_string(minimum) + ", 2147483647]");
+  require(value >= minimum && value <= INT32_MAX,
+          what + " is " + std::to_string(value) + ", outside [" + std::to_string(minimum) + ", 2147483647]");
   return static_cast<std::int32_t>(value);
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// MatMul, and ONNX MatMul and Gemm. In the graph b is [K, N] for every batch of a, or has a's rank and batch dimensions.
+// MatMul, and ONNX MatMul and Gemm. In the graph b is [K, N] for every batch of a, or has a's rank and batch
+// dimensions.
 #include "edgert/cpu/ops/matmul.h"
 
 #include <algorithm>
@@ -27,12 +28,14 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   const Dims batch = batch_of(a.dims);
   const std::int64_t depth = a.dims.back();
   if (context.graph.value(context.inputs[1]).format == WeightFormat::PanelF32x16) {
-    require(b.dims.size() == 3 && (b.dims[0] == 1 || b.dims[0] == ir::element_count(batch)), "packed weights of other batches");
+    require(b.dims.size() == 3 && (b.dims[0] == 1 || b.dims[0] == ir::element_count(batch)),
+            "packed weights of other batches");
   } else {
     require(b.dims.size() == 2 || batch_of(b.dims) == batch,
             "batch dimensions of " + ir::to_string(a.dims) + " and " + ir::to_string(b.dims) + " differ");
   }
-  require(b.dims[b.dims.size() - 2] == depth, "cannot multiply " + ir::to_string(a.dims) + " by " + ir::to_string(b.dims));
+  require(b.dims[b.dims.size() - 2] == depth,
+          "cannot multiply " + ir::to_string(a.dims) + " by " + ir::to_string(b.dims));
   ir::TensorType y{DType::F32, a.dims};
   y.dims.back() = b.dims.back();
   require_epilogue(context, context.attributes.as<MatMulAttributes>().epilogue, y.dims.back(), y);
@@ -115,7 +118,8 @@ void import_gemm(OnnxNode& node) {
   const ValueId c = scale(node, cast_narrow(node, node.input(2)), beta);
   const Dims c_dims = dims_of(node, c);
   const Dims y_dims{dims_of(node, a)[0], dims_of(node, b)[1]};
-  require(ir::broadcast(c_dims, y_dims) == y_dims, "C of shape " + ir::to_string(c_dims) + " does not broadcast to " + ir::to_string(y_dims));
+  require(ir::broadcast(c_dims, y_dims) == y_dims,
+          "C of shape " + ir::to_string(c_dims) + " does not broadcast to " + ir::to_string(y_dims));
   const bool is_row = !c_dims.empty() && c_dims.back() == y_dims[1] && (c_dims.size() == 1 || c_dims[0] == 1);
   if (is_row) {
     return node.set_output(0, cast(node, matmul(node, a, b, reshape(node, c, {y_dims[1]})), dtype));
@@ -143,7 +147,8 @@ ValueId matmul(OnnxNode& node, ValueId a, ValueId b, ValueId bias) {
   Dims a_dims = dims_of(node, a);
   Dims b_dims = dims_of(node, b);
   // The same matrix for every batch: it is never repeated, so that it can be packed once.
-  const bool one_matrix = std::all_of(b_dims.begin(), b_dims.end() - 2, [](std::int64_t extent) { return extent == 1; });
+  const bool one_matrix =
+      std::all_of(b_dims.begin(), b_dims.end() - 2, [](std::int64_t extent) { return extent == 1; });
   if (one_matrix && b_dims.size() <= a_dims.size()) {
     b = reshape(node, b, Dims(b_dims.end() - 2, b_dims.end()));
   } else {

@@ -34,7 +34,8 @@ std::string describe(const ir::AttributeBlob& blob) {
   for (std::uint32_t i = 0; i < kMaxRank; ++i) {
     if ((attributes.axes >> i & 1) != 0) axes.push_back(i);
   }
-  return std::string(attributes.rms != 0 ? "rms " : "") + "axes=" + ir::to_string(axes) + " epsilon=" + std::to_string(attributes.epsilon);
+  return std::string(attributes.rms != 0 ? "rms " : "") + "axes=" + ir::to_string(axes) +
+         " epsilon=" + std::to_string(attributes.epsilon);
 }
 
 std::uint64_t work(const InferContext& context) {
@@ -48,8 +49,8 @@ std::vector<std::size_t> axes_from(std::size_t first, std::size_t rank) {
 }
 
 /// Scale and bias broadcast to x's shape; kNone where absent.
-ValueId normalize(OnnxNode& node, ValueId x, ValueId scale, ValueId bias, const std::vector<std::size_t>& axes, float epsilon,
-                  bool rms) {
+ValueId normalize(OnnxNode& node, ValueId x, ValueId scale, ValueId bias, const std::vector<std::size_t>& axes,
+                  float epsilon, bool rms) {
   const Dims dims = dims_of(node, x);
   NormalizeAttributes attributes{};
   for (const std::size_t axis : axes) attributes.axes |= 1u << axis;
@@ -67,7 +68,9 @@ ValueId optional_input(OnnxNode& node, std::size_t i) {
 
 /// The optional outputs of LayerNormalization are statistics that training reads.
 void set_statistics(OnnxNode& node, ValueId x, const std::vector<std::size_t>& axes, float epsilon) {
-  const auto mean_of = [&](ValueId value) { return reduce(node, static_cast<unsigned>(ReduceKind::Mean), value, axes, true); };
+  const auto mean_of = [&](ValueId value) {
+    return reduce(node, static_cast<unsigned>(ReduceKind::Mean), value, axes, true);
+  };
   const ValueId mean = mean_of(x);
   const ValueId centered = binary(node, PointwiseOp::Sub, x, mean);
   const ValueId variance = mean_of(binary(node, PointwiseOp::Mul, centered, centered));
@@ -103,7 +106,8 @@ void import_instance_normalization(OnnxNode& node) {
   node.set_output(0, cast(node, y, dtype));
 }
 
-/// Channels in groups, each with statistics of its own. Scale and bias are per group before opset 21, per channel since.
+/// Channels in groups, each with statistics of its own. Scale and bias are per group before opset 21, per channel
+/// since.
 void import_group_normalization(OnnxNode& node) {
   const Dims dims = node.type(0).dims;
   const DType dtype = node.type(0).dtype;
@@ -144,7 +148,9 @@ void import_mean_variance_normalization(OnnxNode& node) {
   const std::vector<std::size_t> axes = axes_of(node, node.ints_or("axes", {0, 2, 3}), node.type(0).dims.size());
   const DType dtype = node.type(0).dtype;
   const ValueId x = cast_narrow(node, node.input(0));
-  const auto mean_of = [&](ValueId value) { return reduce(node, static_cast<unsigned>(ReduceKind::Mean), value, axes, true); };
+  const auto mean_of = [&](ValueId value) {
+    return reduce(node, static_cast<unsigned>(ReduceKind::Mean), value, axes, true);
+  };
   const ValueId centered = binary(node, PointwiseOp::Sub, x, mean_of(x));
   const ValueId deviation = unary(node, PointwiseOp::Sqrt, mean_of(binary(node, PointwiseOp::Mul, centered, centered)));
   const ValueId divisor = binary(node, PointwiseOp::Add, deviation, scalar_constant(node, dtype_of(node, x), 1e-9));

@@ -37,9 +37,9 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
 std::string describe(const ir::AttributeBlob& blob) {
   static constexpr const char* kModes[] = {"constant", "reflect", "edge", "wrap"};
   const auto& attributes = blob.as<PadAttributes>();
-  return std::string(kModes[static_cast<unsigned>(attributes.mode)]) + " before=" +
-         ir::to_string(Dims(attributes.before, attributes.before + kMaxRank)) + " after=" +
-         ir::to_string(Dims(attributes.after, attributes.after + kMaxRank));
+  return std::string(kModes[static_cast<unsigned>(attributes.mode)]) +
+         " before=" + ir::to_string(Dims(attributes.before, attributes.before + kMaxRank)) +
+         " after=" + ir::to_string(Dims(attributes.after, attributes.after + kMaxRank));
 }
 
 /// Cuts off what negative pads say, then pads with the rest.
@@ -52,10 +52,12 @@ ValueId pad(OnnxNode& node, ValueId x, const std::vector<std::int64_t>& before, 
   std::memcpy(attributes.value, value.data(), std::min(value.size(), sizeof(attributes.value)));
   bool grows = false;
   for (std::size_t i = 0; i < dims.size(); ++i) {
-    if (std::max(before[i], after[i]) > kMaxPad || std::min(before[i], after[i]) < -kMaxPad) node.fail("a pad is too large");
+    if (std::max(before[i], after[i]) > kMaxPad || std::min(before[i], after[i]) < -kMaxPad)
+      node.fail("a pad is too large");
     const std::int64_t cut_before = std::max<std::int64_t>(-before[i], 0);
     const std::int64_t cut_after = std::max<std::int64_t>(-after[i], 0);
-    if (cut_before + cut_after > dims[i]) node.fail("pads cut off more than axis " + std::to_string(i) + " of " + ir::to_string(dims));
+    if (cut_before + cut_after > dims[i])
+      node.fail("pads cut off more than axis " + std::to_string(i) + " of " + ir::to_string(dims));
     x = slice(node, x, i, cut_before, dims[i] - cut_before - cut_after);
     attributes.before[i] = std::max<std::int64_t>(before[i], 0);
     attributes.after[i] = std::max<std::int64_t>(after[i], 0);
@@ -78,7 +80,8 @@ std::vector<std::byte> read_value(const OnnxNode& node, DType dtype) {
   if (!node.has_input(2)) return scalar_bytes(node, dtype, 0);
   const ir::Value& value = node.graph.value(node.inputs[2]);
   require_constant(node, 2, "the value to pad with");
-  if (value.type.dtype != dtype || ir::element_count(value.type.dims) != 1) node.fail("the value to pad with must be one element of the input's type");
+  if (value.type.dtype != dtype || ir::element_count(value.type.dims) != 1)
+    node.fail("the value to pad with must be one element of the input's type");
   return std::vector<std::byte>(value.constant.data(), value.constant.data() + value.constant.size());
 }
 
@@ -114,7 +117,8 @@ extern const OperatorDef kPad = [] {
   return op;
 }();
 
-ValueId pad_zero(OnnxNode& node, ValueId x, const std::vector<std::int64_t>& before, const std::vector<std::int64_t>& after) {
+ValueId pad_zero(OnnxNode& node, ValueId x, const std::vector<std::int64_t>& before,
+                 const std::vector<std::int64_t>& after) {
   return pad(node, x, before, after, PadMode::Constant, scalar_bytes(node, dtype_of(node, x), 0));
 }
 

@@ -32,7 +32,8 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   const auto& program = context.attributes.as<PointwiseProgram>();
   require(program.inputs >= 1 && program.inputs <= scalar::kMaxPointwiseInputs && program.steps >= 1 &&
               program.steps <= scalar::kMaxPointwiseSteps,
-          "a pointwise program of " + std::to_string(program.inputs) + " inputs and " + std::to_string(program.steps) + " steps");
+          "a pointwise program of " + std::to_string(program.inputs) + " inputs and " + std::to_string(program.steps) +
+              " steps");
   require_inputs(context, program.inputs, program.inputs);
   std::vector<DType> types;
   for (std::size_t i = 0; i < program.inputs; ++i) {
@@ -135,7 +136,8 @@ std::string describe(const ir::AttributeBlob& blob) {
 }
 
 /// One operation on operands of the same extents, all of type `type` but for a condition.
-ValueId emit_step(OnnxNode& node, PointwiseOp op, DType type, const std::vector<ValueId>& operands, float alpha, float beta) {
+ValueId emit_step(OnnxNode& node, PointwiseOp op, DType type, const std::vector<ValueId>& operands, float alpha,
+                  float beta) {
   PointwiseProgram program{};
   program.inputs = static_cast<unsigned>(operands.size());
   program.steps = 1;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pool, and ONNX MaxPool, AveragePool, LpPool and the global pools. One- and three-dimensional windows run as two-dimensional
-// ones: both a maximum and an average of a box is one along each axis in turn.
+// Pool, and ONNX MaxPool, AveragePool, LpPool and the global pools. One- and three-dimensional windows run as
+// two-dimensional ones: both a maximum and an average of a box is one along each axis in turn.
 #include "edgert/cpu/ops/pool.h"
 
 #include "edgert/cpu/ops/reduce.h"
@@ -21,10 +21,12 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   require(x.dims.size() == 4, "the input must have rank 4, not " + std::to_string(x.dims.size()));
   for (std::size_t i = 0; i < 2; ++i) {
     const std::int64_t span = (std::int64_t{a.kernel[i]} - 1) * a.dilation[i] + 1;
-    require(a.pad_begin[i] < span && a.pad_end[i] < span, "padding as wide as the kernel: a window would lie outside of the image");
+    require(a.pad_begin[i] < span && a.pad_end[i] < span,
+            "padding as wide as the kernel: a window would lie outside of the image");
   }
   const bool ceil = a.ceil_mode != 0;
-  return {{x.dtype, {x.dims[0], x.dims[1], window_output(a, 0, x.dims[2], ceil), window_output(a, 1, x.dims[3], ceil)}}};
+  return {
+      {x.dtype, {x.dims[0], x.dims[1], window_output(a, 0, x.dims[2], ceil), window_output(a, 1, x.dims[3], ceil)}}};
 }
 
 std::string describe(const ir::AttributeBlob& blob) {
@@ -35,7 +37,8 @@ std::string describe(const ir::AttributeBlob& blob) {
 
 std::uint64_t work(const InferContext& context) {
   const auto& a = context.attributes.as<PoolAttributes>();
-  return static_cast<std::uint64_t>(ir::element_count({ir::element_count(infer(context)[0].dims), a.kernel[0], a.kernel[1]}));
+  return static_cast<std::uint64_t>(
+      ir::element_count({ir::element_count(infer(context)[0].dims), a.kernel[0], a.kernel[1]}));
 }
 
 /// The part of `window` along dimensions first and first + 1.
@@ -58,11 +61,13 @@ ValueId pool(OnnxNode& node, ValueId x, Window window, const PoolAttributes& att
   if (dims.size() == 4) return node.emit(kPool, {x}, part_of(window, 0, attributes));
   if (dims.size() == 3) {
     window.lift();
-    const ValueId y = node.emit(kPool, {reshape(node, x, {dims[0], dims[1], 1, dims[2]})}, part_of(window, 0, attributes));
+    const ValueId y =
+        node.emit(kPool, {reshape(node, x, {dims[0], dims[1], 1, dims[2]})}, part_of(window, 0, attributes));
     return reshape(node, y, {dims[0], dims[1], dims_of(node, y)[3]});
   }
   const std::int64_t planes = ir::element_count({dims[1], dims[2]});
-  const ValueId flat = node.emit(kPool, {reshape(node, x, {dims[0], planes, dims[3], dims[4]})}, part_of(window, 1, attributes));
+  const ValueId flat =
+      node.emit(kPool, {reshape(node, x, {dims[0], planes, dims[3], dims[4]})}, part_of(window, 1, attributes));
   const Dims inner = dims_of(node, flat);
   // Along the depth, with rows and columns as one dimension of windows of one element.
   const ValueId columns = reshape(node, flat, {dims[0], dims[1], dims[2], inner[2] * inner[3]});
@@ -74,7 +79,8 @@ ValueId pool(OnnxNode& node, ValueId x, Window window, const PoolAttributes& att
 
 Window read_pool_window(OnnxNode& node) {
   const Dims dims = node.type(0).dims;
-  if (dims.size() < 3 || dims.size() > 5) node.fail("the input must have rank 3, 4 or 5, not " + std::to_string(dims.size()));
+  if (dims.size() < 3 || dims.size() > 5)
+    node.fail("the input must have rank 3, 4 or 5, not " + std::to_string(dims.size()));
   return read_window(node, Dims(dims.begin() + 2, dims.end()), kernel_shape(node, dims.size() - 2));
 }
 
@@ -108,7 +114,8 @@ void import_lp_pool(OnnxNode& node) {
   PoolAttributes attributes{};
   attributes.kind = PoolKind::Average;
   const ValueId mean = pool(node, binary(node, PointwiseOp::Pow, magnitude, scalar(p)), window, attributes);
-  const ValueId sum = binary(node, PointwiseOp::Mul, mean, scalar(static_cast<double>(ir::element_count(window.kernel))));
+  const ValueId sum =
+      binary(node, PointwiseOp::Mul, mean, scalar(static_cast<double>(ir::element_count(window.kernel))));
   node.set_output(0, cast(node, binary(node, PointwiseOp::Pow, sum, scalar(1 / p)), dtype));
 }
 

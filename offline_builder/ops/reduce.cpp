@@ -26,7 +26,8 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
 }
 
 std::string describe(const ir::AttributeBlob& blob) {
-  static constexpr const char* kNames[] = {"sum", "mean", "max", "min", "prod", "l1", "l2", "log_sum", "log_sum_exp", "sum_square"};
+  static constexpr const char* kNames[] = {"sum", "mean", "max",     "min",         "prod",
+                                           "l1",  "l2",   "log_sum", "log_sum_exp", "sum_square"};
   const auto& attributes = blob.as<ReduceAttributes>();
   Dims axes;
   for (std::uint32_t i = 0; i < kMaxRank; ++i) {
@@ -35,7 +36,9 @@ std::string describe(const ir::AttributeBlob& blob) {
   return std::string(kNames[static_cast<unsigned>(attributes.kind)]) + " axes=" + ir::to_string(axes);
 }
 
-std::uint64_t work(const InferContext& context) { return static_cast<std::uint64_t>(ir::element_count(context.type(0).dims)); }
+std::uint64_t work(const InferContext& context) {
+  return static_cast<std::uint64_t>(ir::element_count(context.type(0).dims));
+}
 
 /// Whether reducing over no axis at all passes the elements on unchanged.
 bool is_plain(ReduceKind kind) { return kind <= ReduceKind::Prod; }

@@ -70,8 +70,9 @@ void import_reshape(OnnxNode& node) {
   std::optional<std::size_t> open;
   for (std::size_t i = 0; i < target.size(); ++i) {
     if (target[i] == 0 && !allow_zero) {
-      if (i >= dims.size()) node.fail("shape " + ir::to_string(target) + " copies extent " + std::to_string(i) +
-                                      " of an input of rank " + std::to_string(dims.size()));
+      if (i >= dims.size())
+        node.fail("shape " + ir::to_string(target) + " copies extent " + std::to_string(i) + " of an input of rank " +
+                  std::to_string(dims.size()));
       target[i] = dims[i];
     }
     if (target[i] == -1) {
@@ -96,7 +97,8 @@ void import_flatten(OnnxNode& node) {
   const Dims dims = node.type(0).dims;
   const auto rank = static_cast<std::int64_t>(dims.size());
   std::int64_t axis = node.int_or("axis", 1);
-  if (axis < -rank || axis > rank) node.fail("axis " + std::to_string(axis) + " is out of range for rank " + std::to_string(rank));
+  if (axis < -rank || axis > rank)
+    node.fail("axis " + std::to_string(axis) + " is out of range for rank " + std::to_string(rank));
   if (axis < 0) axis += rank;
   const auto split = dims.begin() + axis;
   const Dims flat{ir::element_count({dims.begin(), split}), ir::element_count({split, dims.end()})};

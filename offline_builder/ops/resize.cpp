@@ -36,8 +36,8 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
 
 std::string describe(const ir::AttributeBlob& blob) {
   static constexpr const char* kModes[] = {"nearest", "linear", "cubic"};
-  static constexpr const char* kCoordinates[] = {"half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel",
-                                                 "half_pixel_symmetric", "tf_crop_and_resize"};
+  static constexpr const char* kCoordinates[] = {"half_pixel",         "asymmetric",           "align_corners",
+                                                 "pytorch_half_pixel", "half_pixel_symmetric", "tf_crop_and_resize"};
   const auto& attributes = blob.as<ResizeAttributes>();
   return std::string(kModes[static_cast<unsigned>(attributes.mode)]) + ' ' +
          kCoordinates[static_cast<unsigned>(attributes.coordinates)];
@@ -60,14 +60,16 @@ std::int64_t scaled_extent(const OnnxNode& node, std::int64_t extent, double fac
 }
 
 /// Scales of the axes named; extents follow from them.
-void apply_scales(const OnnxNode& node, const Dims& dims, const std::vector<std::size_t>& axes, const std::vector<float>& scales,
-                  ResizeAttributes& attributes) {
-  if (scales.size() != axes.size()) node.fail("scales has " + std::to_string(scales.size()) + " entries for " + std::to_string(axes.size()) + " axes");
+void apply_scales(const OnnxNode& node, const Dims& dims, const std::vector<std::size_t>& axes,
+                  const std::vector<float>& scales, ResizeAttributes& attributes) {
+  if (scales.size() != axes.size())
+    node.fail("scales has " + std::to_string(scales.size()) + " entries for " + std::to_string(axes.size()) + " axes");
   for (std::size_t i = 0; i < axes.size(); ++i) {
     if (!std::isfinite(scales[i]) || scales[i] <= 0) node.fail("a scale must be finite and above 0");
     const std::size_t axis = axes[i];
     const bool crops = attributes.coordinates == ResizeCoordinates::TfCropAndResize;
-    const double part = crops ? static_cast<double>(attributes.roi_end[axis]) - static_cast<double>(attributes.roi_begin[axis]) : 1;
+    const double part =
+        crops ? static_cast<double>(attributes.roi_end[axis]) - static_cast<double>(attributes.roi_begin[axis]) : 1;
     attributes.scale[axis] = scales[i];
     attributes.size[axis] = scaled_extent(node, dims[axis], part * static_cast<double>(scales[i]));
   }
@@ -76,7 +78,8 @@ void apply_scales(const OnnxNode& node, const Dims& dims, const std::vector<std:
 /// Extents of the axes named, after keep_aspect_ratio_policy; scales follow from them.
 void apply_sizes(const OnnxNode& node, const Dims& dims, const std::vector<std::size_t>& axes,
                  const std::vector<std::int64_t>& sizes, ResizeAttributes& attributes) {
-  if (sizes.size() != axes.size()) node.fail("sizes has " + std::to_string(sizes.size()) + " entries for " + std::to_string(axes.size()) + " axes");
+  if (sizes.size() != axes.size())
+    node.fail("sizes has " + std::to_string(sizes.size()) + " entries for " + std::to_string(axes.size()) + " axes");
   static constexpr const char* kPolicies[] = {"stretch", "not_larger", "not_smaller"};
   const unsigned policy = choice(node, "keep_aspect_ratio_policy", "stretch", kPolicies);
   std::vector<double> scales;
@@ -86,12 +89,14 @@ void apply_sizes(const OnnxNode& node, const Dims& dims, const std::vector<std::
     scales.push_back(static_cast<double>(sizes[i]) / static_cast<double>(dims[axes[i]]));
   }
   if (scales.empty()) return;
-  const double common = policy == 1 ? *std::min_element(scales.begin(), scales.end()) : *std::max_element(scales.begin(), scales.end());
+  const double common =
+      policy == 1 ? *std::min_element(scales.begin(), scales.end()) : *std::max_element(scales.begin(), scales.end());
   for (std::size_t i = 0; i < axes.size(); ++i) {
     const std::size_t axis = axes[i];
     attributes.scale[axis] = static_cast<float>(policy == 0 ? scales[i] : common);
     // Half up, as the specification has it.
-    attributes.size[axis] = policy == 0 ? sizes[i] : scaled_extent(node, 1, static_cast<double>(dims[axis]) * common + 0.5);
+    attributes.size[axis] =
+        policy == 0 ? sizes[i] : scaled_extent(node, 1, static_cast<double>(dims[axis]) * common + 0.5);
   }
 }
 
@@ -100,7 +105,8 @@ void read_roi(const OnnxNode& node, const std::vector<std::size_t>& axes, Resize
   if (attributes.coordinates != ResizeCoordinates::TfCropAndResize) return;
   require_constant(node, 1, "roi");
   const std::vector<float> roi = node.constant_floats(1);
-  if (roi.size() != 2 * axes.size()) node.fail("roi has " + std::to_string(roi.size()) + " entries for " + std::to_string(axes.size()) + " axes");
+  if (roi.size() != 2 * axes.size())
+    node.fail("roi has " + std::to_string(roi.size()) + " entries for " + std::to_string(axes.size()) + " axes");
   for (std::size_t i = 0; i < axes.size(); ++i) {
     attributes.roi_begin[axes[i]] = roi[i];
     attributes.roi_end[axes[i]] = roi[axes.size() + i];
@@ -129,7 +135,8 @@ double coordinate(const ResizeAttributes& attributes, const Resampling& axis, st
 
 /// Shrinking with a filter: a product with a constant matrix along each axis that changes.
 ValueId resize_antialiased(OnnxNode& node, ValueId x, const ResizeAttributes& attributes) {
-  if (attributes.coordinates == ResizeCoordinates::TfCropAndResize) node.fail("antialias with tf_crop_and_resize is not supported");
+  if (attributes.coordinates == ResizeCoordinates::TfCropAndResize)
+    node.fail("antialias with tf_crop_and_resize is not supported");
   const Dims dims = dims_of(node, x);
   for (std::size_t i = 0; i < dims.size(); ++i) {
     if (attributes.size[i] == dims[i] && attributes.scale[i] == 1.0f) continue;
@@ -138,12 +145,14 @@ ValueId resize_antialiased(OnnxNode& node, ValueId x, const ResizeAttributes& at
     axis.out = attributes.size[i];
     axis.scale = static_cast<double>(attributes.scale[i]);
     // Also bounds the filter's width.
-    if (axis.out < 1 || axis.scale * static_cast<double>(axis.in) < 0.5) node.fail("antialias with an output of less than one element");
+    if (axis.out < 1 || axis.scale * static_cast<double>(axis.in) < 0.5)
+      node.fail("antialias with an output of less than one element");
     axis.cubic = attributes.mode == ResizeMode::Cubic;
     axis.cubic_coefficient = static_cast<double>(attributes.cubic_coefficient);
     axis.exclude_outside = attributes.exclude_outside != 0;
     checked_constant_size(node, {axis.in, axis.out});
-    const std::vector<float> matrix = resampling_matrix(axis, [&](std::int64_t o) { return coordinate(attributes, axis, o); });
+    const std::vector<float> matrix =
+        resampling_matrix(axis, [&](std::int64_t o) { return coordinate(attributes, axis, o); });
     std::vector<std::int64_t> swap = iota(static_cast<std::int64_t>(dims.size()));
     std::swap(swap[i], swap.back());
     const bool vector = dims.size() == 1;
@@ -159,12 +168,13 @@ void import_resize(OnnxNode& node) {
   const DType dtype = node.type(0).dtype;
   require_rank(dims);
   static constexpr const char* kModes[] = {"nearest", "linear", "cubic"};
-  static constexpr const char* kCoordinates[] = {"half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel",
-                                                 "half_pixel_symmetric", "tf_crop_and_resize"};
+  static constexpr const char* kCoordinates[] = {"half_pixel",         "asymmetric",           "align_corners",
+                                                 "pytorch_half_pixel", "half_pixel_symmetric", "tf_crop_and_resize"};
   static constexpr const char* kNearest[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"};
   ResizeAttributes attributes{};
   attributes.mode = static_cast<ResizeMode>(choice(node, "mode", "nearest", kModes));
-  attributes.coordinates = static_cast<ResizeCoordinates>(choice(node, "coordinate_transformation_mode", "half_pixel", kCoordinates));
+  attributes.coordinates =
+      static_cast<ResizeCoordinates>(choice(node, "coordinate_transformation_mode", "half_pixel", kCoordinates));
   attributes.nearest = static_cast<ResizeNearest>(choice(node, "nearest_mode", "round_prefer_floor", kNearest));
   attributes.cubic_coefficient = node.float_or("cubic_coeff_a", -0.75f);
   attributes.exclude_outside = node.int_or("exclude_outside", 0) != 0 ? 1 : 0;
@@ -186,7 +196,8 @@ void import_resize(OnnxNode& node) {
   } else {
     node.fail("neither scales nor sizes are given");
   }
-  const bool shrinks = std::any_of(attributes.scale, attributes.scale + dims.size(), [](float scale) { return scale < 1; });
+  const bool shrinks =
+      std::any_of(attributes.scale, attributes.scale + dims.size(), [](float scale) { return scale < 1; });
   const ValueId x = attributes.mode == ResizeMode::Nearest ? node.input(0) : cast_narrow(node, node.input(0));
   if (node.int_or("antialias", 0) != 0 && shrinks && attributes.mode != ResizeMode::Nearest) {
     return node.set_output(0, cast(node, resize_antialiased(node, x, attributes), dtype));
@@ -210,7 +221,8 @@ void import_upsample(OnnxNode& node) {
   apply_scales(node, dims, axes_of(node, all, dims.size()), scales, attributes);
   const bool shrinks = std::any_of(scales.begin(), scales.end(), [](float scale) { return scale < 1; });
   const bool grows = std::any_of(scales.begin(), scales.end(), [](float scale) { return scale > 1; });
-  if (shrinks && grows && attributes.mode == ResizeMode::Nearest) node.fail("scales both above and below 1 are not supported");
+  if (shrinks && grows && attributes.mode == ResizeMode::Nearest)
+    node.fail("scales both above and below 1 are not supported");
   attributes.nearest = shrinks ? ResizeNearest::Ceil : ResizeNearest::Floor;
   for (std::size_t i = 0; i < kMaxRank; ++i) attributes.roi_end[i] = 1;
   node.set_output(0, node.emit(kResize, {node.input(0)}, attributes));

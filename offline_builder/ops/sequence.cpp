@@ -5,12 +5,14 @@
 namespace edgert::ops {
 namespace {
 
-/// y = values[1] where the position along the new axis is the index, else values[0]; negative indices count from the end.
+/// y = values[1] where the position along the new axis is the index, else values[0]; negative indices count from the
+/// end.
 void import_one_hot(OnnxNode& node) {
   const Dims dims = node.type(0).dims;
   require_constant(node, 1, "depth");
   const ir::Value& depth_constant = node.graph.value(cast(node, node.input(1), DType::I64));
-  if (!depth_constant.is_constant() || ir::element_count(depth_constant.type.dims) != 1) node.fail("depth must have one element");
+  if (!depth_constant.is_constant() || ir::element_count(depth_constant.type.dims) != 1)
+    node.fail("depth must have one element");
   const std::int64_t depth = *depth_constant.constant.as<std::int64_t>();
   if (depth < 1) node.fail("depth is " + std::to_string(depth));
   checked_constant_size(node, {depth});
@@ -21,7 +23,8 @@ void import_one_hot(OnnxNode& node) {
 
   const ValueId index = reshape(node, cast(node, node.input(0), DType::I64), lifted);
   const ValueId negative = binary(node, PointwiseOp::Less, index, scalar_constant(node, DType::I64, 0));
-  const ValueId wrapped = select(node, negative, binary(node, PointwiseOp::Add, index, int64_constant(node, {1}, {depth})), index);
+  const ValueId wrapped =
+      select(node, negative, binary(node, PointwiseOp::Add, index, int64_constant(node, {1}, {depth})), index);
   const ValueId positions = along_axis(node, int64_constant(node, {depth}, iota(depth)), axis, lifted.size());
   const ValueId hit = binary(node, PointwiseOp::Equal, wrapped, positions);
   const ValueId values = node.input(2);
@@ -48,7 +51,8 @@ void import_trilu(OnnxNode& node) {
   std::vector<std::byte> mask(static_cast<std::size_t>(rows * columns));
   for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t c = 0; c < columns; ++c) {
-      mask[static_cast<std::size_t>(r * columns + c)] = std::byte{(upper ? c - r >= k : c - r <= k) ? std::uint8_t{1} : std::uint8_t{0}};
+      mask[static_cast<std::size_t>(r * columns + c)] =
+          std::byte{(upper ? c - r >= k : c - r <= k) ? std::uint8_t{1} : std::uint8_t{0}};
     }
   }
   const ValueId keep = constant(node, {DType::Bool, {rows, columns}}, ir::Bytes::adopt(std::move(mask)));

@@ -11,8 +11,8 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   require_inputs(context, 1, 1);
   const auto& attributes = context.attributes.as<SliceAttributes>();
   const ir::TensorType& x = context.type(0);
-  require(attributes.rank == x.dims.size(), "slice of rank " + std::to_string(attributes.rank) + " on an input of rank " +
-                                                std::to_string(x.dims.size()));
+  require(attributes.rank == x.dims.size(),
+          "slice of rank " + std::to_string(attributes.rank) + " on an input of rank " + std::to_string(x.dims.size()));
   ir::TensorType y{x.dtype, dims_of(attributes.size, attributes.rank)};
   for (std::size_t i = 0; i < x.dims.size(); ++i) {
     const std::int64_t start = attributes.start[i];
@@ -20,7 +20,8 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
     const std::int64_t size = attributes.size[i];
     require(start >= 0 && step >= 1 && size >= 0 && start <= x.dims[i], "slice outside of its input");
     // Elements that remain from `start` on, at distance `step`; written by division, so nothing can wrap.
-    require(size <= (x.dims[i] - start) / step + ((x.dims[i] - start) % step != 0 ? 1 : 0), "slice outside of its input");
+    require(size <= (x.dims[i] - start) / step + ((x.dims[i] - start) % step != 0 ? 1 : 0),
+            "slice outside of its input");
   }
   return {y};
 }
@@ -46,7 +47,8 @@ std::optional<StridedView> view(const ir::AttributeBlob& blob, const StridedView
 }
 
 /// One axis of ONNX Slice, whose start and end may lie anywhere, INT64_MIN and INT64_MAX included.
-ValueId slice_axis(OnnxNode& node, ValueId x, std::size_t axis, std::int64_t start, std::int64_t end, std::int64_t step) {
+ValueId slice_axis(OnnxNode& node, ValueId x, std::size_t axis, std::int64_t start, std::int64_t end,
+                   std::int64_t step) {
   const std::int64_t extent = dims_of(node, x)[axis];
   if (step == 0) node.fail("a step of 0");
   if (start < 0) start += extent;
@@ -71,7 +73,8 @@ ValueId slice_axis(OnnxNode& node, ValueId x, std::size_t axis, std::int64_t sta
 void import_slice(OnnxNode& node) {
   const Dims dims = node.type(0).dims;
   const bool from_attributes = node.opset < 10;
-  if (from_attributes && (!node.has("starts") || !node.has("ends"))) node.fail("attribute 'starts' or 'ends' is missing");
+  if (from_attributes && (!node.has("starts") || !node.has("ends")))
+    node.fail("attribute 'starts' or 'ends' is missing");
   const auto operand = [&](const char* attribute, std::size_t input) {
     if (from_attributes) return node.ints_or(attribute, {});
     return node.has_input(input) ? node.constant_ints(input) : std::vector<std::int64_t>();
@@ -80,7 +83,8 @@ void import_slice(OnnxNode& node) {
   const std::vector<std::int64_t> ends = operand("ends", 2);
   std::vector<std::int64_t> axes = operand("axes", 3);
   std::vector<std::int64_t> steps = from_attributes ? std::vector<std::int64_t>() : operand("steps", 4);
-  if (axes.empty() && !(from_attributes ? node.has("axes") : node.has_input(3))) axes = iota(static_cast<std::int64_t>(starts.size()));
+  if (axes.empty() && !(from_attributes ? node.has("axes") : node.has_input(3)))
+    axes = iota(static_cast<std::int64_t>(starts.size()));
   if (steps.empty() && (from_attributes || !node.has_input(4))) steps.assign(starts.size(), 1);
   if (ends.size() != starts.size() || axes.size() != starts.size() || steps.size() != starts.size()) {
     node.fail("starts, ends, axes and steps have different lengths");

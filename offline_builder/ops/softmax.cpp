@@ -16,7 +16,8 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   const std::int32_t axis = context.attributes.as<SoftmaxAttributes>().axis;
   const ir::TensorType& x = context.type(0);
   require_type(x, DType::F32, "the input");
-  require(axis >= 0 && static_cast<std::size_t>(axis) < x.dims.size(), "axis " + std::to_string(axis) + " is out of range");
+  require(axis >= 0 && static_cast<std::size_t>(axis) < x.dims.size(),
+          "axis " + std::to_string(axis) + " is out of range");
   return {x};
 }
 

@@ -31,11 +31,13 @@ void import_split(OnnxNode& node) {
     }
   }
   if (static_cast<std::int64_t>(sizes.size()) != outputs) {
-    node.fail("split names " + std::to_string(sizes.size()) + " parts, the node has " + std::to_string(outputs) + " outputs");
+    node.fail("split names " + std::to_string(sizes.size()) + " parts, the node has " + std::to_string(outputs) +
+              " outputs");
   }
   std::int64_t start = 0;
   for (std::size_t i = 0; i < sizes.size(); ++i) {
-    if (sizes[i] < 0 || sizes[i] > dims[axis] - start) node.fail("split " + ir::to_string(sizes) + " does not fit shape " + ir::to_string(dims));
+    if (sizes[i] < 0 || sizes[i] > dims[axis] - start)
+      node.fail("split " + ir::to_string(sizes) + " does not fit shape " + ir::to_string(dims));
     node.set_output(i, slice(node, node.input(0), axis, start, sizes[i]));
     start += sizes[i];
   }

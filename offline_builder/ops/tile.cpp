@@ -9,7 +9,8 @@ void import_tile(OnnxNode& node) {
   const Dims dims = node.type(0).dims;
   const std::vector<std::int64_t> repeats = node.constant_ints(1);
   if (repeats.size() != dims.size()) {
-    node.fail("repeats has " + std::to_string(repeats.size()) + " entries for an input of rank " + std::to_string(dims.size()));
+    node.fail("repeats has " + std::to_string(repeats.size()) + " entries for an input of rank " +
+              std::to_string(dims.size()));
   }
   Dims split;
   Dims repeated;
@@ -24,7 +25,8 @@ void import_tile(OnnxNode& node) {
     split.push_back(dims[i]);
     repeated.push_back(dims[i] == 1 ? repeats[i] : dims[i]);
   }
-  if (split.size() > kMaxRank) node.fail("too many dimensions of shape " + ir::to_string(dims) + " are repeated at once");
+  if (split.size() > kMaxRank)
+    node.fail("too many dimensions of shape " + ir::to_string(dims) + " are repeated at once");
   const bool fold = node.is_constant(0);
   node.set_output(0, reshape(node, expand(node, reshape(node, node.input(0), split), repeated, fold), out));
 }

@@ -11,8 +11,9 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   require_inputs(context, 1, 1);
   const auto& attributes = context.attributes.as<TransposeAttributes>();
   const ir::TensorType& x = context.type(0);
-  require(attributes.rank == x.dims.size() && attributes.rank <= kMaxRank,
-          "perm has " + std::to_string(attributes.rank) + " entries for an input of rank " + std::to_string(x.dims.size()));
+  require(
+      attributes.rank == x.dims.size() && attributes.rank <= kMaxRank,
+      "perm has " + std::to_string(attributes.rank) + " entries for an input of rank " + std::to_string(x.dims.size()));
   ir::TensorType y{x.dtype, {}};
   std::uint32_t seen = 0;
   for (std::uint32_t i = 0; i < attributes.rank; ++i) {

@@ -24,8 +24,8 @@ struct Window {
 
 namespace detail {
 
-inline std::vector<std::int64_t> window_list(const OnnxNode& node, const char* attribute, std::size_t rank, std::int64_t minimum,
-                                             std::int64_t fallback) {
+inline std::vector<std::int64_t> window_list(const OnnxNode& node, const char* attribute, std::size_t rank,
+                                             std::int64_t minimum, std::int64_t fallback) {
   std::vector<std::int64_t> values = node.ints_or(attribute, std::vector<std::int64_t>(rank, fallback));
   if (values.size() != rank) {
     node.fail(std::string("attribute '") + attribute + "' has " + std::to_string(values.size()) + " entries, not " +
@@ -55,7 +55,8 @@ inline Window read_window(const OnnxNode& node, const Dims& spatial, const std::
   } else if (auto_pad == "SAME_UPPER" || auto_pad == "SAME_LOWER") {
     for (std::size_t i = 0; i < rank; ++i) {
       const std::int64_t positions = (spatial[i] + window.stride[i] - 1) / window.stride[i];
-      const std::int64_t total = std::max<std::int64_t>((positions - 1) * window.stride[i] + window.span(i) - spatial[i], 0);
+      const std::int64_t total =
+          std::max<std::int64_t>((positions - 1) * window.stride[i] + window.span(i) - spatial[i], 0);
       window.begin[i] = auto_pad == "SAME_UPPER" ? total / 2 : total - total / 2;
       window.end[i] = total - window.begin[i];
     }
@@ -79,10 +80,10 @@ inline void store_pair(const std::vector<std::int64_t>& values, std::int32_t (&o
 /// "kernel=3x3 stride=2x2 dilation=1x1 pad=1,1,0,0" of any attribute struct with these members.
 template <class Attributes>
 std::string describe_window(const Attributes& a) {
-  const auto pair = [](const std::int32_t (&p)[2]) { return std::to_string(p[0]) + 'x' + std::to_string(p[1]); };
-  return "kernel=" + pair(a.kernel) + " stride=" + pair(a.stride) + " dilation=" + pair(a.dilation) + " pad=" +
-         std::to_string(a.pad_begin[0]) + ',' + std::to_string(a.pad_begin[1]) + ',' + std::to_string(a.pad_end[0]) + ',' +
-         std::to_string(a.pad_end[1]);
+  const auto pair = [](const std::int32_t(&p)[2]) { return std::to_string(p[0]) + 'x' + std::to_string(p[1]); };
+  return "kernel=" + pair(a.kernel) + " stride=" + pair(a.stride) + " dilation=" + pair(a.dilation) +
+         " pad=" + std::to_string(a.pad_begin[0]) + ',' + std::to_string(a.pad_begin[1]) + ',' +
+         std::to_string(a.pad_end[0]) + ',' + std::to_string(a.pad_end[1]);
 }
 
 /// Output extent along spatial dimension `i` (0: rows) of an attribute struct with these members.
