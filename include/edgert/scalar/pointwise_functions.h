@@ -3,7 +3,7 @@
 //
 //   float   also for half and bfloat16, which are computed in float
 //   double
-//   int64   every signed integer type: compute wide, then narrow() after each operation, so that overflow wraps
+//   int64   every signed integer type: computed in 64 bits, then narrow() after each operation: overflow wraps
 //   uint64  every unsigned integer type, the same way
 //   bool    as a byte, any value but 0 is true; And, Or, Xor, Not, Equal, Where, Identity only
 //
@@ -142,7 +142,7 @@ EDGERT_SCALAR double unary(double x, float alpha_float, float beta_float) {
   }
 }
 
-/// T is int64 or uint64; arithmetic is modulo 2^64.
+/// T has 64 bits; arithmetic is modulo 2^64.
 template <PointwiseOp kOp, class T>
 EDGERT_SCALAR T integer_unary(T x) {
   constexpr bool kSigned = static_cast<T>(-1) < static_cast<T>(1);
@@ -208,7 +208,7 @@ EDGERT_SCALAR T integer_remainder(T a, T b) {
   return static_cast<T>(a % b);
 }
 
-/// T is int64 or uint64; `bits` is the width of the element type, which bounds shifts.
+/// T has 64 bits; `bits` is the width of the element type, which bounds shifts.
 template <PointwiseOp kOp, class T>
 EDGERT_SCALAR T integer_binary(T a, T b, unsigned bits) {
   const uint64 x = static_cast<uint64>(a);
@@ -252,9 +252,9 @@ EDGERT_SCALAR bool compare(T a, T b) {
 }
 
 /// A wide integer back in the range of an element type of `bits` bits: two's complement wrap-around.
-EDGERT_SCALAR int64 narrow(int64 x, unsigned bits) {
-  return static_cast<int64>(static_cast<uint64>(x) << (64 - bits)) >> (64 - bits);
+template <class T>
+EDGERT_SCALAR T narrow(T x, unsigned bits) {
+  return static_cast<T>(static_cast<T>(static_cast<uint64>(x) << (64 - bits)) >> (64 - bits));
 }
-EDGERT_SCALAR uint64 narrow(uint64 x, unsigned bits) { return x << (64 - bits) >> (64 - bits); }
 
 }  // namespace edgert::scalar
