@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// edgert: builds plans, runs, times, inspects and compares them.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <system_error>
+
+#include "cli/command.h"
+#include "io/file.h"
+#include "ir/types.h"
+
+namespace {
+
+using namespace edgert::cli;
+
+int report(const char* what, int code) {
+  std::fprintf(stderr, "edgert: %s\n", what);
+  return code;
+}
+
+int run_program(int argc, char** argv) {
+  CLI::App program("Builds an ONNX model into a plan and runs plans without allocating.\n\n"
+                   "Examples:\n"
+                   "  edgert build model.onnx -o model.plan\n"
+                   "  edgert run model.plan --image photo.png\n"
+                   "  edgert bench model.plan --threads 2 --json\n"
+                   "  edgert compare model.plan model.onnx --layers\n\n"
+                   "Exit codes: 0 ok, 1 comparison failed, 2 usage, 3 bad or unsupported input, 4 I/O, 5 internal.");
+  program.name("edgert");
+  program.set_version_flag("--version", std::string("edgert ") + EDGERT_VERSION);
+  program.require_subcommand(1);
+  std::function<int()> run;
+  for (const AddCommand add : {&add_build, &add_run, &add_bench, &add_inspect, &add_compare, &add_doctor}) add(program, run);
+  try {
+    program.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return program.exit(error) == 0 ? kOk : kUsage;
+  }
+  return run();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run_program(argc, argv);
+  } catch (const UsageError& error) {
+    return report(error.what(), kUsage);
+  } catch (const edgert::ir::BuildError& error) {
+    return report(error.what(), kBadInput);
+  } catch (const edgert::io::IoError& error) {
+    return report(error.what(), kIo);
+  } catch (const std::system_error& error) {
+    return report(error.what(), kIo);
+  } catch (const std::bad_alloc&) {
+    return report("out of memory", kIo);
+  } catch (const std::exception& error) {
+    return report((std::string("internal error: ") + error.what()).c_str(), kInternal);
+  }
+}
