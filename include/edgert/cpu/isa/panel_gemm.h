@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+// Drives the tile kernel over a whole product: which part computes what, in which order, and where the operands of a
+// tile come from. Convolution and matrix product differ only in their RowSource. Compiled for the baseline; all vector
+// code is behind gemm_tile and finish_rows.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "edgert/cpu/isa/dense_operands.h"
+#include "edgert/cpu/isa/epilogue_kernels.h"
+#include "edgert/cpu/isa/gemm_kernels.h"
+#include "edgert/cpu/operator.h"
+
+namespace edgert::cpu {
+
+/// The rows of a product are numbered in row-major order over these extents (for a convolution: image, row, column).
+struct RowSpace {
+  std::uint32_t rank = 0;
+  std::int64_t extents[kMaxRank] = {};
+
+  constexpr std::int64_t count() const noexcept {
+    std::int64_t rows = 1;
+    for (std::uint32_t i = 0; i < rank; ++i) rows *= extents[i];
+    return rows;
+  }
+  /// Elements from the first row to row `row` in a tensor whose row dimensions have these strides.
+  constexpr std::int64_t offset(std::int64_t row, const std::int64_t* strides) const noexcept {
+    std::int64_t elements = 0;
+    for (std::uint32_t i = rank; i-- > 0;) {
+      elements += row % extents[i] * strides[i];
+      row /= extents[i];
+    }
+    return elements;
+  }
+  /// Elements from a row to the next one of the same run.
+  constexpr std::int64_t pitch(const std::int64_t* strides) const noexcept {
+    for (std::uint32_t i = rank; i-- > 0;) {
+      if (extents[i] != 1) return strides[i];
+    }
+    return 0;
+  }
+  /// Rows of a run: aligned groups of that many rows lie at a constant pitch.
+  constexpr std::int64_t run(const std::int64_t* strides) const noexcept {
+    std::int64_t rows = 1;
+    for (std::uint32_t i = rank; i-- > 0;) {
+      if (extents[i] == 1) continue;
+      if (rows != 1 && strides[i] != rows * pitch(strides)) break;
+      rows *= extents[i];
+    }
+    return rows;
+  }
+};
+
+/// One step's product: as many problems (groups, batch) of rows x columns x K, K = taps * chunk.
+struct PanelGemm {
+  Isa isa = Isa::Baseline;
+  RowSpace rows;
+  RowSpace problems;
+  std::int64_t columns = 0;
+  std::int64_t taps = 1;
+  std::int64_t chunk = 0;
+  const float* panels = nullptr;  ///< null when the source packs them
+  std::int64_t problem_panels = 0;  ///< floats from one problem's panels to the next one's; 0 when shared
+  const float* bias = nullptr;
+  std::int64_t problem_bias = 0;
+  float* y = nullptr;
+  std::int64_t y_strides[kMaxRank] = {};          ///< of the row dimensions
+  std::int64_t y_problem_strides[kMaxRank] = {};  ///< of the problem dimensions
+  const float* residual = nullptr;
+  std::int64_t residual_strides[kMaxRank] = {};
+  std::int64_t residual_problem_strides[kMaxRank] = {};
+  ResolvedEpilogue epilogue = {};
+
+  constexpr std::int64_t depth() const noexcept { return taps * chunk; }
+  constexpr std::int64_t panel_floats() const noexcept { return depth() * kPanelColumns; }
+  constexpr std::int64_t panel_count() const noexcept { return ceil_div(columns, kPanelColumns); }
+};
+
+/// Rows whose pointers are prepared at once; then each group of panels meets all of them. More rows mean fewer passes
+/// over the panels, but the rows should stay in the second-level cache. `row_bytes`: of the left operand, per row.
+constexpr std::int64_t gemm_chunk_rows(std::int64_t taps, std::int64_t row_bytes) noexcept {
+  constexpr std::int64_t kTableBytes = 32 * 1024;
+  constexpr std::int64_t kOperandBytes = 384 * 1024;
+  constexpr std::int64_t kMaxRows = 96;
+  const std::int64_t by_table = kTableBytes / (taps * static_cast<std::int64_t>(sizeof(float*)) + 1);
+  const std::int64_t by_operand = kOperandBytes / (row_bytes + 1);
+  std::int64_t rows = by_table < by_operand ? by_table : by_operand;
+  rows = rows < kMaxRows ? rows / kLargestGemmShape.rows * kLargestGemmShape.rows : kMaxRows;
+  return rows < kLargestGemmShape.rows ? kLargestGemmShape.rows : rows;
+}
+
+/// Hands out pieces of a thread's scratch, each aligned to 64 bytes; with a null base it only adds up their sizes.
+class ScratchPieces {
+ public:
+  explicit ScratchPieces(void* base) noexcept : base_(static_cast<unsigned char*>(base)) {}
+  template <class T>
+  T* take(std::int64_t count) noexcept {
+    T* piece = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
+    used_ += align_up(static_cast<std::uint64_t>(count) * sizeof(T), 64);
+    return piece;
+  }
+  std::uint64_t used() const noexcept { return used_; }
+
+ private:
+  unsigned char* base_;
+  std::uint64_t used_ = 0;
+};
+
+/// What the driver itself needs of a thread's scratch.
+struct PanelGemmScratch {
+  const float** table = nullptr;  ///< [chunk rows][taps]
+  float* tile = nullptr;          ///< results on their way to finish_rows
+  float* init = nullptr;          ///< the bias of the panels at hand, padded
+  std::int64_t chunk_rows = 0;
+
+  PanelGemmScratch(ScratchPieces& pieces, std::int64_t taps, std::int64_t rows) noexcept : chunk_rows(rows) {
+    table = pieces.take<const float*>(rows * taps);
+    tile = pieces.take<float>(kTilePitch * kLargestGemmShape.rows);
+    init = pieces.take<float>(kTilePitch);
+  }
+  static constexpr std::int64_t kTilePitch = kLargestGemmShape.panels * kPanelColumns;
+};
+
+/// Runs the part of a product that `work` asks for. A RowSource has
+///   void begin_chunk()                  the table's rows are about to be made anew: scratch of the last ones is free
+///   void rows(std::int64_t problem, std::int64_t first, int count, const float** table)
+///                                       table[tap * count + r] = where the K elements of row first + r start
+///   const float* panels(std::int64_t problem, std::int64_t panel, int count)
+///                                       packs panels of the right operand; called when PanelGemm::panels is null
+template <class RowSource>
+class PanelGemmRun {
+ public:
+  PanelGemmRun(const PanelGemm& gemm, const PanelGemmScratch& scratch, RowSource& source) noexcept
+      : gemm_(gemm), scratch_(scratch), source_(source), shape_(gemm_shape(gemm.isa)) {
+    row_count_ = gemm.rows.count();
+    problem_count_ = gemm.problems.count();
+    y_pitch_ = gemm.rows.pitch(gemm.y_strides);
+    residual_pitch_ = gemm.rows.pitch(gemm.residual_strides);
+    run_ = gemm.rows.run(gemm.y_strides);
+    if (gemm.residual != nullptr) {
+      // Both lengths are products of the innermost extents, so that the shorter one divides the longer one.
+      const std::int64_t other = gemm.rows.run(gemm.residual_strides);
+      run_ = other < run_ ? other : run_;
+    }
+  }
+
+  void part(std::uint32_t part, std::uint32_t parts) noexcept {
+    const std::int64_t panels = gemm_.panel_count();
+    if (row_count_ == 0 || panels == 0) return;
+    const bool by_panels = split_by_panels(parts);
+    const std::int64_t extent = by_panels ? panels : row_count_;
+    const PartRange range = part_range(problem_count_ * extent, part, parts);
+    for (std::int64_t at = range.begin; at < range.end;) {
+      const std::int64_t problem = at / extent;
+      const std::int64_t first = at % extent;
+      const std::int64_t left = range.end - problem * extent;
+      const std::int64_t last = left < extent ? left : extent;
+      if (by_panels) {
+        block(problem, 0, row_count_, first, last);
+      } else {
+        block(problem, first, last, 0, panels);
+      }
+      at = problem * extent + last;
+    }
+  }
+
+ private:
+  /// Few rows or much weight: each part takes columns, so that it reads its own panels only.
+  bool split_by_panels(std::uint32_t parts) const noexcept {
+    const std::int64_t panels = problem_count_ * gemm_.panel_count();
+    const std::int64_t rows = problem_count_ * row_count_;
+    const std::int64_t pieces = static_cast<std::int64_t>(parts);
+    if (pieces == 1) return false;
+    if (rows < pieces * shape_.rows) return panels > 1;
+    return gemm_.columns > row_count_ && panels >= pieces * 4;
+  }
+
+  void block(std::int64_t problem, std::int64_t row, std::int64_t row_end, std::int64_t panel,
+             std::int64_t panel_end) noexcept {
+    if (gemm_.panels != nullptr) {
+      rows_by_panels(problem, row, row_end, panel, panel_end,
+                     gemm_.panels + problem * gemm_.problem_panels + panel * gemm_.panel_floats());
+      return;
+    }
+    for (std::int64_t next; panel < panel_end; panel = next) {
+      next = panel + shape_.panels < panel_end ? panel + shape_.panels : panel_end;
+      rows_by_panels(problem, row, row_end, panel, next,
+                     source_.panels(problem, panel, static_cast<int>(next - panel)));
+    }
+  }
+
+  void rows_by_panels(std::int64_t problem, std::int64_t row, std::int64_t row_end, std::int64_t panel,
+                      std::int64_t panel_end, const float* b) noexcept {
+    while (row < row_end) {
+      std::int64_t count = row_end - row;
+      const std::int64_t run_left = run_ - row % run_;
+      count = count < run_left ? count : run_left;
+      const std::int64_t chunks = ceil_div(count, scratch_.chunk_rows);
+      count = ceil_div(count, chunks);
+      chunk(problem, row, count, panel, panel_end, b);
+      row += count;
+    }
+  }
+
+  /// `count` rows of one run against all panels, in tiles of nearly equal heights.
+  void chunk(std::int64_t problem, std::int64_t row, std::int64_t count, std::int64_t panel, std::int64_t panel_end,
+             const float* b) noexcept {
+    const std::int64_t tiles = ceil_div(count, shape_.rows);
+    const std::int64_t low_height = count / tiles;
+    const std::int64_t higher_tiles = count % tiles;  // the first ones are a row higher
+    const auto height_of = [&](std::int64_t t) { return static_cast<int>(low_height + (t < higher_tiles ? 1 : 0)); };
+    source_.begin_chunk();
+    for (std::int64_t t = 0, first = 0; t < tiles; first += height_of(t++)) {
+      source_.rows(problem, row + first, height_of(t), scratch_.table + first * gemm_.taps);
+    }
+    float* const y = gemm_.y + gemm_.problems.offset(problem, gemm_.y_problem_strides) +
+                     gemm_.rows.offset(row, gemm_.y_strides);
+    const float* const residual =
+        gemm_.residual == nullptr ? nullptr
+                                  : gemm_.residual + gemm_.problems.offset(problem, gemm_.residual_problem_strides) +
+                                        gemm_.rows.offset(row, gemm_.residual_strides);
+    for (std::int64_t next; panel < panel_end; panel = next) {
+      next = panel + shape_.panels < panel_end ? panel + shape_.panels : panel_end;
+      const std::int64_t column = panel * kPanelColumns;
+      const float* init = init_of(problem, panel, next);
+      for (std::int64_t t = 0, first = 0; t < tiles; first += height_of(t++)) {
+        tile({scratch_.table + first * gemm_.taps, gemm_.taps, gemm_.chunk, b, gemm_.panel_floats(), init,
+              y + first * y_pitch_ + column, y_pitch_,
+              residual == nullptr ? nullptr : residual + first * residual_pitch_ + column, residual_pitch_,
+              gemm_.epilogue.low, gemm_.epilogue.high},
+             height_of(t), static_cast<int>(next - panel), gemm_.columns - column);
+      }
+      b += (next - panel) * gemm_.panel_floats();
+    }
+  }
+
+  /// What the sums of these panels start from: the bias, padded with zeros where the last panel has no column.
+  const float* init_of(std::int64_t problem, std::int64_t panel, std::int64_t panel_end) noexcept {
+    const std::int64_t column = panel * kPanelColumns;
+    const std::int64_t end = panel_end * kPanelColumns;
+    const float* bias = gemm_.bias == nullptr ? nullptr : gemm_.bias + problem * gemm_.problem_bias + column;
+    if (bias != nullptr && end <= gemm_.columns) return bias;
+    std::memset(scratch_.init, 0, sizeof(float) * static_cast<std::size_t>(PanelGemmScratch::kTilePitch));
+    if (bias != nullptr) {
+      std::memcpy(scratch_.init, bias, sizeof(float) * static_cast<std::size_t>(gemm_.columns - column));
+    }
+    return scratch_.init;
+  }
+
+  /// `columns_left`: columns of the product from the tile's first one on.
+  void tile(const GemmTile& direct, int height, int panels, std::int64_t columns_left) noexcept {
+    const bool whole = panels * kPanelColumns <= columns_left;
+    if (gemm_.epilogue.in_registers && whole) {
+      EDGERT_ISA_DISPATCH(gemm_.isa, gemm_tile(height, panels, direct));
+      return;
+    }
+    GemmTile sums = direct;
+    sums.y = scratch_.tile;
+    sums.y_stride = PanelGemmScratch::kTilePitch;
+    sums.residual = nullptr;
+    sums.low = -scalar::infinity_f32();
+    sums.high = scalar::infinity_f32();
+    EDGERT_ISA_DISPATCH(gemm_.isa, gemm_tile(height, panels, sums));
+    const FinishRows rest = {sums.y, sums.y_stride, direct.y, direct.y_stride, direct.residual, direct.residual_stride,
+                             height, whole ? panels * kPanelColumns : columns_left, gemm_.epilogue.epilogue};
+    EDGERT_ISA_DISPATCH(gemm_.isa, finish_rows(rest));
+  }
+
+  const PanelGemm& gemm_;
+  const PanelGemmScratch& scratch_;
+  RowSource& source_;
+  GemmShape shape_;
+  std::int64_t row_count_ = 0;
+  std::int64_t problem_count_ = 0;
+  std::int64_t run_ = 1;  ///< tiles do not cross its multiples
+  std::int64_t y_pitch_ = 0;
+  std::int64_t residual_pitch_ = 0;
+};
+
+}  // namespace edgert::cpu
