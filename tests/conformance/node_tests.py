@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX's own node tests against EdgeRT.
+
+Writes every test case of the installed onnx wheel as a folder, lets node_runner build and run them, and compares the
+outcome with expected.txt, the list of cases that must pass. A case that passes without being listed fails the suite
+too, so that the list stays true; --update rewrites it.
+
+    node_tests.py --runner build/tests/conformance/node_runner [--filter REGEX] [--verbose] [--update]
+"""
+
+import argparse
+import collections
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import warnings
+
+import numpy as np
+import onnx
+
+with warnings.catch_warnings():
+    # The references compute infinities and overflows on purpose.
+    warnings.simplefilter("ignore")
+    from onnx.backend.test.loader import load_model_tests
+
+    CASES = load_model_tests(kind="node")
+
+EXPECTED = pathlib.Path(__file__).parent / "expected.txt"
+HEADER = """# Cases of the onnx wheel's node tests that must pass; every other one must not. Written by node_tests.py --update.
+"""
+TYPES = {
+    "float32": "f32",
+    "float16": "f16",
+    "bfloat16": "bf16",
+    "float64": "f64",
+    "int8": "i8",
+    "uint8": "u8",
+    "int16": "i16",
+    "uint16": "u16",
+    "int32": "i32",
+    "uint32": "u32",
+    "int64": "i64",
+    "uint64": "u64",
+    "bool": "bool",
+}
+BATCH = 100
+
+
+def tensor_bytes(name, value):
+    """One tensor of case.bin, or None when it is no tensor of a type that plans have."""
+    if not isinstance(value, (np.ndarray, np.generic)):
+        return None
+    array = np.ascontiguousarray(value).reshape(np.shape(value))
+    if array.dtype.name not in TYPES:
+        return None
+    data = array.tobytes()
+    words = [name, TYPES[array.dtype.name], array.ndim, *array.shape, len(data)]
+    return " ".join(map(str, words)).encode() + b"\n" + data
+
+
+def write_case(case, folder):
+    """Writes the case's first data set; returns False when one of its values has no place in a plan."""
+    inputs, outputs = case.data_sets[0]
+    graph = case.model.graph
+    initialized = {tensor.name for tensor in graph.initializer}
+    input_names = [info.name for info in graph.input if info.name not in initialized]
+    parts = [tensor_bytes(name, value) for name, value in zip(input_names, inputs)]
+    parts += [tensor_bytes(info.name, value) for info, value in zip(graph.output, outputs)]
+    if None in parts or len(parts) != len(inputs) + len(outputs):
+        return False
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(case.model.SerializeToString())
+    head = f"{case.rtol} {case.atol} {len(inputs)} {len(outputs)}\n".encode()
+    (folder / "case.bin").write_bytes(head + b"".join(parts))
+    return True
+
+
+def is_plain(case):
+    """Only default-domain operators, and only bool, integer and float16/32/64 tensors as inputs and outputs."""
+    domains = {node.domain for node in case.model.graph.node} | {entry.domain for entry in case.model.opset_import}
+    plain_types = set(TYPES) - {"bfloat16"}
+    values = [value for side in case.data_sets[0] for value in side]
+    return domains <= {"", "ai.onnx"} and all(
+        isinstance(value, (np.ndarray, np.generic)) and value.dtype.name in plain_types for value in values
+    )
+
+
+def run_cases(runner, folders):
+    """{case name: (outcome, detail)}"""
+    results = {}
+    for start in range(0, len(folders), BATCH):
+        command = [runner, *map(str, folders[start : start + BATCH])]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, errors="replace")
+        for line in done.stdout.splitlines():
+            outcome, folder, detail = line.split("\t", 2)
+            results[pathlib.Path(folder).name] = (outcome, detail)
+    return results
+
+
+def judge(results, expected, complete):
+    """Prints what differs from the list; returns how many cases do."""
+    passed = {name for name, (outcome, _) in results.items() if outcome == "pass"}
+    lost = sorted((expected & set(results)) - passed)
+    gained = sorted(passed - expected)
+    for name in lost:
+        print(f"must pass, but {results[name][0]}: {name}: {results[name][1]}")
+    for name in gained:
+        print(f"passes, but is not in {EXPECTED.name} (run with --update): {name}")
+    unknown = sorted(expected - set(results)) if complete else []
+    for name in unknown:
+        print(f"in {EXPECTED.name}, but the onnx wheel ({onnx.__version__}) has no such case: {name}")
+    return len(lost) + len(gained) + len(unknown)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runner", required=True, help="the node_runner program")
+    parser.add_argument("--filter", default="", help="only cases whose name matches this regular expression")
+    parser.add_argument("--verbose", action="store_true", help="print every case that does not pass, and why")
+    parser.add_argument("--update", action="store_true", help="rewrite the list of cases that must pass")
+    arguments = parser.parse_args()
+
+    chosen = [case for case in CASES if re.search(arguments.filter, case.name)]
+    results = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = []
+        for case in chosen:
+            folder = pathlib.Path(scratch) / case.name
+            if write_case(case, folder):
+                folders.append(folder)
+            else:
+                results[case.name] = ("unsupported", "a string, sequence, optional, complex or sub-byte value")
+        results.update(run_cases(arguments.runner, folders))
+
+    counts = collections.Counter(outcome for outcome, _ in results.values())
+    if arguments.verbose:
+        for name, (outcome, detail) in sorted(results.items()):
+            if outcome != "pass":
+                print(f"{outcome}: {name}: {detail}")
+    if arguments.update:
+        expected = set() if not arguments.filter else read_expected() - set(results)
+        expected |= {name for name, (outcome, _) in results.items() if outcome == "pass"}
+        EXPECTED.write_text(HEADER + "".join(f"{name}\n" for name in sorted(expected)))
+    differing = judge(results, read_expected(), complete=not arguments.filter)
+    plain = [case.name for case in chosen if is_plain(case)]
+    plain_passed = sum(results[name][0] == "pass" for name in plain)
+    print(f"{counts['pass']} passed, {counts['wrong'] + counts['error']} failed, {counts['unsupported']} unsupported")
+    print(f"{plain_passed} of the {len(plain)} with default-domain operators on plain tensors passed")
+    return 1 if differing else 0
+
+
+def read_expected():
+    if not EXPECTED.exists():
+        return set()
+    lines = EXPECTED.read_text().splitlines()
+    return {line for line in lines if line and not line.startswith("#")}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
