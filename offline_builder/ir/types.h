@@ -83,6 +83,13 @@ class AttributeBlob {
     std::memcpy(blob.bytes_.data(), &attributes, sizeof(Attributes));
     return blob;
   }
+  /// Bytes that were written by of(), from a plan.
+  static AttributeBlob from_bytes(const void* data, std::size_t size) {
+    AttributeBlob blob;
+    const auto* bytes = static_cast<const std::byte*>(data);
+    blob.bytes_.assign(bytes, bytes + size);
+    return blob;
+  }
   template <class Attributes>
   const Attributes& as() const {
     if (bytes_.size() != sizeof(Attributes)) throw std::logic_error("attribute struct of another operator");

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// edgert build: ONNX to plan.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "cli/command.h"
+#include "cli/progress.h"
+#include "cli/shape_options.h"
+#include "io/file.h"
+#include "plan/aligned_bytes.h"
+#include "plan/build.h"
+#include "plan/emit.h"
+
+namespace edgert::cli {
+namespace {
+
+struct Options {
+  std::string model;
+  std::string output;
+  std::vector<std::string> shapes;
+  std::vector<std::string> dims;
+  std::vector<std::string> values;
+  std::vector<std::string> metadata;
+  std::string target = "cpu";
+  std::string dump_folder;
+  std::string header;
+  std::string object;
+  std::string machine = "x86_64";
+  std::string symbol;
+  bool no_external_data = false;
+  bool quiet = false;
+  bool json = false;
+};
+
+std::vector<std::pair<std::string, std::string>> parse_metadata(const std::vector<std::string>& entries) {
+  std::vector<std::pair<std::string, std::string>> out;
+  for (const std::string& entry : entries) {
+    const std::size_t at = entry.find('=');
+    if (at == std::string::npos || at == 0) throw UsageError("--meta '" + entry + "': expected key=value");
+    if (at > 256 || entry.size() - at > (1u << 20)) throw UsageError("--meta '" + entry.substr(0, 64) + "...' is too long");
+    out.emplace_back(entry.substr(0, at), entry.substr(at + 1));
+  }
+  return out;
+}
+
+Span<const std::byte> text_bytes(const std::string& text) { return {reinterpret_cast<const std::byte*>(text.data()), text.size()}; }
+
+void write_embedding(const Options& options, const std::vector<std::byte>& bytes) {
+  if (options.header.empty() && options.object.empty()) return;
+  const std::string name = options.symbol.empty() ? plan::identifier_from(options.output) : options.symbol;
+  const plan::Bytes64 aligned(bytes);
+  const Result<PlanView> view = PlanView::load(aligned.span());
+  if (!view.ok()) throw std::logic_error("the plan just built does not load");
+  if (!options.header.empty()) io::write_file(options.header, text_bytes(plan::emit_header(*view, name)));
+  if (options.object.empty()) return;
+  const bool assembly = options.object.size() > 2 && options.object.compare(options.object.size() - 2, 2, ".S") == 0;
+  if (assembly) {
+    io::write_file(options.object, text_bytes(plan::emit_assembly(aligned.span(), name)));
+  } else {
+    const auto machine = options.machine == "aarch64" ? plan::Machine::AArch64 : plan::Machine::X86_64;
+    const std::vector<std::byte> object = plan::emit_object(aligned.span(), name, machine);
+    io::write_file(options.object, {object.data(), object.size()});
+  }
+}
+
+void print_report(const Options& options, const plan::BuildResult& result) {
+  for (const std::string& note : result.notes) std::fprintf(stderr, "note: %s\n", note.c_str());
+  if (options.json) {
+    nlohmann::json json;
+    json["plan"] = options.output;
+    json["plan_bytes"] = result.bytes.size();
+    json["target"] = options.target;
+    json["notes"] = result.notes;
+    for (const plan::ProfileReport& profile : result.profiles) {
+      nlohmann::json passes = nlohmann::json::array();
+      for (const passes::PassReport& pass : profile.passes) {
+        if (pass.rewrites > 0) passes.push_back({{"pass", pass.name}, {"rewrites", pass.rewrites}});
+      }
+      json["profiles"].push_back({{"name", profile.name},
+                                  {"imported_nodes", profile.imported_nodes},
+                                  {"steps", profile.steps},
+                                  {"arena_bytes", profile.arena.bytes},
+                                  {"arena_lower_bound", profile.arena.lower_bound},
+                                  {"passes", passes}});
+    }
+    std::printf("%s\n", json.dump(2).c_str());
+    return;
+  }
+  if (options.quiet) return;
+  std::printf("%s: %zu bytes, target %s\n", options.output.c_str(), result.bytes.size(), options.target.c_str());
+  for (const plan::ProfileReport& profile : result.profiles) {
+    std::printf("  profile %s: %zu nodes -> %zu steps, arena %llu bytes (lower bound %llu, %s)\n", profile.name.c_str(),
+                profile.imported_nodes, profile.steps, static_cast<unsigned long long>(profile.arena.bytes),
+                static_cast<unsigned long long>(profile.arena.lower_bound), profile.arena.heuristic.c_str());
+  }
+}
+
+int build(const Options& options) {
+  if (options.target != "cpu") {
+    throw UsageError("--target " + options.target + ": this version builds for 'cpu' only");
+  }
+  Progress progress("build", options.quiet || options.json);
+  progress.update("read " + options.model, 0.0);
+  onnx_import::ImportOptions parse;
+  parse.external_data = !options.no_external_data;
+  const onnx_import::Model model = onnx_import::parse_file(options.model, parse);
+  plan::BuildOptions build_options;
+  build_options.profiles = parse_profiles(model, options.shapes, options.dims, options.values);
+  build_options.metadata = parse_metadata(options.metadata);
+  build_options.dump_folder = options.dump_folder;
+  build_options.progress = [&progress](const std::string& what, double fraction) { progress.update(what, fraction); };
+  const plan::BuildResult result = plan::build(model, build_options);
+  io::write_file(options.output, {result.bytes.data(), result.bytes.size()});
+  write_embedding(options, result.bytes);
+  print_report(options, result);
+  return kOk;
+}
+
+}  // namespace
+
+void add_build(CLI::App& program, std::function<int()>& run) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = program.add_subcommand("build", "Build an ONNX model into a plan");
+  command->footer(
+      "Examples:\n"
+      "  edgert build net.onnx -o net.plan\n"
+      "  edgert build net.onnx -o net.plan --shape image=1x3x224x224\n"
+      "  edgert build net.onnx -o net.plan --shape image=1x3x224x224:4x3x224x224:8x3x224x224   (three profiles)\n"
+      "  edgert build net.onnx -o net.plan --value k=5 --meta edgert.task=classify\n"
+      "  edgert build net.onnx -o net.plan --emit-header net.h --emit-object net.o --object-machine aarch64");
+  command->add_option("model", options->model, "ONNX file")->required();
+  command->add_option("-o,--output", options->output, "Plan file to write")->required();
+  command->add_option("--shape", options->shapes,
+                      "Extents of an input: name=1x3x224x224. Several separated by ':' (or the option given again for the same "
+                      "input) make one profile each, as in name=MIN:OPT:MAX");
+  command->add_option("--dim", options->dims, "Extent of a symbolic dimension: N=1");
+  command->add_option("--value", options->values, "Fix an input that decides shapes: name=1,2,3");
+  command->add_option("--meta", options->metadata, "Metadata to store in the plan: key=value");
+  command->add_option("--target", options->target, "What the plan runs on")->capture_default_str();
+  command->add_option("--dump-passes", options->dump_folder, "Write the graph before and after each pass into this folder");
+  command->add_option("--emit-header", options->header, "Also write a C++ header with the plan's constants");
+  command->add_option("--emit-object", options->object, "Also write the plan as an object file, or as assembly for FILE.S");
+  command->add_option("--object-machine", options->machine, "Machine of the object file")
+      ->check(CLI::IsMember({"x86_64", "aarch64"}))
+      ->capture_default_str();
+  command->add_option("--symbol", options->symbol, "Name in the header and of the object's symbols; default: the plan file's name");
+  command->add_flag("--no-external-data", options->no_external_data, "Refuse tensors stored in other files");
+  command->add_flag("-q,--quiet", options->quiet, "Print errors only");
+  command->add_flag("--json", options->json, "Print the report as JSON");
+  for (const char* repeatable : {"--shape", "--dim", "--value", "--meta"}) {
+    command->get_option(repeatable)->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  }
+  command->callback([options, &run] { run = [options] { return build(*options); }; });
+}
+
+}  // namespace edgert::cli
