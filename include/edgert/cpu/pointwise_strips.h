@@ -10,30 +10,13 @@
 
 #include "edgert/cpu/isa/pointwise_kernels.h"
 #include "edgert/cpu/operator.h"
-#include "edgert/scalar/convert.h"
+#include "edgert/cpu/strip_io.h"
 #include "edgert/scalar/pointwise_functions.h"
 #include "edgert/types.h"
 
 namespace edgert::cpu {
 
-using scalar::Arithmetic;
 using scalar::PointwiseOp;
-
-/// How elements of a type are computed; None for those that pointwise operations do not take.
-constexpr Arithmetic arithmetic_of(DType dtype) noexcept {
-  switch (dtype) {
-    case DType::F32: case DType::F16: case DType::BF16: return Arithmetic::F32;
-    case DType::F64: return Arithmetic::F64;
-    case DType::I8: case DType::I16: case DType::I32: case DType::I64: return Arithmetic::Signed;
-    case DType::U8: case DType::U16: case DType::U32: case DType::U64: return Arithmetic::Unsigned;
-    case DType::Bool: return Arithmetic::Bool;
-    default: return Arithmetic::None;
-  }
-}
-/// Bytes of one value in a strip.
-constexpr std::size_t lane_bytes(Arithmetic arithmetic) noexcept {
-  return arithmetic == Arithmetic::F32 ? 4 : arithmetic == Arithmetic::Bool ? 1 : 8;
-}
 
 namespace strip_detail {
 
@@ -51,8 +34,9 @@ void map(void* to, const void* a, const void* b, std::int64_t n, Function functi
 #define EDGERT_UNARY_CASE(name)                                                                               \
   case PointwiseOp::name:                                                                                     \
     return map<T>(to, a, n, [=](T x) { return scalar::unary<PointwiseOp::name>(x, alpha, beta); });
-#define EDGERT_RARE_FUNCTIONS(call) \
-  call(Sin) call(Cos) call(Tan) call(Asin) call(Acos) call(Atan) call(Sinh) call(Cosh) call(Asinh) call(Acosh) call(Atanh)
+#define EDGERT_RARE_FUNCTIONS(call)                                                             \
+  call(Sin) call(Cos) call(Tan) call(Asin) call(Acos) call(Atan) call(Sinh) call(Cosh)          \
+  call(Asinh) call(Acosh) call(Atanh)
 
 /// The functions of float that have no vector form.
 inline void float_unary(PointwiseOp op, void* to, const void* a, std::int64_t n) noexcept {
@@ -169,7 +153,9 @@ void classify(PointwiseOp op, void* to, const void* a, std::int64_t n, T infinit
   const T* const from = static_cast<const T*>(a);
   std::uint8_t* const result = static_cast<std::uint8_t*>(to);
   const bool nan = op == PointwiseOp::IsNan;
-  for (std::int64_t i = 0; i < n; ++i) result[i] = nan ? from[i] != from[i] : from[i] == infinity || from[i] == -infinity;
+  for (std::int64_t i = 0; i < n; ++i) {
+    result[i] = nan ? from[i] != from[i] : from[i] == infinity || from[i] == -infinity;
+  }
 }
 
 inline void boolean(PointwiseOp op, void* to, const void* a, const void* b, std::int64_t n) noexcept {

@@ -13,6 +13,7 @@
 
 #include "edgert/cpu/operator.h"
 #include "edgert/cpu/pointwise_strips.h"
+#include "edgert/cpu/strip_io.h"
 #include "edgert/cpu/strided.h"
 #include "edgert/scalar/pointwise.h"
 
@@ -23,7 +24,6 @@ namespace pointwise_detail {
 using scalar::PointwiseProgram;
 using scalar::PointwiseStep;
 
-inline constexpr std::int64_t kStrip = 256;  // values of a strip: a dozen of strips fit the first-level cache
 inline constexpr std::int64_t kLongStrip = 1 << 16;
 inline constexpr int kOperands = 1 + static_cast<int>(scalar::kMaxPointwiseInputs);  // 0 is the output
 inline constexpr std::uint32_t kValues = scalar::kMaxPointwiseInputs + scalar::kMaxPointwiseSteps;
@@ -43,78 +43,6 @@ inline const char* check_step(const PointwiseStep& step, const DType* types, std
   }
   result = scalar::is_predicate(step.op) ? DType::Bool : type;
   return nullptr;
-}
-
-/// to[i] = from[i * stride], converted.
-template <class To, class From>
-void widen(void* to, const void* from, std::int64_t stride, std::int64_t n) noexcept {
-  const From* const source = static_cast<const From*>(from);
-  for (std::int64_t i = 0; i < n; ++i) static_cast<To*>(to)[i] = static_cast<To>(source[i * stride]);
-}
-
-/// Brings `n` elements of a tensor into a strip.
-inline void load_strip(DType dtype, void* to, const void* from, std::int64_t stride, std::int64_t n, Isa isa) noexcept {
-  switch (dtype) {
-    case DType::F32: return widen<float, float>(to, from, stride, n);
-    case DType::F16: case DType::BF16: {
-      const bool brain = dtype == DType::BF16;
-      if (stride == 1) return EDGERT_ISA_DISPATCH(isa, strip_widen(static_cast<float*>(to), from, n, brain));
-      const std::uint16_t* const source = static_cast<const std::uint16_t*>(from);
-      for (std::int64_t i = 0; i < n; ++i) {
-        const std::uint16_t bits = source[i * stride];
-        static_cast<float*>(to)[i] = brain ? scalar::to_float(scalar::BFloat16{bits}) : scalar::to_float(scalar::Half{bits});
-      }
-      return;
-    }
-    case DType::F64: return widen<double, double>(to, from, stride, n);
-    case DType::I8: return widen<std::int64_t, std::int8_t>(to, from, stride, n);
-    case DType::I16: return widen<std::int64_t, std::int16_t>(to, from, stride, n);
-    case DType::I32: return widen<std::int64_t, std::int32_t>(to, from, stride, n);
-    case DType::I64: return widen<std::int64_t, std::int64_t>(to, from, stride, n);
-    case DType::U8: return widen<std::uint64_t, std::uint8_t>(to, from, stride, n);
-    case DType::U16: return widen<std::uint64_t, std::uint16_t>(to, from, stride, n);
-    case DType::U32: return widen<std::uint64_t, std::uint32_t>(to, from, stride, n);
-    case DType::U64: return widen<std::uint64_t, std::uint64_t>(to, from, stride, n);
-    case DType::Bool: return widen<std::uint8_t, std::uint8_t>(to, from, stride, n);
-    case DType::Undefined: case DType::I4: case DType::U4: return;
-  }
-}
-
-template <class To, class From>
-void narrow(void* to, std::int64_t stride, const void* from, std::int64_t n) noexcept {
-  const From* const source = static_cast<const From*>(from);
-  for (std::int64_t i = 0; i < n; ++i) static_cast<To*>(to)[i * stride] = static_cast<To>(source[i]);
-}
-
-/// Puts `n` values of a strip into a tensor.
-inline void store_strip(DType dtype, void* to, std::int64_t stride, const void* from, std::int64_t n, Isa isa) noexcept {
-  switch (dtype) {
-    case DType::F32: return narrow<float, float>(to, stride, from, n);
-    case DType::F16: case DType::BF16: {
-      const bool brain = dtype == DType::BF16;
-      const float* const source = static_cast<const float*>(from);
-      if (stride == 1) return EDGERT_ISA_DISPATCH(isa, strip_narrow(to, source, n, brain));
-      for (std::int64_t i = 0; i < n; ++i) {
-        static_cast<std::uint16_t*>(to)[i * stride] =
-            brain ? scalar::to_bfloat16(source[i]).bits : scalar::to_half(source[i]).bits;
-      }
-      return;
-    }
-    case DType::F64: return narrow<double, double>(to, stride, from, n);
-    case DType::I8: case DType::U8: return narrow<std::uint8_t, std::uint64_t>(to, stride, from, n);
-    case DType::I16: case DType::U16: return narrow<std::uint16_t, std::uint64_t>(to, stride, from, n);
-    case DType::I32: case DType::U32: return narrow<std::uint32_t, std::uint64_t>(to, stride, from, n);
-    case DType::I64: case DType::U64: return narrow<std::uint64_t, std::uint64_t>(to, stride, from, n);
-    case DType::Bool: return narrow<std::uint8_t, std::uint8_t>(to, stride, from, n);
-    case DType::Undefined: case DType::I4: case DType::U4: return;
-  }
-}
-
-/// Whether elements lie in memory as strips hold them.
-constexpr bool is_lane_type(DType dtype) noexcept { return bytes_of(dtype) == lane_bytes(arithmetic_of(dtype)); }
-
-inline void* advance(void* base, std::int64_t elements, DType dtype) noexcept {
-  return static_cast<unsigned char*>(base) + elements * static_cast<std::int64_t>(bytes_of(dtype));
 }
 
 /// One part's run of a program.
@@ -173,10 +101,10 @@ class Interpreter {
     const TensorView& y = work_.out(0);
     for (std::uint32_t i = 0; i < program_.inputs; ++i) {
       const TensorView& view = work_.in(i);
-      if (direct_[i + 1]) values_[i] = advance(view.data, cursor.offset(static_cast<int>(i) + 1), view.dtype);
+      if (direct_[i + 1]) values_[i] = element_at(view.data, cursor.offset(static_cast<int>(i) + 1), view.dtype);
     }
     const std::uint32_t last = program_.inputs + program_.steps - 1;
-    void* const result = direct_[0] ? advance(y.data, cursor.offset(0), y.dtype) : buffer(last);
+    void* const result = direct_[0] ? element_at(y.data, cursor.offset(0), y.dtype) : buffer(last);
     const Cursor<kOperands> start = cursor;
     gather(cursor, n);
     for (std::uint32_t s = 0; s < program_.steps; ++s) {
@@ -199,7 +127,7 @@ class Interpreter {
         const int operand = static_cast<int>(i) + 1;
         void* const to = static_cast<unsigned char*>(values_[i]) +
                          done * static_cast<std::int64_t>(lane_bytes(arithmetic_of(view.dtype)));
-        load_strip(view.dtype, to, advance(view.data, cursor.offset(operand), view.dtype), nest_.inner_stride(operand),
+        load_strip(view.dtype, to, element_at(view.data, cursor.offset(operand), view.dtype), nest_.inner_stride(operand),
                    count, work_.isa);
       }
       cursor.advance(count);
@@ -212,7 +140,7 @@ class Interpreter {
     const unsigned char* from = static_cast<const unsigned char*>(buffer(program_.inputs + program_.steps - 1));
     for (std::int64_t done = 0; done < n;) {
       const std::int64_t count = row_piece(cursor, n - done);
-      store_strip(y.dtype, advance(y.data, cursor.offset(0), y.dtype), nest_.inner_stride(0), from, count, work_.isa);
+      store_strip(y.dtype, element_at(y.data, cursor.offset(0), y.dtype), nest_.inner_stride(0), from, count, work_.isa);
       from += count * static_cast<std::int64_t>(lane_bytes(arithmetic_of(y.dtype)));
       cursor.advance(count);
       done += count;
@@ -262,7 +190,7 @@ struct Pointwise {
   }
   static std::uint64_t scratch_bytes(const Operands& operands) {
     const scalar::PointwiseProgram& program = operands.as<scalar::PointwiseProgram>();
-    return static_cast<std::uint64_t>(pointwise_detail::kStrip) * 8 * (program.inputs + program.steps);
+    return static_cast<std::uint64_t>(kStrip) * 8 * (program.inputs + program.steps);
   }
   static Status run(const Work& work) {
     if (!is_empty(work.out(0))) pointwise_detail::Interpreter(work).run();
