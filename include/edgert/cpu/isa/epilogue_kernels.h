@@ -11,8 +11,8 @@
 
 namespace edgert::cpu {
 
-/// For each row: y = activation(sum + residual), or activation(sum) + residual. The rows of `sum` are readable up to the
-/// next multiple of 16 columns; y and residual are touched in `columns` only. y may lie on residual, not on sum.
+/// For each row: y = activation(sum + residual), or activation(sum) + residual. The rows of `sum` are readable up to
+/// the next multiple of 16 columns; y and residual are touched in `columns` only. y may lie on residual, not on sum.
 struct FinishRows {
   const float* sum;
   std::int64_t sum_stride;

@@ -11,6 +11,7 @@
 #include "edgert/cpu/isa/dense_operands.h"
 #include "edgert/cpu/isa/epilogue_kernels.h"
 #include "edgert/cpu/isa/gemm_kernels.h"
+#include "edgert/cpu/isa/scratch_pieces.h"
 #include "edgert/cpu/operator.h"
 
 namespace edgert::cpu {
@@ -90,23 +91,6 @@ constexpr std::int64_t gemm_chunk_rows(std::int64_t taps, std::int64_t row_bytes
   rows = rows < kMaxRows ? rows / kLargestGemmShape.rows * kLargestGemmShape.rows : kMaxRows;
   return rows < kLargestGemmShape.rows ? kLargestGemmShape.rows : rows;
 }
-
-/// Hands out pieces of a thread's scratch, each aligned to 64 bytes; with a null base it only adds up their sizes.
-class ScratchPieces {
- public:
-  explicit ScratchPieces(void* base) noexcept : base_(static_cast<unsigned char*>(base)) {}
-  template <class T>
-  T* take(std::int64_t count) noexcept {
-    T* piece = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
-    used_ += align_up(static_cast<std::uint64_t>(count) * sizeof(T), 64);
-    return piece;
-  }
-  std::uint64_t used() const noexcept { return used_; }
-
- private:
-  unsigned char* base_;
-  std::uint64_t used_ = 0;
-};
 
 /// What the driver itself needs of a thread's scratch.
 struct PanelGemmScratch {

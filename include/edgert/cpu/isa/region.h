@@ -9,14 +9,15 @@
 //                           #include "edgert/cpu/isa/for_each_isa.h"
 //
 // for_each_isa.h includes the source inside namespace edgert::cpu::baseline, then, on x86-64, again inside
-// edgert::cpu::avx2 and edgert::cpu::avx512 with that target switched on, and undefines EDGERT_ISA_SOURCE. The operator,
-// compiled for the baseline, picks the copy with
+// edgert::cpu::avx2 and edgert::cpu::avx512 with that target switched on, and undefines EDGERT_ISA_SOURCE. The
+// operator, compiled for the baseline, picks the copy with
 //
 //   EDGERT_ISA_DISPATCH(work.isa, softmax_row(x, y, n));
 //
 // What the source may use: the vector types and helpers that vectors.inc put into the same namespace (f32v, i32v,
-// kLanes, load, store, splat, ...; exp, sigmoid, activate, ... of scalar/float_math.inc on f32v), kernels of the same namespace, compiler builtins, and functions from
-// outside that are EDGERT_ALWAYS_INLINE. EDGERT_ISA_LEVEL is 0, 1 or 2 (baseline, AVX2, AVX-512) while it is compiled.
+// kLanes, load, store, splat, ...; exp, sigmoid, activate, ... of scalar/float_math.inc on f32v), kernels of the same
+// namespace, compiler builtins, and functions from outside that are EDGERT_ALWAYS_INLINE. EDGERT_ISA_LEVEL is 0, 1 or 2
+// (baseline, AVX2, AVX-512) meanwhile.
 //
 // What it must never do:
 //  * Call or instantiate anything that is shared between the copies and is not always inlined: no std::, no ordinary
@@ -48,8 +49,9 @@
 
 namespace edgert::cpu {
 
-/// After a kernel that used 256- or 512-bit registers their upper halves must be cleared, or the SSE code around it runs
-/// several times slower (measured: 38 against 6.7 GFLOP/s). Compilers do that by themselves, but for g++ with -Os.
+/// After a kernel that used 256- or 512-bit registers their upper halves must be cleared, or the SSE code around it
+/// runs several times slower (measured: 6.7 instead of 38 GFLOP/s). Compilers do that by themselves, but for g++ with
+/// -Os.
 struct UpperHalvesCleared {
 #if EDGERT_ISA_X86 && defined(__OPTIMIZE_SIZE__) && !defined(__clang__)
   bool used;

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // 2-D convolution, channels last, without im2col; one-dimensional convolutions have H = 1.
-// Inputs: x [N, C, H, W] with stride 1 along C; w in format PanelF32x16, dims [groups, kh * kw * C / groups, M / groups],
-//   rows ordered (kh, kw, c); bias [M] or absent; residual [N, M, OH, OW], stride 1 along M, or absent.
-// Outputs: y [N, M, OH, OW] with stride 1 along M, no two elements in one place. y may lie exactly on
-//   residual.
+// Inputs: x [N, C, H, W] with stride 1 along C; w in format PanelF32x16, dims [groups, kh * kw * C / groups,
+//   M / groups], rows ordered (kh, kw, c); bias [M] or absent; residual [N, M, OH, OW], stride 1 along M, or absent.
+// Outputs: y [N, M, OH, OW] with stride 1 along M, no two elements in one place. y may lie on residual.
 // y[n, m, oh, ow] = epilogue(sum x[n, c, oh * stride + kh * dilation - pad, ...] * w); padding reads zeros.
 #pragma once
 
