@@ -86,6 +86,14 @@ struct TensorView {
   }
 };
 
+/// Whether there are no elements at all.
+constexpr bool is_empty(const TensorView& view) noexcept {
+  for (std::uint32_t i = 0; i < view.rank; ++i) {
+    if (view.dims[i] == 0) return true;
+  }
+  return false;
+}
+
 constexpr bool same_dims(const TensorView& a, const TensorView& b) noexcept {
   if (a.rank != b.rank) return false;
   for (std::uint32_t i = 0; i < a.rank; ++i) {

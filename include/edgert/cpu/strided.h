@@ -17,14 +17,6 @@ constexpr bool is_plain(const TensorView& view) noexcept {
   return view.present() && view.format == WeightFormat::Strided && view.rank <= kMaxRank && bits_of(view.dtype) >= 8;
 }
 
-/// TensorView::elements() multiplies in order; the product of the others may not fit when one extent is 0.
-constexpr bool is_empty(const TensorView& view) noexcept {
-  for (std::uint32_t i = 0; i < view.rank; ++i) {
-    if (view.dims[i] == 0) return true;
-  }
-  return false;
-}
-
 /// Whether no two elements of an output share memory because of a zero stride.
 constexpr bool is_writable(const TensorView& view) noexcept {
   if (is_empty(view)) return true;

@@ -14,13 +14,6 @@ namespace edgert::cpu {
 inline constexpr std::int64_t kMaxDenseExtent = std::int64_t{1} << 31;
 inline constexpr std::int32_t kMaxWindowParameter = 1 << 15;
 
-constexpr bool is_empty(const TensorView& view) noexcept {
-  for (std::uint32_t i = 0; i < view.rank; ++i) {
-    if (view.dims[i] == 0) return true;
-  }
-  return false;
-}
-
 constexpr bool is_f32(const TensorView& view, std::uint8_t rank) noexcept {
   return view.dtype == DType::F32 && view.format == WeightFormat::Strided && view.rank == rank;
 }
