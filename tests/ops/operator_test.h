@@ -81,16 +81,16 @@ class Tensor {
       default: return static_cast<double>(get_int(i));
     }
   }
+  /// The integer, or the bits of a floating-point element.
   std::int64_t get_int(std::int64_t i) const {
     switch (view_.dtype) {
       case DType::I8: return load<std::int8_t>(i);
       case DType::U8: case DType::Bool: return load<std::uint8_t>(i);
       case DType::I16: return load<std::int16_t>(i);
-      case DType::U16: return load<std::uint16_t>(i);
+      case DType::U16: case DType::F16: case DType::BF16: return load<std::uint16_t>(i);
       case DType::I32: return load<std::int32_t>(i);
-      case DType::U32: return load<std::uint32_t>(i);
-      case DType::I64: case DType::U64: return load<std::int64_t>(i);
-      default: return static_cast<std::int64_t>(get(i));
+      case DType::U32: case DType::F32: return load<std::uint32_t>(i);
+      default: return load<std::int64_t>(i);
     }
   }
   void set(std::int64_t i, double value) {
@@ -118,7 +118,8 @@ class Tensor {
   }
   /// Every bit random.
   Tensor& fill_bits(std::mt19937& random) {
-    for (std::size_t i = 0; i < bytes_; ++i) static_cast<unsigned char*>(storage_.get())[i] = static_cast<unsigned char>(random());
+    unsigned char* const bytes = static_cast<unsigned char*>(storage_.get());
+    for (std::size_t i = 0; i < bytes_; ++i) bytes[i] = static_cast<unsigned char>(random());
     return *this;
   }
   /// A copy with its own storage.
@@ -137,12 +138,12 @@ class Tensor {
   template <class T>
   T load(std::int64_t i) const {
     T value;
-    std::memcpy(&value, static_cast<const char*>(view_.data) + offset(i) * static_cast<std::int64_t>(sizeof(T)), sizeof(T));
+    std::memcpy(&value, static_cast<const T*>(view_.data) + offset(i), sizeof(T));
     return value;
   }
   template <class T>
   void store(std::int64_t i, T value) {
-    std::memcpy(static_cast<char*>(view_.data) + offset(i) * static_cast<std::int64_t>(sizeof(T)), &value, sizeof(T));
+    std::memcpy(static_cast<T*>(view_.data) + offset(i), &value, sizeof(T));
   }
 
   TensorView view_;
@@ -182,7 +183,8 @@ class Call {
 };
 
 template <class Op>
-const char* check(const std::vector<TensorView>& inputs, const TensorView& output, const typename Op::Attributes& attributes) {
+const char* check(const std::vector<TensorView>& inputs, const TensorView& output,
+                  const typename Op::Attributes& attributes) {
   const Call call(inputs, {output}, &attributes);
   return Op::check(call.operands());
 }

@@ -111,8 +111,12 @@ Wide wrap(Wide x, DType type) {
   x = ((x % size) + size) % size;
   return is_signed && x >= size / 2 ? x - size : x;
 }
+Wide multiply(Wide a, Wide b, DType type) {
+  __extension__ typedef unsigned __int128 Unsigned;
+  const Unsigned size = static_cast<Unsigned>(1) << bits_of(type);
+  return static_cast<Wide>(static_cast<Unsigned>(a) * static_cast<Unsigned>(b) % size);
+}
 Wide integer_reference(PointwiseOp op, Wide a, Wide b, DType type) {
-  const Wide size = static_cast<Wide>(1) << bits_of(type);
   switch (op) {
     case PointwiseOp::Identity: return a;
     case PointwiseOp::Neg: return -a;
@@ -122,8 +126,7 @@ Wide integer_reference(PointwiseOp op, Wide a, Wide b, DType type) {
     case PointwiseOp::Relu: return a < 0 ? 0 : a;
     case PointwiseOp::Add: return a + b;
     case PointwiseOp::Sub: return a - b;
-    case PointwiseOp::Mul: return static_cast<Wide>(static_cast<unsigned __int128>(a) * static_cast<unsigned __int128>(b) %
-                                                    static_cast<unsigned __int128>(size));
+    case PointwiseOp::Mul: return multiply(a, b, type);
     case PointwiseOp::Div: return b == 0 ? 0 : a / b;
     case PointwiseOp::Fmod: return b == 0 ? 0 : a % b;
     case PointwiseOp::Mod: return b == 0 ? 0 : ((a % b) + b) % b;
@@ -138,7 +141,7 @@ Wide integer_reference(PointwiseOp op, Wide a, Wide b, DType type) {
     case PointwiseOp::Pow: {
       if (b < 0) return a == 1 ? 1 : a == -1 ? (b % 2 == 0 ? 1 : -1) : 0;
       Wide result = 1;
-      for (Wide i = 0; i < b; ++i) result = wrap(result * a, type);
+      for (Wide i = 0; i < b; ++i) result = wrap(multiply(result, a, type), type);
       return result;
     }
     case PointwiseOp::Equal: return a == b;
