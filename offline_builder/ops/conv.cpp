@@ -158,16 +158,8 @@ void import_conv(OnnxNode& node) {
     node.fail("attribute 'kernel_shape' differs from the weights' " + ir::to_string(kernel));
   }
   if (bias != ir::kNone) require_dims(dims_of(node, bias), {w_dims[0]}, "the bias");
-  Window window = read_window(node, Dims(x_dims.begin() + 2, x_dims.end()), kernel);
-  if (x_dims.size() == 5 || !is_constant_expression(node, w)) {
-    return node.set_output(0, cast(node, convolve_gathered(node, x, w, bias, window, groups), dtype));
-  }
-  if (x_dims.size() == 4) return node.set_output(0, cast(node, convolve_2d(node, x, w, bias, window, groups), dtype));
-  window.lift();
-  const ValueId y = convolve_2d(node, reshape(node, x, {x_dims[0], x_dims[1], 1, x_dims[2]}),
-                                reshape(node, w, {w_dims[0], w_dims[1], 1, w_dims[2]}), bias, window, groups);
-  const Dims y_dims = dims_of(node, y);
-  node.set_output(0, cast(node, reshape(node, y, {y_dims[0], y_dims[1], y_dims[3]}), dtype));
+  const Window window = read_window(node, Dims(x_dims.begin() + 2, x_dims.end()), kernel);
+  node.set_output(0, cast(node, convolve(node, x, w, bias, window, groups), dtype));
 }
 
 }  // namespace
@@ -185,6 +177,20 @@ extern const OperatorDef kConv = [] {
   op.pack = &pack;
   return op;
 }();
+
+ValueId convolve(OnnxNode& node, ValueId x, ValueId w, ValueId bias, Window window, std::int64_t groups) {
+  const Dims x_dims = dims_of(node, x);
+  const Dims w_dims = dims_of(node, w);
+  if (x_dims.size() == 5 || !is_constant_expression(node, w)) {
+    return convolve_gathered(node, x, w, bias, window, groups);
+  }
+  if (x_dims.size() == 4) return convolve_2d(node, x, w, bias, window, groups);
+  window.lift();
+  const ValueId y = convolve_2d(node, reshape(node, x, {x_dims[0], x_dims[1], 1, x_dims[2]}),
+                                reshape(node, w, {w_dims[0], w_dims[1], 1, w_dims[2]}), bias, window, groups);
+  const Dims y_dims = dims_of(node, y);
+  return reshape(node, y, {y_dims[0], y_dims[1], y_dims[3]});
+}
 
 void register_conv(Registry& registry) {
   registry.add(kConv);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "edgert/cpu/ops/reduce.h"
 #include "ops/compose.h"
 #include "ops/epilogue.h"
 #include "ops/pack.h"
@@ -78,6 +79,28 @@ void pack(ir::Graph& graph, ir::NodeId id) {
   graph.set_input(id, 1, graph.node(view).outputs[0]);
 }
 
+/// For types that the kernel does not know, small products as sums: a [.., M, 1, K] times b [.., 1, N, K] over K.
+ValueId matmul_by_sums(OnnxNode& node, ValueId a, ValueId b) {
+  constexpr std::int64_t kMaxProducts = std::int64_t{1} << 24;
+  const auto lifted = [&](ValueId value, std::size_t before_end) {
+    Dims dims = dims_of(node, value);
+    dims.insert(dims.end() - static_cast<std::ptrdiff_t>(before_end), 1);
+    return reshape(node, value, dims);
+  };
+  std::vector<std::int64_t> perm = iota(static_cast<std::int64_t>(dims_of(node, b).size()));
+  std::swap(perm[perm.size() - 1], perm[perm.size() - 2]);
+  const Dims a_dims = dims_of(node, a);
+  const Dims b_dims = dims_of(node, b);
+  require(a_dims.back() == b_dims[b_dims.size() - 2],
+          "cannot multiply " + ir::to_string(a_dims) + " by " + ir::to_string(b_dims));
+  const ValueId products = binary(node, PointwiseOp::Mul, lifted(a, 1), lifted(transpose(node, b, perm), 2));
+  const Dims dims = dims_of(node, products);
+  if (ir::element_count(dims) > kMaxProducts) {
+    node.fail(std::string("large matrix products need type f32, not ") + edgert::to_string(dtype_of(node, a)));
+  }
+  return reduce(node, static_cast<unsigned>(cpu::ReduceKind::Sum), products, {dims.size() - 1}, false);
+}
+
 /// Operands of rank 1 are a row on the left, a column on the right, and the result loses that dimension again.
 void import_matmul(OnnxNode& node) {
   const DType dtype = node.type(0).dtype;
@@ -121,7 +144,7 @@ void import_gemm(OnnxNode& node) {
   require(ir::broadcast(c_dims, y_dims) == y_dims,
           "C of shape " + ir::to_string(c_dims) + " does not broadcast to " + ir::to_string(y_dims));
   const bool is_row = !c_dims.empty() && c_dims.back() == y_dims[1] && (c_dims.size() == 1 || c_dims[0] == 1);
-  if (is_row) {
+  if (is_row && dtype_of(node, a) == DType::F32) {
     return node.set_output(0, cast(node, matmul(node, a, b, reshape(node, c, {y_dims[1]})), dtype));
   }
   node.set_output(0, cast(node, binary(node, PointwiseOp::Add, matmul(node, a, b), c), dtype));
@@ -144,8 +167,9 @@ extern const OperatorDef kMatMul = [] {
 }();
 
 ValueId matmul(OnnxNode& node, ValueId a, ValueId b, ValueId bias) {
-  Dims a_dims = dims_of(node, a);
-  Dims b_dims = dims_of(node, b);
+  if (dtype_of(node, a) != DType::F32 && bias == ir::kNone) return matmul_by_sums(node, a, b);
+  const Dims a_dims = dims_of(node, a);
+  const Dims b_dims = dims_of(node, b);
   // The same matrix for every batch: it is never repeated, so that it can be packed once.
   const bool one_matrix =
       std::all_of(b_dims.begin(), b_dims.end() - 2, [](std::int64_t extent) { return extent == 1; });

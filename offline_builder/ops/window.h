@@ -66,6 +66,9 @@ inline Window read_window(const OnnxNode& node, const Dims& spatial, const std::
   return window;
 }
 
+/// x [N, C, one to three spatial dimensions] convolved with w [M, C / groups, ...]; bias [M] or kNone. In conv.cpp.
+ValueId convolve(OnnxNode& node, ValueId x, ValueId w, ValueId bias, Window window, std::int64_t groups);
+
 /// kernel_shape, which pooling needs and convolutions may repeat.
 inline std::vector<std::int64_t> kernel_shape(const OnnxNode& node, std::size_t rank) {
   if (!node.has("kernel_shape")) node.fail("attribute 'kernel_shape' is missing");

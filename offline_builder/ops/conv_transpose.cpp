@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// ONNX ConvTranspose: a convolution with the filters turned round over the input with zeros between its elements.
+#include <algorithm>
+
+#include "ops/window.h"
+
+namespace edgert::ops {
+namespace {
+
+/// stride - 1 zeros between neighbours along every spatial dimension.
+ValueId spread(OnnxNode& node, ValueId x, const std::vector<std::int64_t>& stride) {
+  const Dims dims = dims_of(node, x);
+  Dims split{dims[0], dims[1]};
+  Dims wide{dims[0], dims[1]};
+  std::vector<std::int64_t> after{0, 0};
+  for (std::size_t i = 0; i < stride.size(); ++i) {
+    split.insert(split.end(), {dims[i + 2], 1});
+    after.insert(after.end(), {0, stride[i] - 1});
+    wide.push_back(ir::element_count({dims[i + 2], stride[i]}));
+  }
+  const ValueId padded = pad_zero(node, reshape(node, x, split), std::vector<std::int64_t>(after.size(), 0), after);
+  ValueId y = reshape(node, padded, wide);
+  for (std::size_t i = 0; i < stride.size(); ++i) {
+    if (dims[i + 2] > 0) y = slice(node, y, i + 2, 0, (dims[i + 2] - 1) * stride[i] + 1);
+  }
+  return y;
+}
+
+/// [C, M / groups, ...] as the [M, C / groups, ...] of a convolution, each filter turned round.
+ValueId turn_filters(OnnxNode& node, ValueId w, std::int64_t groups) {
+  const Dims dims = dims_of(node, w);
+  Dims split{groups, dims[0] / groups};
+  split.insert(split.end(), dims.begin() + 1, dims.end());
+  std::vector<std::int64_t> perm = iota(static_cast<std::int64_t>(split.size()));
+  std::swap(perm[1], perm[2]);
+  Dims joined{groups * dims[1], dims[0] / groups};
+  joined.insert(joined.end(), dims.begin() + 2, dims.end());
+  ValueId turned = reshape(node, transpose(node, reshape(node, w, split), perm), joined);
+  for (std::size_t i = 2; i < dims.size(); ++i) {
+    std::vector<std::int64_t> backwards = iota(dims[i]);
+    std::reverse(backwards.begin(), backwards.end());
+    if (dims[i] > 1) turned = gather(node, turned, int64_constant(node, {dims[i]}, backwards), i);
+  }
+  return turned;
+}
+
+/// Resolves pads from output_shape or auto_pad, whichever the node has.
+void resolve_pads(const OnnxNode& node, const Dims& spatial, const std::vector<std::int64_t>& output_padding,
+                  Window& window) {
+  const std::string auto_pad = node.string_or("auto_pad", "NOTSET");
+  const bool same = auto_pad == "SAME_UPPER" || auto_pad == "SAME_LOWER";
+  if (!same && !node.has("output_shape")) return;
+  const std::size_t rank = window.rank();
+  Dims wanted = node.ints_or("output_shape", {});
+  if (!node.has("output_shape")) {
+    for (std::size_t i = 0; i < rank; ++i) wanted.push_back(ir::element_count({spatial[i], window.stride[i]}));
+  }
+  if (wanted.size() != rank) node.fail("attribute 'output_shape' has " + std::to_string(wanted.size()) + " entries");
+  for (std::size_t i = 0; i < rank; ++i) {
+    to_int32(wanted[i], 1, "attribute 'output_shape'");
+    const std::int64_t full = window.stride[i] * (spatial[i] - 1) + output_padding[i] + window.span(i);
+    const std::int64_t total = full - wanted[i];
+    const std::int64_t half = total >= 0 ? total / 2 : -((-total) / 2);
+    window.begin[i] = auto_pad == "SAME_UPPER" ? half : total - half;
+    window.end[i] = total - window.begin[i];
+  }
+}
+
+void import_conv_transpose(OnnxNode& node) {
+  const DType dtype = node.type(0).dtype;
+  const ValueId x = cast_narrow(node, node.input(0));
+  const ValueId w = cast_narrow(node, node.input(1));
+  const ValueId bias = node.has_input(2) ? cast_narrow(node, node.input(2)) : ir::kNone;
+  const Dims x_dims = dims_of(node, x);
+  const Dims w_dims = dims_of(node, w);
+  const std::int64_t groups = to_int32(node.int_or("group", 1), 1, "attribute 'group'");
+  if (x_dims.size() < 3 || x_dims.size() > 5 || w_dims.size() != x_dims.size() || w_dims[0] != x_dims[1] ||
+      x_dims[1] % groups != 0) {
+    node.fail("input " + ir::to_string(x_dims) + ", weights " + ir::to_string(w_dims) + " and group " +
+              std::to_string(groups) + " don't fit");
+  }
+  const Dims spatial(x_dims.begin() + 2, x_dims.end());
+  const std::vector<std::int64_t> kernel(w_dims.begin() + 2, w_dims.end());
+  if (node.has("kernel_shape") && node.ints_or("kernel_shape", {}) != kernel) {
+    node.fail("attribute 'kernel_shape' differs from the weights' " + ir::to_string(kernel));
+  }
+  if (bias != ir::kNone) require_dims(dims_of(node, bias), {ir::element_count({w_dims[1], groups})}, "the bias");
+  Window window = read_window(node, spatial, kernel);
+  const std::size_t rank = window.rank();
+  const std::vector<std::int64_t> output_padding = detail::window_list(node, "output_padding", rank, 0, 0);
+  resolve_pads(node, spatial, output_padding, window);
+
+  // Padding cuts the result's borders off, so the convolution pads by what the window reaches beyond them.
+  std::vector<std::int64_t> before{0, 0};
+  std::vector<std::int64_t> after{0, 0};
+  for (std::size_t i = 0; i < rank; ++i) {
+    before.push_back(window.span(i) - 1 - window.begin[i]);
+    after.push_back(window.span(i) - 1 - window.end[i] + output_padding[i]);
+  }
+  const ValueId padded = pad_zero(node, spread(node, x, window.stride), before, after);
+  window.stride.assign(rank, 1);
+  window.begin.assign(rank, 0);
+  window.end.assign(rank, 0);
+  const ValueId y = convolve(node, padded, turn_filters(node, w, groups), bias, window, groups);
+  node.set_output(0, cast(node, y, dtype));
+}
+
+}  // namespace
+
+void register_conv_transpose(Registry& registry) { registry.add_onnx("ConvTranspose", &import_conv_transpose); }
+
+}  // namespace edgert::ops
