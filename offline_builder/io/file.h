@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whole files: mapped for reading, replaced atomically for writing.
+#pragma once
+
+#include <cstddef>
+#include <stdexcept>
+#include <string>
+
+#include "edgert/span.h"
+
+namespace edgert::io {
+
+/// A file that cannot be read or written; the message names the path and the system's reason.
+class IoError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// A file's bytes, mapped read-only for the object's life. The first byte is page-aligned. Throws IoError when the path
+/// is no regular file or cannot be opened. An empty file has no bytes.
+class MappedFile {
+ public:
+  explicit MappedFile(const std::string& path);
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  Span<const std::byte> bytes() const { return {data_, size_}; }
+
+ private:
+  const std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+/// Writes the whole file or leaves what was there: a temporary file in the same folder, flushed to the disk, renamed.
+/// Throws IoError, with nothing left behind, for a full disk, a missing folder or missing rights.
+void write_file(const std::string& path, Span<const std::byte> bytes);
+
+}  // namespace edgert::io
