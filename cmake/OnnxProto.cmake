@@ -2,7 +2,8 @@
 # ONNX's protobuf classes as the target edgert_onnx_proto, generated from the proto file of the pinned `onnx` wheel:
 # distributions' own packages are several operator sets behind and lack fields.
 #   EDGERT_ONNX_PROTO   the proto file; found when empty
-set(EDGERT_ONNX_PROTO "" CACHE FILEPATH "onnx-ml.proto of the pinned onnx wheel; empty: found in the build's venv or through python3")
+set(EDGERT_ONNX_PROTO "" CACHE FILEPATH
+  "onnx-ml.proto of the pinned onnx wheel; empty: found in the build's venv or through python3")
 
 function(edgert_find_onnx_proto out)
   if(EDGERT_ONNX_PROTO)
@@ -20,7 +21,7 @@ function(edgert_find_onnx_proto out)
   if(NOT candidates AND EDGERT_PYTHON3)
     execute_process(
       COMMAND ${EDGERT_PYTHON3} -c
-        "import importlib.util as u, os; print(os.path.join(os.path.dirname(u.find_spec('onnx').origin), 'onnx-ml.proto'))"
+        "import onnx, os; print(os.path.join(os.path.dirname(onnx.__file__), 'onnx-ml.proto'))"
       OUTPUT_VARIABLE candidates OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
   endif()
   list(LENGTH candidates count)

@@ -51,9 +51,7 @@ Attribute convert(const proto::AttributeProto& attribute, const Model::Data& dat
     case proto::AttributeProto::SPARSE_TENSOR:
       if (!attribute.has_sparse_tensor()) throw ir::BuildError("it holds no tensor");
       return tensor_attribute(&attribute.sparse_tensor(), data);
-    case proto::AttributeProto::GRAPH:
-      out.kind = Attribute::Kind::Graph;
-      return out;
+    case proto::AttributeProto::GRAPH: out.kind = Attribute::Kind::Graph; return out;
     case proto::AttributeProto::UNDEFINED: throw ir::BuildError("it has no type");
     default: throw ir::BuildError("attributes of its type are not supported");
   }
@@ -74,8 +72,8 @@ const proto::AttributeProto* resolve_attribute(const proto::AttributeProto& attr
   return it->second;
 }
 
-std::map<std::string, Attribute> convert_attributes(const proto::NodeProto& node, const AttributeEnvironment& environment,
-                                                    const Model::Data& data) {
+std::map<std::string, Attribute> convert_attributes(const proto::NodeProto& node,
+                                                    const AttributeEnvironment& environment, const Model::Data& data) {
   std::map<std::string, Attribute> attributes;
   for (const auto& attribute : node.attribute()) {
     const proto::AttributeProto* source = resolve_attribute(attribute, environment);

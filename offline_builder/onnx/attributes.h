@@ -17,7 +17,8 @@ using AttributeEnvironment = std::unordered_map<std::string_view, const proto::A
 
 /// The attribute itself, or what it refers to; null when that is absent, which makes this one absent too. Throws
 /// BuildError when the type is another than announced.
-const proto::AttributeProto* resolve_attribute(const proto::AttributeProto& attribute, const AttributeEnvironment& environment);
+const proto::AttributeProto* resolve_attribute(const proto::AttributeProto& attribute,
+                                               const AttributeEnvironment& environment);
 
 /// All attributes of `node`. Sparse tensors come dense; a Constant's is called "value". Throws BuildError.
 std::map<std::string, ops::OnnxNode::Attribute> convert_attributes(const proto::NodeProto& node,

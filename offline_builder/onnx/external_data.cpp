@@ -147,7 +147,8 @@ void ExternalData::open(const std::string& location) {
   if (file_.valid() && location == file_location_) return;
   if (!folder_fd_.valid()) {
     folder_fd_ = FileDescriptor(::open(folder_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-    if (!folder_fd_.valid()) refuse(location, "cannot open the model's folder: " + std::generic_category().message(errno));
+    if (!folder_fd_.valid())
+      refuse(location, "cannot open the model's folder: " + std::generic_category().message(errno));
   }
   auto [file, size] = open_beneath(folder_fd_.get(), location);
   file_ = std::move(file);
@@ -161,8 +162,8 @@ std::vector<std::byte> ExternalData::read(const std::vector<std::pair<std::strin
   if (!allowed_) refuse(region.location, "external data is switched off");
   if (folder_.empty()) refuse(region.location, "a model in memory has no folder to look in");
   if (region.length && *region.length != size) {
-    refuse(region.location, "the length is " + std::to_string(*region.length) + " bytes where the tensor's type needs " +
-                                std::to_string(size));
+    refuse(region.location, "the length is " + std::to_string(*region.length) +
+                                " bytes where the tensor's type needs " + std::to_string(size));
   }
   open(region.location);
   if (!in_range(region.offset, size, file_size_)) {
@@ -175,7 +176,8 @@ std::vector<std::byte> ExternalData::read(const std::vector<std::pair<std::strin
   std::vector<std::byte> bytes(size);
   std::uint64_t done = 0;
   while (done < size) {
-    const ssize_t count = pread(file_.get(), bytes.data() + done, size - done, static_cast<off_t>(region.offset + done));
+    const ssize_t count =
+        pread(file_.get(), bytes.data() + done, size - done, static_cast<off_t>(region.offset + done));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) refuse_errno(region.location, errno);
     if (count == 0) refuse(region.location, "the file shrank while it was read");

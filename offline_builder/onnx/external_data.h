@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tensors whose bytes lie in other files. A model chooses the path, so nothing outside its folder may be reached: no
-// absolute path, no "..", no symbolic or hard link, no device or pipe, nothing beyond the file's end. The class of holes
-// that ONNX had in this place: CVE-2022-25882, CVE-2024-27318, CVE-2026-27489, CVE-2026-34446, CVE-2026-34447.
+// absolute path, no "..", no symbolic or hard link, no device or pipe, nothing beyond the file's end. The class of
+// holes that ONNX had in this place: CVE-2022-25882, CVE-2024-27318, CVE-2026-27489, CVE-2026-34446, CVE-2026-34447.
 #pragma once
 
 #include <cstddef>

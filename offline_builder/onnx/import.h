@@ -31,18 +31,18 @@ struct ConstantTensor {
 
 struct ImportOptions {
   // What import() reads.
-  std::map<std::string, ir::Dims> shapes;         ///< extents of graph inputs, by input name: one profile's worth
-  std::map<std::string, std::int64_t> dims;       ///< symbolic dimensions by name
-  std::map<std::string, ConstantTensor> values;   ///< graph inputs that become constants, by input name
-  const ops::Registry* registry = nullptr;        ///< the operators to import with; null: Registry::instance()
-  std::uint64_t max_nodes = 1'000'000;            ///< ONNX nodes imported, those of inlined functions included
-  std::uint32_t max_depth = 64;                   ///< function calls inside function calls
+  std::map<std::string, ir::Dims> shapes;        ///< extents of graph inputs, by input name: one profile's worth
+  std::map<std::string, std::int64_t> dims;      ///< symbolic dimensions by name
+  std::map<std::string, ConstantTensor> values;  ///< graph inputs that become constants, by input name
+  const ops::Registry* registry = nullptr;       ///< the operators to import with; null: Registry::instance()
+  std::uint64_t max_nodes = 1'000'000;           ///< ONNX nodes imported, those of inlined functions included
+  std::uint32_t max_depth = 64;                  ///< function calls inside function calls
 
   // What parse_file() and parse_bytes() read.
-  bool external_data = true;                                     ///< whether tensors may lie in other files
-  std::uint64_t max_model_bytes = 0x7fffffff;                    ///< protobuf's own limit, and not more than that
-  std::uint64_t max_external_bytes = std::uint64_t{16} << 30;    ///< of all tensors in other files together
-  std::uint64_t max_densified_bytes = std::uint64_t{1} << 30;    ///< of all sparse tensors together, made dense
+  bool external_data = true;                                   ///< whether tensors may lie in other files
+  std::uint64_t max_model_bytes = 0x7fffffff;                  ///< protobuf's own limit, and not more than that
+  std::uint64_t max_external_bytes = std::uint64_t{16} << 30;  ///< of all tensors in other files together
+  std::uint64_t max_densified_bytes = std::uint64_t{1} << 30;  ///< of all sparse tensors together, made dense
 };
 
 /// One thing that stops the import. `op_type` is empty when it is not about a node.

@@ -145,7 +145,8 @@ void Importer::compare_with_declared(Scope& scope) {
                      to_string(declared));
   }
   if (mismatches > kMismatchesTold) {
-    notes_.push_back("and " + std::to_string(mismatches - kMismatchesTold) + " more values differ from their declaration");
+    notes_.push_back("and " + std::to_string(mismatches - kMismatchesTold) +
+                     " more values differ from their declaration");
   }
 }
 
@@ -180,9 +181,11 @@ void Importer::spend(const Call& call, std::uint64_t work) {
 void Importer::import_node(const proto::NodeProto& node, const Frame& frame, Scope& scope) {
   const std::string domain = normalized_domain(node.domain());
   const auto opset = frame.opsets->find(domain);
-  Call call{node, frame, scope, name_of(node, frame), domain, opset == frame.opsets->end() ? 0 : opset->second, {}, false};
+  Call call{node, frame, scope, name_of(node, frame), domain, opset == frame.opsets->end() ? 0 : opset->second,
+            {},   false};
   if (nodes_left_-- == 0) {
-    report(call, "the model has more than " + std::to_string(options_.max_nodes) + " nodes when its functions are inlined");
+    report(call,
+           "the model has more than " + std::to_string(options_.max_nodes) + " nodes when its functions are inlined");
     throw ImportError(data_.name, std::move(problems_));
   }
   spend(call, work_of(node));
@@ -222,7 +225,8 @@ void Importer::import_with(ops::OnnxImporter importer, const Call& call) {
     std::vector<Binding> outputs;
     for (std::size_t i = 0; i < onnx_node.output_names.size(); ++i) {
       const ir::ValueId id = onnx_node.outputs[i];
-      if (id == ir::kNone && onnx_node.wants_output(i)) onnx_node.fail("output " + std::to_string(i) + " is not supported");
+      if (id == ir::kNone && onnx_node.wants_output(i))
+        onnx_node.fail("output " + std::to_string(i) + " is not supported");
       outputs.push_back({id == ir::kNone ? Binding::State::Absent : Binding::State::Value, id, nullptr});
     }
     set_outputs(call, outputs, first_new_value);

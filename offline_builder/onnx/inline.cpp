@@ -45,8 +45,8 @@ bool Importer::may_inline(const proto::FunctionProto& function, const Call& call
   }
   if (too_deep(call)) return false;
   if (call.node.input_size() > function.input_size() || call.node.output_size() > function.output_size()) {
-    report(call, "function " + display_name(function) + " has " + std::to_string(function.input_size()) + " inputs and " +
-                     std::to_string(function.output_size()) + " outputs, but is called with " +
+    report(call, "function " + display_name(function) + " has " + std::to_string(function.input_size()) +
+                     " inputs and " + std::to_string(function.output_size()) + " outputs, but is called with " +
                      std::to_string(call.node.input_size()) + " and " + std::to_string(call.node.output_size()));
     return false;
   }
@@ -66,7 +66,8 @@ AttributeEnvironment Importer::environment_of(const proto::FunctionProto& functi
   for (const auto& attribute : call.node.attribute()) {
     const proto::AttributeProto* value = resolve_attribute(attribute, call.frame.attributes);
     if (value == nullptr) continue;
-    if (value->has_g() || value->graphs_size() != 0) throw ir::BuildError("passing a subgraph to a function is not supported");
+    if (value->has_g() || value->graphs_size() != 0)
+      throw ir::BuildError("passing a subgraph to a function is not supported");
     environment[attribute.name()] = value;
   }
   return environment;
@@ -96,7 +97,8 @@ void Importer::inline_function(const proto::FunctionProto& function, const Call&
   for (int i = 0; i < function.input_size(); ++i) {
     Binding absent;
     absent.state = Binding::State::Absent;
-    define(scope, function.input(i), i < call.node.input_size() ? call.inputs[static_cast<std::size_t>(i)] : absent, &call);
+    define(scope, function.input(i), i < call.node.input_size() ? call.inputs[static_cast<std::size_t>(i)] : absent,
+           &call);
   }
   import_nodes(function.node(), frame, scope);
   std::vector<Binding> outputs;
@@ -120,7 +122,8 @@ void Importer::import_if(const Call& call) {
   std::string reason;
   if (then_branch == nullptr || else_branch == nullptr || (condition == nullptr && !call.failed)) {
     reason = "it needs a condition and two branches";
-  } else if (condition != nullptr && (condition->type.dtype != DType::Bool || ir::element_count(condition->type.dims) != 1)) {
+  } else if (condition != nullptr &&
+             (condition->type.dtype != DType::Bool || ir::element_count(condition->type.dims) != 1)) {
     reason = "its condition is " + ir::to_string(condition->type) + ", not one bool";
   } else if (condition != nullptr && !condition->is_constant()) {
     reason = "its condition is not known when the plan is built; if that depends on a model input, fix it with --value";

@@ -59,7 +59,8 @@ std::vector<std::vector<int>> predecessors_of(const Repeated<proto::NodeProto>& 
 }
 
 /// Walks back from a stuck node, which always has a stuck predecessor, until a node comes twice.
-std::vector<int> find_cycle(const std::vector<std::vector<int>>& predecessors, const std::vector<bool>& placed, int start) {
+std::vector<int> find_cycle(const std::vector<std::vector<int>>& predecessors, const std::vector<bool>& placed,
+                            int start) {
   std::vector<int> path;
   std::unordered_map<int, std::size_t> position;
   int at = start;
@@ -84,7 +85,8 @@ NodeOrder order_nodes(const Repeated<proto::NodeProto>& nodes) {
   for (std::size_t i = 0; i < count; ++i) {
     missing[i] = predecessors[i].size();
     if (missing[i] == 0) ready.push(static_cast<int>(i));
-    for (const int before : predecessors[i]) successors[static_cast<std::size_t>(before)].push_back(static_cast<int>(i));
+    for (const int before : predecessors[i])
+      successors[static_cast<std::size_t>(before)].push_back(static_cast<int>(i));
   }
   NodeOrder result;
   std::vector<bool> placed(count, false);

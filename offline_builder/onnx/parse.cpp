@@ -97,12 +97,12 @@ std::vector<std::pair<std::string, std::string>> read_metadata(const proto::Mode
       notes.push_back("metadata: only the first " + std::to_string(kMaxMetadataEntries) + " entries are kept");
       break;
     }
-    const char* reason = key.empty()                                     ? "its key is empty"
-                         : key.size() > kMaxMetadataKey                  ? "its key is too long"
-                         : entry.value().size() > kMaxMetadataValue      ? "its value is longer than 1 MiB"
-                         : !is_utf8(key) || !is_utf8(entry.value())      ? "it is not UTF-8"
-                         : !keys.insert(key).second                      ? "the key occurs twice"
-                                                                         : nullptr;
+    const char* reason = key.empty()                                ? "its key is empty"
+                         : key.size() > kMaxMetadataKey             ? "its key is too long"
+                         : entry.value().size() > kMaxMetadataValue ? "its value is longer than 1 MiB"
+                         : !is_utf8(key) || !is_utf8(entry.value()) ? "it is not UTF-8"
+                         : !keys.insert(key).second                 ? "the key occurs twice"
+                                                                    : nullptr;
     if (reason == nullptr) {
       metadata.emplace_back(key, entry.value());
     } else if (notes.size() < kMaxMetadataEntries) {
@@ -171,7 +171,8 @@ std::map<std::string, int> opsets_of(const Repeated<proto::OperatorSetIdProto>& 
   std::map<std::string, int> opsets;
   for (const auto& import : imports) {
     if (import.version() < 1 || import.version() > INT_MAX) {
-      throw ir::BuildError("operator set " + quoted(import.domain()) + " has version " + std::to_string(import.version()));
+      throw ir::BuildError("operator set " + quoted(import.domain()) + " has version " +
+                           std::to_string(import.version()));
     }
     const auto [it, added] = opsets.emplace(normalized_domain(import.domain()), static_cast<int>(import.version()));
     if (!added && it->second != import.version()) {

@@ -92,7 +92,8 @@ void Importer::set_outputs(const Call& call, const std::vector<Binding>& outputs
   // Backwards, so that of two names for one value the first stays.
   for (int i = call.node.output_size(); i-- > 0;) {
     const std::string& name = call.node.output(i);
-    const Binding binding = static_cast<std::size_t>(i) < outputs.size() ? outputs[static_cast<std::size_t>(i)] : Binding{};
+    const Binding binding =
+        static_cast<std::size_t>(i) < outputs.size() ? outputs[static_cast<std::size_t>(i)] : Binding{};
     define(call.scope, name, binding, &call);
     if (!name.empty() && binding.state == Binding::State::Value && binding.id >= first_new_value) {
       graph_.value(binding.id).name = name_in(call.frame, name);

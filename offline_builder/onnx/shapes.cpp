@@ -63,7 +63,9 @@ class ShapeBinder {
  private:
   void problem(const std::string& what, const std::string& reason) { problems_.push_back({what, "", "", 0, reason}); }
 
-  bool is_given(const std::string& name) const { return options_.shapes.count(name) + options_.values.count(name) != 0; }
+  bool is_given(const std::string& name) const {
+    return options_.shapes.count(name) + options_.values.count(name) != 0;
+  }
   bool keeps_default(const TensorInfo& input) const { return input.has_default && !is_given(input.name); }
 
   void bind_dim(const std::string& name, std::int64_t value) {
@@ -84,7 +86,8 @@ class ShapeBinder {
   }
 
   const TensorInfo* find_input(const std::string& source, const std::string& name) {
-    const auto it = std::find_if(inputs_.begin(), inputs_.end(), [&](const TensorInfo& input) { return input.name == name; });
+    const auto it =
+        std::find_if(inputs_.begin(), inputs_.end(), [&](const TensorInfo& input) { return input.name == name; });
     if (it != inputs_.end()) return &*it;
     std::vector<std::string> names;
     for (const TensorInfo& input : inputs_) names.push_back(input.name);
@@ -126,7 +129,8 @@ class ShapeBinder {
 
   /// The first dimension of an input, when nobody says anything, is a batch of one.
   void default_batch(const TensorInfo& input) {
-    if (is_given(input.name) || keeps_default(input) || input.dims.empty() || symbols_.value_of(input.dims[0]) >= 0) return;
+    if (is_given(input.name) || keeps_default(input) || input.dims.empty() || symbols_.value_of(input.dims[0]) >= 0)
+      return;
     notes_.push_back("input " + quoted(input.name) + " " + to_string(input) +
                      ": the first dimension is not known and taken as a batch of 1; set it with --shape");
     if (!input.dims[0].symbol.empty()) symbols_.bind(input.dims[0].symbol, 1, "the default batch of 1");
@@ -175,11 +179,13 @@ class ShapeBinder {
       if (extent < 0 && i == 0) extent = 1;
       if (extent >= 0) dims.push_back(extent);
       const std::string symbol = printable(input.dims[i].symbol);
-      suggestion += (i == 0 ? "" : "x") + (extent >= 0 ? std::to_string(extent) : "<" + (symbol.empty() ? "?" : symbol) + ">");
+      suggestion +=
+          (i == 0 ? "" : "x") + (extent >= 0 ? std::to_string(extent) : "<" + (symbol.empty() ? "?" : symbol) + ">");
     }
     if (dims.size() != input.dims.size()) {
       problem("input " + quoted(input.name), to_string(input) + " has dimensions that are not known; add --shape " +
-                                                 printable(input.name) + "=" + suggestion + " with numbers for those in <>");
+                                                 printable(input.name) + "=" + suggestion +
+                                                 " with numbers for those in <>");
     }
     return dims;
   }

@@ -127,7 +127,8 @@ ir::Bytes external_bytes(const proto::TensorProto& tensor, const ir::TensorType&
 ir::Bytes take_bytes(proto::TensorProto& tensor, const ir::TensorType& type, ExternalData& external) {
   if (tensor.has_segment()) throw ir::BuildError("tensors in segments are not supported");
   if (tensor.data_location() == proto::TensorProto::EXTERNAL) return external_bytes(tensor, type, external);
-  if (tensor.external_data_size() != 0) throw ir::BuildError("external data is named but the location is inside the model");
+  if (tensor.external_data_size() != 0)
+    throw ir::BuildError("external data is named but the location is inside the model");
   if (!tensor.has_raw_data()) {
     ByteVector bytes = typed_data(tensor, type);
     normalize(type, bytes.data(), bytes.size());
@@ -197,8 +198,8 @@ ConstantTensor densified(proto::SparseTensorProto& sparse, ExternalData& externa
   const bool linear = shape.size() == 1 && shape[0] == count;
   const bool coordinates = shape.size() == 2 && shape[0] == count && shape[1] == static_cast<std::int64_t>(rank);
   if (indices.type.dtype != DType::I64 || !(linear || coordinates)) {
-    throw ir::BuildError("the indices of a sparse tensor are " + ir::to_string(indices.type) + ", which does not fit its " +
-                         std::to_string(count) + " values");
+    throw ir::BuildError("the indices of a sparse tensor are " + ir::to_string(indices.type) +
+                         ", which does not fit its " + std::to_string(count) + " values");
   }
   const std::size_t size = ir::dense_bytes(out.type);
   if (size > budget) throw ir::BuildError("sparse tensors take more memory than the limit allows when made dense");
@@ -206,7 +207,8 @@ ConstantTensor densified(proto::SparseTensorProto& sparse, ExternalData& externa
   ByteVector bytes(size);
   const std::size_t element = bits / 8;
   for (std::uint64_t i = 0; i < static_cast<std::uint64_t>(count); ++i) {
-    std::memcpy(bytes.data() + linear_index(indices, i, out.type.dims) * element, values.bytes.data() + i * element, element);
+    std::memcpy(bytes.data() + linear_index(indices, i, out.type.dims) * element, values.bytes.data() + i * element,
+                element);
   }
   out.bytes = ir::Bytes::adopt(std::move(bytes));
   return out;

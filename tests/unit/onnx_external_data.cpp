@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// External data under attack: paths, links, files that are no files, regions, keys. The same attacks run against both ways
-// of opening a path, and, through tests/fuzz/onnx_attacks, against whole model files.
+// External data under attack: paths, links, files that are no files, regions, keys. The same attacks run against both
+// ways of opening a path, and, through tests/fuzz/onnx_attacks, against whole model files.
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -161,7 +161,8 @@ TEST_CASE("keys: a list of four, each once") {
   CHECK(contains(import_error(folders, external_model({})), "the location is empty"));
   CHECK(contains(import_error(folders, external_model({{"location", "weights.bin"}, {"basepath", "/etc"}})),
                  "unknown key 'basepath'"));
-  CHECK(contains(import_error(folders, external_model({{"location", "weights.bin"}, {"__class__", "x"}})), "unknown key"));
+  CHECK(contains(import_error(folders, external_model({{"location", "weights.bin"}, {"__class__", "x"}})),
+                 "unknown key"));
   CHECK(contains(import_error(folders, external_model({{"location", "weights.bin"}, {"location", "../secret.bin"}})),
                  "given twice"));
 }
@@ -198,7 +199,8 @@ TEST_CASE("data inside and outside at once, and huge shapes") {
   onnx::ModelProto inside = external_model({{"location", "weights.bin"}});
   inside.mutable_graph()->mutable_initializer(0)->clear_data_location();
   CHECK(contains(import_error(folders, inside), "the location is inside the model"));
-  CHECK(contains(import_error(folders, external_model({{"location", "weights.bin"}}, std::int64_t{1} << 50)), "beyond the end"));
+  CHECK(contains(import_error(folders, external_model({{"location", "weights.bin"}}, std::int64_t{1} << 50)),
+                 "beyond the end"));
   CHECK(contains(import_error(folders, external_model({{"location", "weights.bin"}}, -2)), "negative"));
 }
 

@@ -8,7 +8,8 @@ using namespace onnx_test;
 
 namespace {
 
-onnx::FunctionProto& add_function(onnx::ModelProto& model, const std::string& name, const Names& inputs, const Names& outputs) {
+onnx::FunctionProto& add_function(onnx::ModelProto& model, const std::string& name, const Names& inputs,
+                                  const Names& outputs) {
   onnx::FunctionProto& function = *model.add_functions();
   function.set_name(name);
   function.set_domain("local");
@@ -202,7 +203,8 @@ onnx::ModelProto nested_calls(int depth, int fan_out) {
   onnx::ModelProto model = calling_model();
   model.mutable_graph()->mutable_node(0)->set_op_type("F0");
   for (int level = 0; level < depth; ++level) {
-    onnx::FunctionProto& function = add_function(model, "F" + std::to_string(level), {"v0"}, {"v" + std::to_string(fan_out)});
+    onnx::FunctionProto& function =
+        add_function(model, "F" + std::to_string(level), {"v0"}, {"v" + std::to_string(fan_out)});
     for (int i = 0; i < fan_out; ++i) {
       const Names in{"v" + std::to_string(i)};
       const Names out{"v" + std::to_string(i + 1)};

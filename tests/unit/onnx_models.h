@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Small ONNX models made with the generated classes, and operators that exist for these tests only, so that the tests of
-// the importer do not depend on any real operator.
+// Small ONNX models made with the generated classes, and operators that exist for these tests only, so that the tests
+// of the importer do not depend on any real operator.
 #pragma once
 
 #include <onnx-ml.pb.h>
@@ -46,8 +46,8 @@ onnx::NodeProto& add_node(Owner& owner, const std::string& op, const Names& inpu
 
 /// A declared dimension: a number, or a symbol, "" for none.
 struct Dim {
-  Dim(int number) : value(number) {}                                // NOLINT: implicit
-  Dim(std::int64_t number) : value(number) {}                       // NOLINT: implicit
+  Dim(int number) : value(number) {}                                  // NOLINT: implicit
+  Dim(std::int64_t number) : value(number) {}                         // NOLINT: implicit
   Dim(const char* name) : value(0), symbol(name), is_symbol(true) {}  // NOLINT: implicit
   std::int64_t value;
   std::string symbol;
@@ -114,7 +114,8 @@ inline const ops::Registry& registry() {
     const auto work = [](ops::OnnxNode& node) {
       std::vector<ir::ValueId> inputs = node.inputs;
       node.input(0);
-      const ir::NodeId id = node.graph.add_node(test_operator(), inputs, ir::AttributeBlob::of(NoAttributes{}), {node.provenance()});
+      const ir::NodeId id =
+          node.graph.add_node(test_operator(), inputs, ir::AttributeBlob::of(NoAttributes{}), {node.provenance()});
       node.set_output(0, node.graph.node(id).outputs[0]);
     };
     made.add_onnx("Work", work);
@@ -155,7 +156,8 @@ inline ir::Graph import(const onnx::ModelProto& model, const oi::ImportOptions& 
 }
 
 /// What import finds wrong; empty when it succeeds.
-inline std::vector<oi::Problem> problems_of(const onnx::ModelProto& model, const oi::ImportOptions& options = test_options()) {
+inline std::vector<oi::Problem> problems_of(const onnx::ModelProto& model,
+                                            const oi::ImportOptions& options = test_options()) {
   try {
     import(model, options);
   } catch (const oi::ImportError& error) {

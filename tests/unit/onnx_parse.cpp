@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // From bytes to a model: what is no model, limits, and what the model says of itself.
 #include <doctest/doctest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-#include <cstdio>
+#include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <system_error>
@@ -28,7 +30,7 @@ class TemporaryFolder {
   std::string path_;
 };
 
-void write(const std::string& path, const std::string& bytes) { std::ofstream(path, std::ios::binary) << bytes; }
+void write_file(const std::string& path, const std::string& bytes) { std::ofstream(path, std::ios::binary) << bytes; }
 
 }  // namespace
 
@@ -97,11 +99,12 @@ TEST_CASE("files: unreadable is another error than no model") {
   const TemporaryFolder folder;
   CHECK_THROWS_AS(oi::parse_file(folder.file("missing.onnx")), std::system_error);
   CHECK_THROWS_AS(oi::parse_file(folder.file(".")), std::system_error);
-  write(folder.file("empty.onnx"), "");
-  CHECK(contains(error_of([&] { oi::parse_file(folder.file("empty.onnx")); }), "empty.onnx: not an ONNX model: the file is empty"));
-  write(folder.file("text.onnx"), "some text");
+  write_file(folder.file("empty.onnx"), "");
+  CHECK(contains(error_of([&] { oi::parse_file(folder.file("empty.onnx")); }),
+                 "empty.onnx: not an ONNX model: the file is empty"));
+  write_file(folder.file("text.onnx"), "some text");
   CHECK(contains(error_of([&] { oi::parse_file(folder.file("text.onnx")); }), "text.onnx: not an ONNX model"));
-  write(folder.file("good.onnx"), small_model().SerializeAsString());
+  write_file(folder.file("good.onnx"), small_model().SerializeAsString());
   const oi::Model model = oi::parse_file(folder.file("good.onnx"));
   CHECK(oi::import(model, test_options()).node_count() == 1);
 }
@@ -164,6 +167,65 @@ TEST_CASE("operator sets outside of the supported range are refused") {
   CHECK(contains(error_of([&] { import(negative); }), "version -3"));
 }
 
+// AddressSanitizer keeps freed memory.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define EDGERT_TEST_ASAN 1
+#endif
+#endif
+#if !defined(__SANITIZE_ADDRESS__) && !defined(EDGERT_TEST_ASAN)
+TEST_CASE("a model in memory takes at most two and a half times its file") {
+  const TemporaryFolder folder;
+  constexpr std::size_t kBytes = std::size_t{96} << 20;
+  {
+    onnx::ModelProto proto = small_model();
+    onnx::TensorProto& tensor = *proto.mutable_graph()->add_initializer();
+    tensor.set_name("w");
+    tensor.set_data_type(onnx::TensorProto::FLOAT);
+    tensor.add_dims(static_cast<std::int64_t>(kBytes / 4));
+    tensor.set_raw_data(std::string(kBytes, 'x'));
+    proto.mutable_graph()->mutable_node(0)->add_input("w");
+    std::ofstream file(folder.file("large.onnx"), std::ios::binary);
+    REQUIRE(proto.SerializeToOstream(&file));
+  }
+  // In a process of its own, so that other tests' peaks do not count.
+  int channel[2];
+  REQUIRE(pipe(channel) == 0);
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  const auto resident = [] {
+    std::size_t total = 0;
+    std::size_t pages = 0;
+    std::ifstream("/proc/self/statm") >> total >> pages;
+    return pages * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  };
+  if (child == 0) {
+    const std::size_t before = resident();
+    const ir::Graph graph = oi::import(oi::parse_file(folder.file("large.onnx")), test_options());
+    std::size_t peak = 0;
+    std::ifstream status("/proc/self/status");
+    for (std::string word; status >> word;) {
+      if (word == "VmHWM:") status >> peak;
+    }
+    const std::size_t used = peak * 1024 - std::min(before, peak * 1024);
+    const bool written = write(channel[1], &used, sizeof(used)) == sizeof(used);
+    _exit(written && graph.node_count() == 1 ? 0 : 1);
+  }
+  std::size_t used = 0;
+  REQUIRE(read(channel[0], &used, sizeof(used)) == sizeof(used));
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  MESSAGE("peak: " << static_cast<double>(used) / kBytes << " times the file");
+  CHECK(used > kBytes / 2);
+  CHECK(used < kBytes * 5 / 2);
+  close(channel[0]);
+  close(channel[1]);
+}
+#endif
+
 #ifdef EDGERT_ONNX_WHEEL_OPSET
-TEST_CASE("the newest operator set is that of the pinned onnx wheel") { CHECK(oi::kNewestOpset == EDGERT_ONNX_WHEEL_OPSET); }
+TEST_CASE("the newest operator set is that of the pinned onnx wheel") {
+  CHECK(oi::kNewestOpset == EDGERT_ONNX_WHEEL_OPSET);
+}
 #endif

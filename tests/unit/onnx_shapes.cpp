@@ -116,7 +116,8 @@ TEST_CASE("shapes that do not fit are refused") {
 
 TEST_CASE("more than eight dimensions are refused") {
   CHECK(contains(problems_of(model_with_inputs({{"x", std::vector<Dim>(9, Dim(1))}})).at(0).reason, "more than 8"));
-  CHECK(contains(problems_of(model_with_inputs({{"x", std::vector<Dim>(100'000, Dim("N"))}})).at(0).reason, "more than 8"));
+  CHECK(contains(problems_of(model_with_inputs({{"x", std::vector<Dim>(100'000, Dim("N"))}})).at(0).reason,
+                 "more than 8"));
 }
 
 TEST_CASE("negative declared extents are unknown ones") {
@@ -160,7 +161,8 @@ TEST_CASE("inputs that are no tensors are refused") {
   model.mutable_graph()->mutable_input(0)->mutable_type()->mutable_sequence_type();
   CHECK(contains(problems_of(model).at(0).reason, "sequence"));
   onnx::ModelProto text = model_with_inputs({{"x", {2}}});
-  text.mutable_graph()->mutable_input(0)->mutable_type()->mutable_tensor_type()->set_elem_type(onnx::TensorProto::STRING);
+  text.mutable_graph()->mutable_input(0)->mutable_type()->mutable_tensor_type()->set_elem_type(
+      onnx::TensorProto::STRING);
   CHECK(contains(problems_of(text).at(0).reason, "STRING"));
 }
 

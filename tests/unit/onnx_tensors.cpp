@@ -205,7 +205,8 @@ TEST_CASE("a tensor that nobody reads may be of an unsupported type, but not mal
 namespace {
 
 onnx::SparseTensorProto sparse_tensor(const std::vector<std::int64_t>& dims, const std::vector<float>& values,
-                                      const std::vector<std::int64_t>& index_dims, const std::vector<std::int64_t>& indices) {
+                                      const std::vector<std::int64_t>& index_dims,
+                                      const std::vector<std::int64_t>& indices) {
   onnx::SparseTensorProto sparse;
   for (const std::int64_t dim : dims) sparse.add_dims(dim);
   *sparse.mutable_values() = float_tensor("w", {static_cast<std::int64_t>(values.size())}, values);

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Attacks on the command with whole model files: external data that reaches out of the model's folder, and models that ask
-for memory, time or stack. Each must end with exit code 3, name the thing, leave no plan, and show nothing of the secret.
+"""Attacks on the command with whole model files: external data that reaches out of the model's folder, and models that
+ask for memory, time or stack. Each must end with exit code 3, name the thing, leave no plan, and show nothing of the
+secret.
 
 Usage: check_attacks.py EDGERT        (needs the onnx wheel)
 """
+
 import os
 import pathlib
 import subprocess
@@ -26,7 +28,8 @@ def info(name, dims):
 def save(folder, graph, **more):
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
     (folder / "model.onnx").write_bytes(
-        helper.make_model(graph, opset_imports=opsets, ir_version=10, **more).SerializeToString())
+        helper.make_model(graph, opset_imports=opsets, ir_version=10, **more).SerializeToString()
+    )
 
 
 def external(folder, location, offset=None, length=None, extra=(), count=8):
@@ -35,7 +38,12 @@ def external(folder, location, offset=None, length=None, extra=(), count=8):
     for key, value in [*zip(KEYS, (location, offset, length)), *extra]:
         if value is not None:
             tensor.external_data.add(key=key, value=str(value))
-    save(folder, helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", [info("x", [8])], [info("y", [8])], [tensor]))
+    save(
+        folder,
+        helper.make_graph(
+            [helper.make_node("Add", ["x", "w"], ["y"])], "g", [info("x", [8])], [info("y", [8])], [tensor]
+        ),
+    )
 
 
 def good(folder):
@@ -124,15 +132,24 @@ def sparse_file(folder):
 
 def huge_shape(folder):
     tensor = TensorProto(name="w", data_type=FLOAT, dims=[2**20, 2**20])
-    save(folder, helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", [info("x", [8])], [info("y", [8])], [tensor]))
+    save(
+        folder,
+        helper.make_graph(
+            [helper.make_node("Add", ["x", "w"], ["y"])], "g", [info("x", [8])], [info("y", [8])], [tensor]
+        ),
+    )
 
 
 def huge_sparse_tensor(folder):
     indices = numpy_helper.from_array(np.array([1], np.int64))
     values = numpy_helper.from_array(np.array([1], np.float32), "w")
     sparse = helper.make_sparse_tensor(values, indices, [2**20, 2**20])
-    save(folder, helper.make_graph([helper.make_node("Identity", ["w"], ["y"])], "g", [], [info("y", None)],
-                                   sparse_initializer=[sparse]))
+    save(
+        folder,
+        helper.make_graph(
+            [helper.make_node("Identity", ["w"], ["y"])], "g", [], [info("y", None)], sparse_initializer=[sparse]
+        ),
+    )
 
 
 def functions_that_double(folder, levels=40):
@@ -148,18 +165,22 @@ def functions_that_double(folder, levels=40):
 
 def function_that_calls_itself(folder):
     opsets = [helper.make_opsetid("local", 1)]
-    function = helper.make_function("local", "F", ["a"], ["b"], [helper.make_node("F", ["a"], ["b"], domain="local")], opsets)
+    function = helper.make_function(
+        "local", "F", ["a"], ["b"], [helper.make_node("F", ["a"], ["b"], domain="local")], opsets
+    )
     call = helper.make_node("F", ["x"], ["y"], domain="local")
     save(folder, helper.make_graph([call], "g", [info("x", [8])], [info("y", [8])]), functions=[function])
 
 
 def deep_subgraphs(folder):
     """Messages inside messages, written by hand: the onnx package refuses to."""
+
     def field(number, data):
         size, prefix = len(data), b""
         while size >= 0x80:
             prefix, size = prefix + bytes([size & 0x7F | 0x80]), size >> 7
         return bytes([number << 3 | 2]) + prefix + bytes([size]) + data
+
     graph = b""
     for _ in range(5000):
         graph = field(1, field(5, field(6, graph)))  # graph.node.attribute.g
@@ -181,13 +202,30 @@ def text(folder):
 
 # What the message must name.
 ATTACKS = [
-    (parent, "'..' is not allowed"), (parent_through_folder, "'..' is not allowed"), (absolute, "absolute"),
-    (symbolic_link, "symbolic links"), (symbolic_link_to_folder, "symbolic links"), (hard_link, "hard links"),
-    (pipe, "regular file"), (folder_as_file, "regular file"), (missing, "missing.bin"), (beyond_the_end, "beyond the end"),
-    (offset_that_wraps, "beyond the end"), (negative_offset, "offset"), (negative_length, "length"), (unknown_key, "basepath"),
-    (key_twice, "twice"), (sparse_file, "limit"), (huge_shape, "'w'"), (huge_sparse_tensor, "limit"),
-    (functions_that_double, "nodes"), (function_that_calls_itself, "calls itself"), (deep_subgraphs, "not an ONNX model"),
-    (cycle, "cycle"), (empty, "empty"), (text, "not an ONNX model"),
+    (parent, "'..' is not allowed"),
+    (parent_through_folder, "'..' is not allowed"),
+    (absolute, "absolute"),
+    (symbolic_link, "symbolic links"),
+    (symbolic_link_to_folder, "symbolic links"),
+    (hard_link, "hard links"),
+    (pipe, "regular file"),
+    (folder_as_file, "regular file"),
+    (missing, "missing.bin"),
+    (beyond_the_end, "beyond the end"),
+    (offset_that_wraps, "beyond the end"),
+    (negative_offset, "offset"),
+    (negative_length, "length"),
+    (unknown_key, "basepath"),
+    (key_twice, "twice"),
+    (sparse_file, "limit"),
+    (huge_shape, "'w'"),
+    (huge_sparse_tensor, "limit"),
+    (functions_that_double, "nodes"),
+    (function_that_calls_itself, "calls itself"),
+    (deep_subgraphs, "not an ONNX model"),
+    (cycle, "cycle"),
+    (empty, "empty"),
+    (text, "not an ONNX model"),
 ]
 
 
@@ -199,8 +237,13 @@ def run(edgert, attack):
         folder.mkdir()
         attack(folder)
         plan = folder / "model.plan"
-        result = subprocess.run([edgert, "build", str(folder / "model.onnx"), "-o", str(plan)], stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, timeout=60, check=False)
+        result = subprocess.run(
+            [edgert, "build", str(folder / "model.onnx"), "-o", str(plan)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=60,
+            check=False,
+        )
         return result.returncode, result.stdout, plan.exists()
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the seeds of the ONNX fuzzer, tests/fuzz/corpus/onnx: small models that between them use every part of the format
-that the importer reads. Needs the onnx wheel. Run it again when the importer learns to read more."""
+"""Writes the seeds of the ONNX fuzzer, tests/fuzz/corpus/onnx: small models that between them use every part of the
+format that the importer reads. Needs the onnx wheel. Run it again when the importer learns to read more."""
+
 import pathlib
 import sys
 
@@ -28,7 +29,11 @@ def array(name, values, dtype=np.float32):
 
 def convolution():
     rng = np.random.default_rng(1)
-    weights = [array("w", rng.standard_normal((4, 3, 3, 3))), array("b", np.zeros(4)), array("m", rng.standard_normal((4, 2)))]
+    weights = [
+        array("w", rng.standard_normal((4, 3, 3, 3))),
+        array("b", np.zeros(4)),
+        array("m", rng.standard_normal((4, 2))),
+    ]
     nodes = [
         helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1], strides=[2, 2]),
         helper.make_node("Relu", ["c"], ["r"]),
@@ -53,7 +58,12 @@ def shape_arithmetic():
         helper.make_node("Slice", ["r", "axes", "two", "axes"], ["sl"]),
         helper.make_node("Transpose", ["sl"], ["y"], perm=[1, 0]),
     ]
-    constants = [array("zero", 0, np.int64), array("axes", [0], np.int64), array("minus", [-1], np.int64), array("two", [2], np.int64)]
+    constants = [
+        array("zero", 0, np.int64),
+        array("axes", [0], np.int64),
+        array("minus", [-1], np.int64),
+        array("two", [2], np.int64),
+    ]
     return model(nodes, [info("x", [2, 3, 4])], [info("y", None)], constants)
 
 
@@ -63,25 +73,49 @@ def function_calls():
     attribute.name, attribute.ref_attr_name, attribute.type = "alpha", "slope", 1
     body = [reference, helper.make_node("Add", ["h", "a"], ["b"])]
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
-    inner = helper.make_function("local", "Inner", ["a"], ["b"], body, opsets, attribute_protos=[helper.make_attribute("slope", 0.2)])
-    calls = [helper.make_node("Inner", ["a"], ["c"], domain="local", slope=0.5), helper.make_node("Inner", ["c"], ["b"], domain="local")]
+    inner = helper.make_function(
+        "local", "Inner", ["a"], ["b"], body, opsets, attribute_protos=[helper.make_attribute("slope", 0.2)]
+    )
+    calls = [
+        helper.make_node("Inner", ["a"], ["c"], domain="local", slope=0.5),
+        helper.make_node("Inner", ["c"], ["b"], domain="local"),
+    ]
     outer = helper.make_function("local", "Outer", ["a"], ["b"], calls, opsets)
-    return model([helper.make_node("Outer", ["x"], ["y"], domain="local", name="call")], [info("x", [2])], [info("y", [2])],
-                 opsets=[helper.make_opsetid("local", 1)], functions=[inner, outer])
+    return model(
+        [helper.make_node("Outer", ["x"], ["y"], domain="local", name="call")],
+        [info("x", [2])],
+        [info("y", [2])],
+        opsets=[helper.make_opsetid("local", 1)],
+        functions=[inner, outer],
+    )
 
 
 def branches():
     then = helper.make_graph([helper.make_node("Relu", ["x"], ["t"])], "then", [], [info("t", [2])])
-    other = helper.make_graph([helper.make_node("Add", ["x", "k"], ["e"])], "else", [], [info("e", [2])], [array("k", [1, 2])])
-    return model([helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=other)], [info("x", [2])],
-                 [info("y", [2])], [array("c", True, np.bool_)])
+    other = helper.make_graph(
+        [helper.make_node("Add", ["x", "k"], ["e"])], "else", [], [info("e", [2])], [array("k", [1, 2])]
+    )
+    return model(
+        [helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=other)],
+        [info("x", [2])],
+        [info("y", [2])],
+        [array("c", True, np.bool_)],
+    )
 
 
 def loop():
-    body = helper.make_graph([helper.make_node("Identity", ["cond"], ["again"]), helper.make_node("Add", ["v", "v"], ["w"])], "body",
-                             [info("i", [], INT64), info("cond", [], BOOL), info("v", [2])], [info("again", [], BOOL), info("w", [2])])
-    return model([helper.make_node("Loop", ["n", "", "x"], ["y"], body=body)], [info("x", [2])], [info("y", [2])],
-                 [array("n", 3, np.int64)])
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["cond"], ["again"]), helper.make_node("Add", ["v", "v"], ["w"])],
+        "body",
+        [info("i", [], INT64), info("cond", [], BOOL), info("v", [2])],
+        [info("again", [], BOOL), info("w", [2])],
+    )
+    return model(
+        [helper.make_node("Loop", ["n", "", "x"], ["y"], body=body)],
+        [info("x", [2])],
+        [info("y", [2])],
+        [array("n", 3, np.int64)],
+    )
 
 
 def typed_encodings():
@@ -94,19 +128,35 @@ def typed_encodings():
         helper.make_tensor("u64", TensorProto.UINT64, [1], [2**63]),
         helper.make_tensor("d", TensorProto.DOUBLE, [1], [0.5]),
     ]
-    return model([helper.make_node("Identity", [t.name], [t.name + "_y"]) for t in tensors], [],
-                 [info(t.name + "_y", None, t.data_type) for t in tensors], tensors, opset=21)
+    return model(
+        [helper.make_node("Identity", [t.name], [t.name + "_y"]) for t in tensors],
+        [],
+        [info(t.name + "_y", None, t.data_type) for t in tensors],
+        tensors,
+        opset=21,
+    )
 
 
 def sparse():
     values, indices = array("s", [7, 8]), array("", [1, 5], np.int64)
     made = helper.make_sparse_tensor(values, indices, [2, 3])
-    return model([helper.make_node("Add", ["x", "s"], ["y"])], [info("x", [2, 3])], [info("y", [2, 3])], sparse_initializer=[made])
+    return model(
+        [helper.make_node("Add", ["x", "s"], ["y"])],
+        [info("x", [2, 3])],
+        [info("y", [2, 3])],
+        sparse_initializer=[made],
+    )
 
 
 def constants():
-    forms = [dict(value=array("", [[1, 2]])), dict(value_int=3), dict(value_ints=[1, 2]), dict(value_float=0.5),
-             dict(value_floats=[1.0, 2.0]), dict(value_string="text")]
+    forms = [
+        dict(value=array("", [[1, 2]])),
+        dict(value_int=3),
+        dict(value_ints=[1, 2]),
+        dict(value_float=0.5),
+        dict(value_floats=[1.0, 2.0]),
+        dict(value_string="text"),
+    ]
     nodes = [helper.make_node("Constant", [], [f"y{i}"], **form) for i, form in enumerate(forms)]
     return model(nodes, [], [info(f"y{i}", None) for i in range(len(forms))])
 
@@ -122,12 +172,21 @@ def external():
 
 
 def cycle():
-    return model([helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Relu", ["a"], ["b"])], [info("x", [2])], [info("b", [2])])
+    return model(
+        [helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Relu", ["a"], ["b"])],
+        [info("x", [2])],
+        [info("b", [2])],
+    )
 
 
 def old_style():
-    return model([helper.make_node("Add", ["x", "w"], ["y"])], [info("x", [2]), info("w", [2])], [info("y", [2])],
-                 [array("w", [1, 2])], opset=9)
+    return model(
+        [helper.make_node("Add", ["x", "w"], ["y"])],
+        [info("x", [2]), info("w", [2])],
+        [info("y", [2])],
+        [array("w", [1, 2])],
+        opset=9,
+    )
 
 
 # Operator, constant operands behind the input [1, 4, 6, 6], attributes: importers that compute with hostile numbers.
@@ -145,9 +204,19 @@ OPERATORS = {
     "LayerNormalization": ([[1.0] * 6, [0.0] * 6], dict(axis=-1)),
     "Pad": ([np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64), 0.5], dict(mode="constant")),
     "ReduceMean": ([], dict(axes=[2, 3], keepdims=0)),
-    "Resize": ([np.array([], np.float32), np.array([1, 1, 2, 2], np.float32)],
-               dict(mode="linear", coordinate_transformation_mode="half_pixel")),
-    "Slice": ([np.array([0, 5], np.int64), np.array([4, -10], np.int64), np.array([1, 2], np.int64), np.array([1, -1], np.int64)], {}),
+    "Resize": (
+        [np.array([], np.float32), np.array([1, 1, 2, 2], np.float32)],
+        dict(mode="linear", coordinate_transformation_mode="half_pixel"),
+    ),
+    "Slice": (
+        [
+            np.array([0, 5], np.int64),
+            np.array([4, -10], np.int64),
+            np.array([1, 2], np.int64),
+            np.array([1, -1], np.int64),
+        ],
+        {},
+    ),
     "Split": ([np.array([1, 3], np.int64)], dict(axis=1)),
     "Squeeze": ([np.array([0], np.int64)], {}),
     "Tile": ([np.array([1, 2, 1, 3], np.int64)], {}),
@@ -166,15 +235,32 @@ def operator(op):
         names.insert(1, "")
         names.remove("k0")
     outputs = ["y", "z"] if op == "Split" else ["y"]
-    return model([helper.make_node(op, names, outputs, **attributes)], [info("x", [1, 4, 6, 6])],
-                 [info(name, None) for name in outputs], constants)
+    return model(
+        [helper.make_node(op, names, outputs, **attributes)],
+        [info("x", [1, 4, 6, 6])],
+        [info(name, None) for name in outputs],
+        constants,
+    )
 
 
 def main():
-    folder = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent.parent / "corpus" / "onnx")
+    folder = pathlib.Path(
+        sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent.parent / "corpus" / "onnx"
+    )
     folder.mkdir(parents=True, exist_ok=True)
-    for make in (convolution, shape_arithmetic, function_calls, branches, loop, typed_encodings, sparse, constants, external, cycle,
-                 old_style):
+    for make in (
+        convolution,
+        shape_arithmetic,
+        function_calls,
+        branches,
+        loop,
+        typed_encodings,
+        sparse,
+        constants,
+        external,
+        cycle,
+        old_style,
+    ):
         (folder / f"{make.__name__}.onnx").write_bytes(make().SerializeToString(deterministic=True))
     for op in OPERATORS:
         (folder / f"op_{op}.onnx").write_bytes(operator(op).SerializeToString(deterministic=True))
