@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+// Everything in device code that has no C++ spelling: this is the only file with inline PTX, and the host emulation in
+// tests/fake_cuda replaces it, function by function, from the instructions' definitions. Addresses of shared memory are
+// 32-bit numbers here, as the instructions take them.
+#pragma once
+
+#include "edgert/scalar/compiler.h"
+
+namespace edgert::device {
+
+using scalar::uint16;
+using scalar::uint32;
+using scalar::uint64;
+
+/// 16 bytes, moved by one instruction.
+struct alignas(16) Vector16 {
+  uint32 word[4];
+};
+
+__device__ __forceinline__ uint32 shared_address(const void* pointer) {
+  return static_cast<uint32>(__cvta_generic_to_shared(pointer));
+}
+
+// Copies from global to shared memory that run on their own. copy_async_commit() closes a group; copy_async_wait<N>()
+// returns when at most the N newest groups are unfinished.
+
+/// Copies `bytes` (0 to 16) and fills the rest of 16 bytes with zeros. Both addresses are aligned to 16.
+__device__ __forceinline__ void copy_async_16(uint32 to, const void* from, uint32 bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(__cvta_generic_to_global(from)), "r"(bytes)
+               : "memory");
+}
+__device__ __forceinline__ void copy_async_16(uint32 to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(__cvta_generic_to_global(from)) : "memory");
+}
+__device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int kNewest>
+__device__ __forceinline__ void copy_async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kNewest) : "memory");
+}
+
+/// Four 8x8 matrices of 16-bit elements: lane i gives the address of row i % 8 of matrix i / 8, and gets elements
+/// 2 * (lane % 4) and the next of row lane / 4 of each.
+__device__ __forceinline__ void load_matrices(uint32 (&out)[4], uint32 row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+               : "r"(row)
+               : "memory");
+}
+
+__device__ __forceinline__ Vector16 load_shared_16(uint32 address) {
+  Vector16 v;
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.word[0]), "=r"(v.word[1]), "=r"(v.word[2]), "=r"(v.word[3])
+               : "r"(address)
+               : "memory");
+  return v;
+}
+__device__ __forceinline__ void store_shared_16(uint32 address, const Vector16& v) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.word[0]), "r"(v.word[1]), "r"(v.word[2]),
+               "r"(v.word[3])
+               : "memory");
+}
+__device__ __forceinline__ void store_shared_8(uint32 address, uint32 low, uint32 high) {
+  asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(address), "r"(low), "r"(high) : "memory");
+}
+/// Through the path for data that nobody writes during the kernel: weights.
+__device__ __forceinline__ Vector16 load_constant_16(const void* pointer) {
+  Vector16 v;
+  asm volatile("ld.global.nc.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.word[0]), "=r"(v.word[1]), "=r"(v.word[2]), "=r"(v.word[3])
+               : "l"(__cvta_generic_to_global(pointer)));
+  return v;
+}
+
+/// IEEE half: 16 bits.
+struct F16 {
+  static constexpr uint32 kLowestPair = 0xfc00fc00u;  // minus infinity, twice
+  __device__ static __forceinline__ uint32 pack(float low, float high) {
+    uint32 out;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
+    return out;
+  }
+  __device__ static __forceinline__ void unpack(uint32 in, float& low, float& high) {
+    asm("{.reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h;}" : "=f"(low), "=f"(high) : "r"(in));
+  }
+  __device__ static __forceinline__ uint16 from_float(float x) {
+    uint16 out;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out) : "f"(x));
+    return out;
+  }
+  __device__ static __forceinline__ float to_float(uint16 x) {
+    float out;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(out) : "h"(x));
+    return out;
+  }
+  /// d += a * b: a is 16x16 by rows, b 16x8 by columns. Lane i holds d at rows i / 4 and i / 4 + 8, columns
+  /// 2 * (i % 4) and the next.
+  __device__ static __forceinline__ void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  }
+};
+
+/// bfloat16: the upper half of a float.
+struct BF16 {
+  static constexpr uint32 kLowestPair = 0xff80ff80u;
+  __device__ static __forceinline__ uint32 pack(float low, float high) {
+    uint32 out;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
+    return out;
+  }
+  __device__ static __forceinline__ void unpack(uint32 in, float& low, float& high) {
+    low = scalar::bit_cast<float>(in << 16);
+    high = scalar::bit_cast<float>(in & 0xffff0000u);
+  }
+  __device__ static __forceinline__ uint16 from_float(float x) {
+    uint16 out;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(out) : "f"(x));
+    return out;
+  }
+  __device__ static __forceinline__ float to_float(uint16 x) { return scalar::bit_cast<float>(static_cast<uint32>(x) << 16); }
+  __device__ static __forceinline__ void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  }
+};
+
+// Programmatic dependent launch. A kernel so launched starts while the one before it still runs: it may touch nothing
+// but weights until wait_for_previous_grid() returns, and every thread must call that before it ends, or a later kernel
+// would not wait for the earlier one. Without hardware for it (below sm_90) the launch is an ordinary one.
+
+__device__ __forceinline__ void wait_for_previous_grid() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+/// The next kernel may start as soon as all blocks have called this or ended.
+__device__ __forceinline__ void allow_next_grid() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+/// Adds to a counter in global memory and returns its old value; orders this thread's earlier writes before, and its
+/// later reads after, for all blocks.
+__device__ __forceinline__ uint32 fetch_add_ordered(uint32* counter, uint32 value) {
+  uint32 old;
+  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;"
+               : "=r"(old)
+               : "l"(__cvta_generic_to_global(counter)), "r"(value)
+               : "memory");
+  return old;
+}
+
+#if __CUDA_ARCH__ >= 900
+// Thread block clusters: blocks that run at the same time and reach each other's shared memory.
+
+__device__ __forceinline__ uint32 cluster_rank() {
+  uint32 rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+/// The address in block `rank`'s shared memory that corresponds to `address` in this block's.
+__device__ __forceinline__ uint32 cluster_address(uint32 address, uint32 rank) {
+  uint32 out;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(out) : "r"(address), "r"(rank));
+  return out;
+}
+__device__ __forceinline__ void store_cluster_16(uint32 address, const Vector16& v) {
+  asm volatile("st.shared::cluster.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.word[0]), "r"(v.word[1]),
+               "r"(v.word[2]), "r"(v.word[3])
+               : "memory");
+}
+/// Two halves of a barrier among all threads of the cluster, which orders their shared-memory writes.
+__device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+__device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+#endif
+
+}  // namespace edgert::device

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// The input patch of a tile in shared memory, one row of kChunk channels a pixel, read from a tensor with channels last.
+#pragma once
+
+#include "kernels/conv_tile.h"
+
+namespace edgert::device {
+
+constexpr int kTaps = kKernelHeight * kKernelWidth;
+// A kernel of extent 1 needs only the pixels that it samples; others need all between.
+constexpr int kStepH = kKernelHeight == 1 ? kStrideHeight : 1;
+constexpr int kStepW = kKernelWidth == 1 ? kStrideWidth : 1;
+constexpr int kInnerH = kStrideHeight / kStepH;
+constexpr int kInnerW = kStrideWidth / kStepW;
+constexpr int kPatchHeight = (kTileHeight - 1) * kInnerH + (kKernelHeight - 1) * kDilationHeight + 1;
+constexpr int kPatchWidth = (kTileWidth - 1) * kInnerW + (kKernelWidth - 1) * kDilationWidth + 1;
+// Columns of equal remainder modulo the stride lie together, so that neighbouring outputs read neighbouring rows.
+constexpr int kColumnGroup = (kPatchWidth + kInnerW - 1) / kInnerW;
+constexpr int kPatchColumns = kColumnGroup * kInnerW;
+// 16 bytes more than the chunk: an odd multiple of 16, which spreads eight rows over all banks.
+constexpr int kPixelBytes = 2 * kChunk + 16;
+constexpr int kPatchBytes = kPatchHeight * kPatchColumns * kPixelBytes;
+constexpr int kParts = kChunk / 8;
+constexpr int kPieces = kPatchHeight * kPatchColumns * kParts;
+constexpr int kPiecesPerThread = (kPieces + kThreads - 1) / kThreads;
+
+
+/// Finds and copies the part of each patch that one thread is responsible for.
+class Patch {
+ public:
+  __device__ __forceinline__ explicit Patch(const Block& block) {
+#pragma unroll
+    for (int i = 0; i < kPiecesPerThread; ++i) {
+      const int piece = static_cast<int>(threadIdx.x) + i * kThreads;
+      const int pixel = piece / kParts;
+      const int slot = pixel % kPatchColumns;
+      const int column = slot % kColumnGroup * kInnerW + slot / kColumnGroup;
+      const int h = block.row * kStrideHeight - kPadTop + pixel / kPatchColumns * kStepH;
+      const int w = block.column * kStrideWidth - kPadLeft + column * kStepW;
+      const bool inside = h >= 0 && h < kHeight && w >= 0 && w < kWidth && column < kPatchWidth;
+      offset_[i] = inside ? ((block.image * kHeight + h) * kWidth + w) * kInputPitch + piece % kParts * 8 : -1;
+    }
+  }
+
+  __device__ __forceinline__ void load(uint32 to, const void* input, int chunk) const {
+    const uint16* x = static_cast<const uint16*>(input);
+#pragma unroll
+    for (int i = 0; i < kPiecesPerThread; ++i) {
+      const int piece = static_cast<int>(threadIdx.x) + i * kThreads;
+      if (kPieces % kThreads != 0 && piece >= kPieces) break;
+      uint32 bytes = offset_[i] < 0 ? 0u : 16u;
+      if constexpr (kChannels % kChunk != 0) {
+        const int left = 2 * (kChannels - chunk * kChunk - piece % kParts * 8);
+        if (left < 16) bytes = offset_[i] < 0 || left < 0 ? 0u : static_cast<uint32>(left);
+      }
+      const uint16* from = bytes == 0 ? x : x + offset_[i] + chunk * kChunk;
+      copy_async_16(to + static_cast<uint32>(piece / kParts * kPixelBytes + piece % kParts * 16), from, bytes);
+    }
+  }
+
+ private:
+  int offset_[kPiecesPerThread];  // element offset of a piece in channel chunk 0; -1 where padding is
+};
+
+/// Bytes from the start of a patch to the row of the matrix fragment that this lane addresses, for tap 0.
+__device__ __forceinline__ void locate_rows(const Warp& warp, uint32 (&row)[kBlocksM]) {
+#pragma unroll
+  for (int i = 0; i < kBlocksM; ++i) {
+    const int m = warp.m * kWarpM + i * 16 + warp.lane % 16;
+    const int pixel = m < kTileHeight * kTileWidth ? m : 0;
+    const int slot = pixel / kTileWidth * kInnerH * kPatchColumns + pixel % kTileWidth;
+    row[i] = static_cast<uint32>(slot * kPixelBytes + warp.lane / 16 * 16 + warp.k * 32);
+  }
+}
+
+__device__ constexpr int tap_bytes(int tap) {
+  const int down = tap / kKernelWidth * kDilationHeight;
+  const int right = tap % kKernelWidth * kDilationWidth;
+  return (down * kPatchColumns + right % kInnerW * kColumnGroup + right / kInnerW) * kPixelBytes;
+}
+
+}  // namespace edgert::device

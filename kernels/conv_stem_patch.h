@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// The input patch of a network's first layer, read from float planes (NCHW) and rounded on the way. A pixel has so few
+// channels that one tap would fill no matrix block; so a whole kernel row is one tap. In shared memory pixels lie one
+// after the other, padded to kPixelChannels, and the kKernelWidth pixels that an output reads are one run of bytes that
+// starts at a multiple of 16, because kStrideWidth * kPixelChannels is a multiple of 8. Weights of the padding are zero.
+#pragma once
+
+#include "kernels/conv_tile.h"
+
+namespace edgert::device {
+
+constexpr int kTaps = kKernelHeight;
+constexpr int kPixelBytes = 2 * kPixelChannels;
+constexpr int kPatchHeight = (kTileHeight - 1) * kStrideHeight + kKernelHeight;
+constexpr int kPatchWidth = (kTileWidth - 1) * kStrideWidth + kKernelWidth;
+constexpr int kPatchColumns = (kPatchWidth + 7) / 8 * 8;
+// The run of the last pixel reaches past the patch, up to a whole chunk.
+constexpr int kSlots = kPatchHeight * kPatchColumns + (kChunk + kPixelChannels - 1) / kPixelChannels;
+constexpr int kPatchBytes = (kSlots * kPixelBytes + 15) / 16 * 16;
+constexpr int kSlotsPerThread = (kSlots + kThreads - 1) / kThreads;
+static_assert(kDilationHeight == 1 && kDilationWidth == 1, "a kernel row must be one run");
+static_assert(kStrideWidth * kPixelChannels % 8 == 0 && (kPixelChannels == 4 || kPixelChannels == 8), "rows must be aligned");
+static_assert(kInputChannels <= kPixelChannels && kChannels == kChunk, "one chunk holds a kernel row");
+
+class Patch {
+ public:
+  __device__ __forceinline__ explicit Patch(const Block& block) {
+#pragma unroll
+    for (int i = 0; i < kSlotsPerThread; ++i) {
+      const int slot = static_cast<int>(threadIdx.x) + i * kThreads;
+      const int column = slot % kPatchColumns;
+      const int h = block.row * kStrideHeight - kPadTop + slot / kPatchColumns;
+      const int w = block.column * kStrideWidth - kPadLeft + column;
+      const bool inside = h >= 0 && h < kHeight && w >= 0 && w < kWidth && column < kPatchWidth &&
+                          slot < kPatchHeight * kPatchColumns;
+      offset_[i] = inside ? (block.image * kInputChannels * kHeight + h) * kWidth + w : -1;
+    }
+  }
+
+  __device__ __forceinline__ void load(uint32 to, const void* input, int) const {
+    const float* x = static_cast<const float*>(input);
+    float value[kSlotsPerThread][kPixelChannels];
+#pragma unroll
+    for (int i = 0; i < kSlotsPerThread; ++i) {
+#pragma unroll
+      for (int c = 0; c < kPixelChannels; ++c) {
+        value[i][c] = c < kInputChannels && offset_[i] >= 0 ? x[offset_[i] + c * kHeight * kWidth] : 0.0f;
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kSlotsPerThread; ++i) {
+      const int slot = static_cast<int>(threadIdx.x) + i * kThreads;
+      if (slot >= kSlots) break;
+      const uint32 at = to + static_cast<uint32>(slot * kPixelBytes);
+#pragma unroll
+      for (int c = 0; c < kPixelChannels; c += 4) {
+        store_shared_8(at + static_cast<uint32>(c * 2), Element::pack(value[i][c], value[i][c + 1]),
+                       Element::pack(value[i][c + 2], value[i][c + 3]));
+      }
+    }
+  }
+
+ private:
+  int offset_[kSlotsPerThread];  // of channel 0; -1 where padding is
+};
+
+/// Bytes from the start of a patch to the row of the matrix fragment that this lane addresses, for tap 0.
+__device__ __forceinline__ void locate_rows(const Warp& warp, uint32 (&row)[kBlocksM]) {
+#pragma unroll
+  for (int i = 0; i < kBlocksM; ++i) {
+    const int m = warp.m * kWarpM + i * 16 + warp.lane % 16;
+    const int pixel = m < kTileHeight * kTileWidth ? m : 0;
+    const int slot = pixel / kTileWidth * kStrideHeight * kPatchColumns + pixel % kTileWidth * kStrideWidth;
+    row[i] = static_cast<uint32>(slot * kPixelBytes + warp.lane / 16 * 16 + warp.k * 32);
+  }
+}
+
+__device__ constexpr int tap_bytes(int tap) { return tap * kPatchColumns * kPixelBytes; }
+
+}  // namespace edgert::device

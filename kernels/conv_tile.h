@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tile of a convolution: which outputs a block computes, which part of it a warp takes, and how many weights a stage
+// holds. Constants come from problem.h.
+#pragma once
+
+#include "kernels/common/epilogue.h"
+#include "kernels/common/ptx.h"
+#include "problem.h"
+
+namespace edgert::device {
+
+using namespace problem;
+
+constexpr int kThreads = 32 * kWarpsM * kWarpsN * kWarpsK;
+constexpr int kBlockM = (kTileHeight * kTileWidth + 16 * kWarpsM - 1) / (16 * kWarpsM) * (16 * kWarpsM);
+constexpr int kWarpM = kBlockM / kWarpsM;
+constexpr int kWarpN = kBlockN / kWarpsN;
+constexpr int kBlocksM = kWarpM / 16;
+constexpr int kBlocksN = kWarpN / 16;
+static_assert(kBlockN % (16 * kWarpsN) == 0 && kChunk % (16 * kWarpsK) == 0, "the tile does not divide among warps");
+
+constexpr int kTilesH = (kOutHeight + kTileHeight - 1) / kTileHeight;
+constexpr int kTilesW = (kOutWidth + kTileWidth - 1) / kTileWidth;
+
+struct Block {
+  int image, row, column;  // of the tile's first output pixel
+  int channel;             // first output channel
+  int split;
+};
+
+__device__ __forceinline__ Block this_block() {
+  const int tile = static_cast<int>(blockIdx.z);
+  return {tile / (kTilesH * kTilesW), tile / kTilesW % kTilesH * kTileHeight, tile % kTilesW * kTileWidth,
+          static_cast<int>(blockIdx.y) * kBlockN, static_cast<int>(blockIdx.x)};
+}
+
+struct Warp {
+  int m, n, k, lane;
+};
+
+__device__ __forceinline__ Warp this_warp() {
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  return {warp % kWarpsM, warp / kWarpsM % kWarpsN, warp / (kWarpsM * kWarpsN), static_cast<int>(threadIdx.x) % 32};
+}
+
+struct Arguments {
+  const void* x;
+  const Vector16* weights;  // packed: for each tap and 16 input channels, for each 16 output channels, a fragment block
+  const float* bias;        // kOutChannels rounded up to 16
+  const uint16* residual;
+  uint16* y;
+  float* workspace;
+  uint32* counters;  // zero before the first launch, and left so
+};
+
+}  // namespace edgert::device

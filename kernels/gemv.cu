@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+// y = activation(x W^T + b) for few rows x: the classifier at the end of a network. Weights, as rows of K elements, are
+// read once, straight into registers, and requested before the wait for the previous kernel; a warp computes kRowsPerWarp
+// outputs for all kRows inputs. The rows of x may be averages over kPixels pixels (a global average pool), which are
+// then formed here; where blocks form a cluster, each averages a part of the channels for all of them.
+#include "kernels/common/epilogue.h"
+#include "kernels/common/ptx.h"
+#include "problem.h"
+
+namespace edgert::device {
+namespace {
+
+using namespace problem;
+
+constexpr int kVectors = kDepth / 8;                    // of eight elements, in a row of K
+constexpr int kVectorsPerLane = (kVectors + 31) / 32;
+constexpr int kOutputsPerBlock = kThreads / 32 * kRowsPerWarp;
+static_assert(kDepth % 8 == 0 && kRows <= 16, "outside this kernel's range");
+
+__device__ __forceinline__ void store_output(float* to, float y) { *to = y; }
+__device__ __forceinline__ void store_output(uint16* to, float y) { *to = Element::from_float(y); }
+
+struct Arguments {
+  const uint16* x;
+  const Vector16* weights;
+  const float* bias;
+  EDGERT_GEMV_OUTPUT* y;
+};
+
+/// Pixels are divided among groups of threads, whose sums are then added in order.
+constexpr int kShare = kVectors / kClusterBlocks;  // vectors of K that this block averages
+constexpr int kGroups = kPixels == 1 ? 1 : (kThreads / kShare < 1 ? 1 : (kThreads / kShare > kPixels ? kPixels : kThreads / kShare));
+static_assert(kVectors % kClusterBlocks == 0, "the depth does not divide among the cluster");
+
+__device__ __forceinline__ void store_floats(uint32 to, const float (&x)[8]) {
+  const auto bits = [](float f) { return scalar::bit_cast<uint32>(f); };
+  store_shared_16(to, {{bits(x[0]), bits(x[1]), bits(x[2]), bits(x[3])}});
+  store_shared_16(to + 16, {{bits(x[4]), bits(x[5]), bits(x[6]), bits(x[7])}});
+}
+__device__ __forceinline__ void add_floats(float (&to)[8], const float* from) {
+#pragma unroll
+  for (int c = 0; c < 8; ++c) to[c] += from[c];
+}
+
+/// Sums over this group's pixels of the vectors of channels that this block averages, one plane a group.
+__device__ __forceinline__ void sum_pixels(const uint16* x, float* partial, int first_vector) {
+  for (int item = static_cast<int>(threadIdx.x); item < kShare * kGroups * kRows; item += kThreads) {
+    const int vector = item % kShare;
+    const int group = item / kShare % kGroups;
+    const int row = item / (kShare * kGroups);
+    float sum[8] = {};
+    constexpr int kEach = (kPixels + kGroups - 1) / kGroups;
+    Vector16 in[kEach];
+#pragma unroll
+    for (int p = 0; p < kEach; ++p) {
+      const int pixel = group + p * kGroups;
+      in[p] = Vector16{};
+      if (pixel < kPixels) {
+        in[p] = *reinterpret_cast<const Vector16*>(x + (row * kPixels + pixel) * kInputPitch + (first_vector + vector) * 8);
+      }
+    }
+#pragma unroll
+    for (int p = 0; p < kEach; ++p) {
+      float value[8];
+      unpack8<Element>(in[p], value);
+#pragma unroll
+      for (int c = 0; c < 8; ++c) sum[c] += value[c];
+    }
+    store_floats(shared_address(partial + item * 8), sum);
+  }
+}
+
+/// All rows of x as floats in shared memory.
+__device__ __forceinline__ void gather_input(const uint16* x, float* rows, float* partial) {
+#if __CUDA_ARCH__ >= 900
+  const int self = kClusterBlocks > 1 ? static_cast<int>(cluster_rank()) : 0;
+#else
+  const int self = 0;
+#endif
+  sum_pixels(x, partial, self * kShare);
+  __syncthreads();
+#if __CUDA_ARCH__ >= 900
+  if constexpr (kClusterBlocks > 1) cluster_wait();
+#endif
+  for (int item = static_cast<int>(threadIdx.x); item < kShare * kRows; item += kThreads) {
+    const int vector = item % kShare;
+    const int row = item / kShare;
+    float sum[8] = {};
+#pragma unroll
+    for (int g = 0; g < kGroups; ++g) add_floats(sum, partial + ((row * kGroups + g) * kShare + vector) * 8);
+#pragma unroll
+    for (int c = 0; c < 8; ++c) sum[c] *= 1.0f / kPixels;
+    const uint32 at = shared_address(rows + row * kDepth + (self * kShare + vector) * 8);
+#if __CUDA_ARCH__ >= 900
+    if constexpr (kClusterBlocks > 1) {
+      const auto bits = [](float f) { return scalar::bit_cast<uint32>(f); };
+      for (uint32 rank = 0; rank < kClusterBlocks; ++rank) {
+        const uint32 to = cluster_address(at, rank);
+        store_cluster_16(to, {{bits(sum[0]), bits(sum[1]), bits(sum[2]), bits(sum[3])}});
+        store_cluster_16(to + 16, {{bits(sum[4]), bits(sum[5]), bits(sum[6]), bits(sum[7])}});
+      }
+    } else {
+      store_floats(at, sum);
+    }
+#else
+    store_floats(at, sum);
+#endif
+  }
+#if __CUDA_ARCH__ >= 900
+  if constexpr (kClusterBlocks > 1) {
+    cluster_arrive();
+    cluster_wait();
+  }
+#endif
+  __syncthreads();
+}
+
+}  // namespace
+
+extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(Arguments arguments) {
+  __shared__ __align__(16) float rows[kRows * kDepth];
+  __shared__ __align__(16) float partial[kRows * kGroups * kShare * 8];
+  allow_next_grid();
+#if __CUDA_ARCH__ >= 900
+  if constexpr (kClusterBlocks > 1) cluster_arrive();
+#endif
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int first = static_cast<int>(blockIdx.x) * kOutputsPerBlock + static_cast<int>(threadIdx.x) / 32 * kRowsPerWarp;
+  Vector16 weight[kRowsPerWarp][kVectorsPerLane];
+  float bias[kRowsPerWarp];
+#pragma unroll
+  for (int n = 0; n < kRowsPerWarp; ++n) {
+    const int row = first + n < kOutputs ? first + n : 0;
+    bias[n] = 0.0f;
+    if constexpr (kHasBias) bias[n] = arguments.bias[row];
+#pragma unroll
+    for (int v = 0; v < kVectorsPerLane; ++v) {
+      const int vector = v * 32 + lane;
+      weight[n][v] = vector < kVectors ? load_constant_16(arguments.weights + row * kVectors + vector) : Vector16{};
+    }
+  }
+  wait_for_previous_grid();
+  gather_input(arguments.x, rows, partial);
+
+#pragma unroll
+  for (int n = 0; n < kRowsPerWarp; ++n) {
+    float sum[kRows] = {};
+#pragma unroll
+    for (int v = 0; v < kVectorsPerLane; ++v) {
+      const int vector = v * 32 + lane < kVectors ? v * 32 + lane : 0;
+      float w[8];
+      unpack8<Element>(weight[n][v], w);
+#pragma unroll
+      for (int m = 0; m < kRows; ++m) {
+#pragma unroll
+        for (int c = 0; c < 8; ++c) sum[m] += rows[m * kDepth + vector * 8 + c] * w[c];
+      }
+    }
+#pragma unroll
+    for (int m = 0; m < kRows; ++m) {
+#pragma unroll
+      for (int distance = 16; distance > 0; distance /= 2) sum[m] += __shfl_xor_sync(0xffffffffu, sum[m], distance);
+      if (lane == 0 && first + n < kOutputs) {
+        float y = sum[m] + bias[n];
+        if constexpr (kActivation != scalar::PointwiseOp::Identity) y = scalar::float_unary<kActivation>(y, kAlpha, kBeta);
+        store_output(arguments.y + m * kOutputPitch + first + n, y);
+      }
+    }
+  }
+}
+
+}  // namespace edgert::device

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Many kernels compiled at once, and none twice: results are kept on disk under a hash of everything that they depend
+// on. A damaged or half-written entry is recompiled, never used.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "codegen/nvrtc.h"
+
+namespace edgert::codegen {
+
+struct CompilerOptions {
+  std::string nvrtc;             ///< the library's path; empty: searched for
+  std::string cache_directory;   ///< created when missing; empty: no cache
+  /// Set to use only the cache, as filled by an NVRTC of this version ("13.0"), and open none.
+  std::string cached_version;
+  std::uint32_t threads = 1;
+};
+
+/// Where a job's result is kept: SHA-256, in hexadecimal, of compiler version, source, headers, options and SM.
+std::string compile_key(const CompileJob& job, const std::string& nvrtc_version);
+
+class Compiler {
+ public:
+  explicit Compiler(CompilerOptions options);
+
+  /// All results in the order of the jobs, whatever the number of threads; equal jobs are compiled once. Throws
+  /// CompileError with the messages of all jobs that failed.
+  std::vector<CompiledKernel> compile(const std::vector<CompileJob>& jobs);
+
+  const std::string& nvrtc_version() const { return version_; }
+  /// Jobs of all compile() calls that the cache had.
+  std::uint32_t cache_hits() const { return hits_; }
+
+ private:
+  CompiledKernel compile_one(const CompileJob& job, const std::string& key, bool& hit) const;
+  bool read_cache(const std::string& key, CompiledKernel& result) const;
+  void write_cache(const std::string& key, const CompiledKernel& result) const;
+
+  CompilerOptions options_;
+  std::unique_ptr<Nvrtc> nvrtc_;
+  std::string version_;
+  std::uint32_t hits_ = 0;
+};
+
+}  // namespace edgert::codegen

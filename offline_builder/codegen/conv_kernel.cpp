@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "codegen/conv_kernel.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "edgert/scalar/convert.h"
+
+namespace edgert::codegen {
+
+namespace {
+
+std::int32_t divide_up(std::int32_t a, std::int32_t b) { return (a + b - 1) / b; }
+std::int32_t round_up(std::int32_t a, std::int32_t b) { return divide_up(a, b) * b; }
+
+/// The sizes that follow from a shape and a tile; the kernel computes the same and compares the total.
+struct Geometry {
+  std::int32_t threads, taps, channels, chunks, chunks_per_split, needed_stages, stages, ahead;
+  std::int32_t block_m, patch_pixels, patch_bytes, patch_buffers, stage_bytes, units;
+  std::int32_t tiles;  // rectangles of the output, over all images
+  std::int32_t shared_bytes;
+};
+
+void add_patch(const ConvShape& shape, const ConvTile& tile, Geometry& g) {
+  if (shape.float_planes) {
+    const std::int32_t pixel = stem_pixel_channels(shape);
+    const std::int32_t height = (tile.tile_height - 1) * shape.stride[0] + shape.kernel[0];
+    const std::int32_t columns = round_up((tile.tile_width - 1) * shape.stride[1] + shape.kernel[1], 8);
+    g.patch_pixels = height * columns + divide_up(tile.chunk, pixel);
+    g.patch_bytes = round_up(g.patch_pixels * 2 * pixel, 16);
+    return;
+  }
+  std::int32_t extent[2];
+  for (int d = 0; d < 2; ++d) {
+    const std::int32_t inner = shape.kernel[d] == 1 ? 1 : shape.stride[d];
+    const std::int32_t outputs = d == 0 ? tile.tile_height : tile.tile_width;
+    extent[d] = (outputs - 1) * inner + (shape.kernel[d] - 1) * shape.dilation[d] + 1;
+    if (d == 1) extent[d] = round_up(extent[d], inner);
+  }
+  g.patch_pixels = extent[0] * extent[1];
+  g.patch_bytes = g.patch_pixels * (2 * tile.chunk + 16);
+}
+
+Geometry geometry(const ConvShape& shape, const ConvTile& tile) {
+  Geometry g = {};
+  g.threads = 32 * tile.warps_m * tile.warps_n * tile.warps_k;
+  g.taps = shape.float_planes ? shape.kernel[0] : shape.kernel[0] * shape.kernel[1];
+  g.channels = shape.float_planes ? stem_chunk(shape) : shape.channels;
+  g.chunks = divide_up(g.channels, tile.chunk);
+  g.chunks_per_split = divide_up(g.chunks, tile.split);
+  g.needed_stages = g.chunks_per_split * g.taps;
+  g.stages = std::min(tile.stages, g.needed_stages);
+  g.ahead = g.stages >= g.needed_stages ? g.needed_stages : g.stages - 1;
+  g.block_m = round_up(tile.tile_height * tile.tile_width, 16 * tile.warps_m);
+  add_patch(shape, tile, g);
+  g.patch_buffers = std::min(divide_up(g.ahead, g.taps) + 1, g.chunks_per_split);
+  g.stage_bytes = tile.chunk / 16 * (tile.block_n / 16) * 512;
+  g.units = g.block_m * tile.block_n / 8;
+  g.tiles = shape.batch * divide_up(shape.out_height, tile.tile_height) * divide_up(shape.out_width, tile.tile_width);
+  const std::int32_t ring = g.stages * g.stage_bytes + g.patch_buffers * g.patch_bytes;
+  const std::int32_t sums = tile.warps_k * g.block_m * (tile.block_n + 8) * 4;
+  g.shared_bytes = round_up(std::max(ring, sums), 16) + (tile.cluster ? g.units * 32 : 0);
+  return g;
+}
+
+bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target) {
+  if (tile.block_n % (16 * tile.warps_n) != 0 || tile.chunk % (16 * tile.warps_k) != 0) return false;
+  const Geometry g = geometry(shape, tile);
+  if (g.threads > 1024 || g.threads % (tile.block_n / 8) != 0) return false;
+  if (tile.stages < 2 && g.needed_stages > 1) return false;
+  if (shape.float_planes && (tile.chunk != stem_chunk(shape) || tile.split != 1)) return false;
+  if (tile.cluster && (target.arch < 90 || tile.split < 2 || tile.split > 8 || g.units % tile.split != 0)) return false;
+  // Every split has work: an empty one would still be launched and waited for.
+  if ((tile.split - 1) * g.chunks_per_split >= g.chunks) return false;
+  return g.shared_bytes <= target.shared_bytes;
+}
+
+std::string number(std::int32_t value) { return std::to_string(value); }
+
+std::string tile_name(const ConvTile& t) {
+  return "t" + number(t.tile_height) + "x" + number(t.tile_width) + "_n" + number(t.block_n) + "_c" + number(t.chunk) + "_s" +
+         number(t.stages) + "_w" + number(t.warps_m) + number(t.warps_n) + number(t.warps_k) + "_k" + number(t.split) +
+         (t.cluster ? "c" : "");
+}
+
+std::string shape_name(const ConvShape& s) {
+  return "conv" + number(s.kernel[0]) + "x" + number(s.kernel[1]) + "s" + number(s.stride[0]) + "_" + number(s.height) + "x" +
+         number(s.width) + "x" + number(s.channels) + "_" + number(s.out_channels);
+}
+
+std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geometry& g) {
+  ProblemText text(shape.element);
+  text.define("EDGERT_ENTRY", "conv").define("EDGERT_CONV_STEM", shape.float_planes ? "1" : "0");
+  text.set("kBatch", std::int64_t{shape.batch}).set("kHeight", std::int64_t{shape.height}).set("kWidth", std::int64_t{shape.width});
+  text.set("kChannels", std::int64_t{g.channels}).set("kInputChannels", std::int64_t{shape.channels});
+  text.set("kPixelChannels", std::int64_t{shape.float_planes ? stem_pixel_channels(shape) : 8});
+  text.set("kOutHeight", std::int64_t{shape.out_height}).set("kOutWidth", std::int64_t{shape.out_width});
+  text.set("kOutChannels", std::int64_t{shape.out_channels});
+  static constexpr const char* kAxis[2] = {"Height", "Width"};
+  for (int d = 0; d < 2; ++d) {
+    text.set(std::string("kKernel") + kAxis[d], std::int64_t{shape.kernel[d]});
+    text.set(std::string("kStride") + kAxis[d], std::int64_t{shape.stride[d]});
+    text.set(std::string("kDilation") + kAxis[d], std::int64_t{shape.dilation[d]});
+  }
+  text.set("kPadTop", std::int64_t{shape.pad[0]}).set("kPadLeft", std::int64_t{shape.pad[1]});
+  text.set("kInputPitch", std::int64_t{shape.input_pitch}).set("kOutputPitch", std::int64_t{shape.output_pitch});
+  text.set("kResidualPitch", std::int64_t{shape.residual_pitch}).set("kHasBias", shape.bias).epilogue(shape.epilogue);
+  text.set("kTileHeight", std::int64_t{tile.tile_height}).set("kTileWidth", std::int64_t{tile.tile_width});
+  text.set("kBlockN", std::int64_t{tile.block_n}).set("kChunk", std::int64_t{tile.chunk}).set("kStages", std::int64_t{g.stages});
+  text.set("kWarpsM", std::int64_t{tile.warps_m}).set("kWarpsN", std::int64_t{tile.warps_n}).set("kWarpsK", std::int64_t{tile.warps_k});
+  text.set("kSplit", std::int64_t{tile.split}).set("kCluster", tile.cluster);
+  text.set("kBlocksPerMultiprocessor", std::int64_t{tile.blocks_per_multiprocessor});
+  text.set("kSharedBytes", std::int64_t{g.shared_bytes});
+  return text.text();
+}
+
+}  // namespace
+
+std::int32_t stem_pixel_channels(const ConvShape& shape) { return shape.channels <= 4 && shape.stride[1] % 2 == 0 ? 4 : 8; }
+std::int32_t stem_chunk(const ConvShape& shape) { return round_up(shape.kernel[1] * stem_pixel_channels(shape), 16); }
+
+std::optional<std::uint32_t> conv_shared_bytes(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target) {
+  if (!tile_is_valid(shape, tile, target)) return std::nullopt;
+  return static_cast<std::uint32_t>(geometry(shape, tile).shared_bytes);
+}
+
+KernelSpec make_conv(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target) {
+  const std::string name = shape_name(shape) + "_" + tile_name(tile);
+  const auto shared = conv_shared_bytes(shape, tile, target);
+  if (!shared) throw CompileError(name + ": this tile does not fit the layer or the target");
+  const Geometry g = geometry(shape, tile);
+  KernelSpec spec;
+  spec.job = make_job(name, "kernels/conv.cu", problem_text(shape, tile, g), target.arch);
+  spec.entry = "conv";
+  spec.grid[0] = static_cast<std::uint32_t>(tile.split);
+  spec.grid[1] = static_cast<std::uint32_t>(divide_up(shape.out_channels, tile.block_n));
+  spec.grid[2] = static_cast<std::uint32_t>(g.tiles);
+  spec.block[0] = static_cast<std::uint32_t>(g.threads);
+  spec.cluster = tile.cluster ? spec.grid[0] : 1;
+  spec.shared_bytes = *shared;
+  if (tile.split > 1 && !tile.cluster) {
+    spec.counters = spec.grid[1] * spec.grid[2];
+    spec.workspace_bytes = std::uint64_t{spec.counters} * spec.grid[0] * static_cast<std::uint64_t>(g.units) * 32;
+  }
+  return spec;
+}
+
+std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float* weights) {
+  const bool stem = shape.float_planes;
+  const std::int32_t taps = stem ? shape.kernel[0] : shape.kernel[0] * shape.kernel[1];
+  const std::int32_t depth = stem ? stem_chunk(shape) : shape.channels;
+  const std::int32_t pixel = stem ? stem_pixel_channels(shape) : 0;
+  const std::int32_t k_blocks = divide_up(depth, 16);
+  const std::int32_t n_blocks = divide_up(shape.out_channels, 16);
+  const auto weight = [&](std::int32_t n, std::int32_t tap, std::int32_t k) {
+    std::int32_t channel = k;
+    std::int32_t position = tap;
+    if (stem) {
+      channel = k % pixel;
+      if (k / pixel >= shape.kernel[1]) return 0.0f;
+      position = tap * shape.kernel[1] + k / pixel;
+    }
+    if (n >= shape.out_channels || channel >= shape.channels) return 0.0f;
+    const std::int64_t all_taps = std::int64_t{shape.kernel[0]} * shape.kernel[1];
+    return weights[(std::int64_t{n} * shape.channels + channel) * all_taps + position];
+  };
+  std::vector<std::uint16_t> packed;
+  packed.reserve(static_cast<std::size_t>(taps) * static_cast<std::size_t>(k_blocks) * static_cast<std::size_t>(n_blocks) * 256);
+  for (std::int32_t tap = 0; tap < taps; ++tap) {
+    for (std::int32_t block = 0; block < k_blocks * n_blocks; ++block) {
+      const std::int32_t k0 = block / n_blocks * 16;
+      const std::int32_t n0 = block % n_blocks * 16;
+      for (std::int32_t i = 0; i < 256; ++i) {  // lane, half of the 16 columns, register, element of the pair
+        const std::int32_t lane = i / 8;
+        const std::int32_t n = n0 + i / 4 % 2 * 8 + lane / 4;
+        const std::int32_t k = k0 + i / 2 % 2 * 8 + lane % 4 * 2 + i % 2;
+        const float value = weight(n, tap, k);
+        packed.push_back(shape.element == ElementType::F16 ? scalar::to_half(value).bits : scalar::to_bfloat16(value).bits);
+      }
+    }
+  }
+  return packed;
+}
+
+namespace {
+
+/// Microseconds, roughly. Constants are those of a large GPU at its usual clock; only the order of tiles matters.
+double estimate(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target) {
+  const Geometry g = geometry(shape, tile);
+  const double blocks = double(g.tiles) * divide_up(shape.out_channels, tile.block_n) * tile.split;
+  const double per_sm_shared = 1.4 * target.shared_bytes;
+  const double resident = std::max(1.0, std::min({std::floor(per_sm_shared / g.shared_bytes), 2048.0 / g.threads, 4.0}));
+  const double waves = std::ceil(blocks / (resident * target.multiprocessors));
+  const double busy = std::min(1.0, blocks / target.multiprocessors);  // part of the chip that works
+  const double cycles_per_us = 1700;
+  const double chunks = g.chunks_per_split;
+  const double macs = double(g.block_m) * tile.block_n * chunks * tile.chunk * g.taps;
+  // A block with few warps does not keep four tensor cores busy; small warp tiles are bound by shared memory.
+  const double warp_m = double(g.block_m) / tile.warps_m;
+  const double warp_n = double(tile.block_n) / tile.warps_n;
+  const double warps = g.threads / 32.0;
+  const double reuse = warp_m * warp_n / (warp_m + warp_n) / 16.0;
+  const double rate = 1024.0 * std::min(1.0, reuse) * std::min(1.0, warps * std::min(resident, std::ceil(blocks / target.multiprocessors)) / 8.0);
+  const double compute = macs / rate / cycles_per_us * std::ceil(blocks / target.multiprocessors) ;
+  const double weight_bytes = chunks * g.taps * g.stage_bytes;
+  const double input_bytes = chunks * g.patch_pixels * tile.chunk * 2.0;
+  const double traffic = (weight_bytes + input_bytes) * blocks;
+  const double bandwidth = std::min(64.0 * busy * target.multiprocessors, 24.0 * 132) * cycles_per_us;  // bytes per us
+  const double memory = traffic / bandwidth;
+  const double epilogue = 0.2 + g.units * tile.warps_k / double(g.threads) * 0.01;
+  const double combine = tile.split == 1 ? 0.0 : tile.cluster ? 0.5 + 0.01 * g.units / g.threads * tile.split
+                                                              : 1.6 + 0.004 * g.units * tile.split * 8 / g.threads;
+  const double steps = g.stages >= g.needed_stages ? 0.03 * chunks : 0.06 * chunks * g.taps;
+  return std::max(compute, memory) + 0.3 * std::min(compute, memory) + epilogue + combine + steps + 0.4 * (waves - 1);
+}
+
+std::vector<std::pair<std::int32_t, std::int32_t>> tile_extents(const ConvShape& shape) {
+  std::vector<std::pair<std::int32_t, std::int32_t>> out;
+  if (shape.out_height == 1) {
+    for (const std::int32_t width : {16, 32, 48, 64, 96, 128}) out.emplace_back(1, width);
+    return out;
+  }
+  for (std::int32_t h = 1; h <= std::min(16, shape.out_height); ++h) {
+    for (std::int32_t w = 2; w <= std::min(64, shape.out_width); ++w) {
+      const std::int32_t pixels = h * w;
+      const std::int32_t rows = round_up(pixels, 16);
+      if (rows > 128 || pixels < 12) continue;
+      const double covered = double(divide_up(shape.out_height, h) * divide_up(shape.out_width, w)) * rows;
+      if (covered > 1.35 * shape.out_height * shape.out_width + 16) continue;
+      out.emplace_back(h, w);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& target, std::size_t limit) {
+  std::vector<std::pair<double, ConvTile>> all;
+  std::vector<std::int32_t> chunks = {16, 32, 64, 128};
+  if (shape.float_planes) chunks = {stem_chunk(shape)};
+  for (const auto& [height, width] : tile_extents(shape)) {
+    const std::int32_t blocks_m = divide_up(height * width, 16);
+    for (const std::int32_t block_n : {16, 32, 64, 128}) {
+      if (block_n > round_up(shape.out_channels, 16) && block_n > 16) continue;
+      for (const std::int32_t chunk : chunks) {
+        if (!shape.float_planes && chunk > round_up(shape.channels, 16)) continue;
+        for (const std::int32_t warps_m : {1, 2, 4}) {
+          if (blocks_m % warps_m != 0 || blocks_m / warps_m > 4) continue;
+          for (const std::int32_t warps_n : {1, 2, 4}) {
+            if (block_n % (16 * warps_n) != 0 || block_n / warps_n > 64) continue;
+            for (const std::int32_t warps_k : {1, 2, 4}) {
+              const std::int32_t warps = warps_m * warps_n * warps_k;
+              if (chunk % (16 * warps_k) != 0 || warps < 4 || warps > 8) continue;
+              for (const std::int32_t split : {1, 2, 4, 8, 16}) {
+                for (const bool cluster : {false, true}) {
+                  if (split == 1 && cluster) continue;
+                  ConvTile tile;
+                  tile.tile_height = height, tile.tile_width = width, tile.block_n = block_n, tile.chunk = chunk;
+                  tile.warps_m = warps_m, tile.warps_n = warps_n, tile.warps_k = warps_k;
+                  tile.split = split, tile.cluster = cluster;
+                  for (const std::int32_t stages : {64, 12, 6, 4}) {
+                    tile.stages = stages;
+                    if (!tile_is_valid(shape, tile, target)) continue;
+                    const std::int32_t resident_limit = target.shared_bytes * 7 / 10;
+                    if (stages > 4 && geometry(shape, tile).shared_bytes > resident_limit) continue;
+                    all.emplace_back(estimate(shape, tile, target), tile);
+                    break;
+                  }
+                }
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+  std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<ConvTile> out;
+  for (std::size_t i = 0; i < all.size() && out.size() < limit; ++i) out.push_back(all[i].second);
+  return out;
+}
+
+}  // namespace edgert::codegen

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// Host side of kernels/conv.cu: what a layer and a tile are, whether they fit together, the kernel that results, and the
+// order in which it wants its weights.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "codegen/kernel_spec.h"
+
+namespace edgert::codegen {
+
+/// A convolution over channels-last tensors; a matrix product [M, K] x [K, N] has height 1, width M, channels K.
+/// Pitches count elements from pixel to pixel and are multiples of 8, as are the tensors' first elements.
+struct ConvShape {
+  std::int32_t batch = 1, height = 1, width = 1, channels = 1;
+  std::int32_t out_height = 1, out_width = 1, out_channels = 1;
+  std::int32_t kernel[2] = {1, 1}, stride[2] = {1, 1}, dilation[2] = {1, 1}, pad[2] = {0, 0};
+  std::int32_t input_pitch = 0, output_pitch = 0, residual_pitch = 0;
+  bool bias = true;
+  /// The input is float planes (NCHW) with at most 8 channels: a network's first layer.
+  bool float_planes = false;
+  ElementType element = ElementType::F16;
+  scalar::Epilogue epilogue = {};
+};
+
+/// How the work is cut. A block computes tile_height x tile_width output pixels times block_n channels, in steps of
+/// `chunk` input channels, with `stages` taps' weights in flight; warps share it along pixels, channels and depth;
+/// `split` blocks share the input channels.
+struct ConvTile {
+  std::int32_t tile_height = 1, tile_width = 64, block_n = 64, chunk = 64, stages = 4;
+  std::int32_t warps_m = 2, warps_n = 2, warps_k = 1;
+  std::int32_t split = 1;
+  bool cluster = false;  ///< the splits form a cluster (sm_90 and later) instead of meeting in a workspace
+  std::int32_t blocks_per_multiprocessor = 1;
+};
+
+struct ConvTarget {
+  std::uint32_t arch = 87;
+  std::int32_t multiprocessors = 16;
+  std::int32_t shared_bytes = 163 * 1024;  ///< what a block can have
+};
+
+/// Bytes of dynamic shared memory that the kernel needs, or nothing when shape, tile and target do not go together.
+std::optional<std::uint32_t> conv_shared_bytes(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target);
+
+/// The kernel. Its arguments are x, packed weights, bias, residual, y, workspace, counters, all addresses.
+/// Throws CompileError when conv_shared_bytes() has no value.
+KernelSpec make_conv(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target);
+
+/// Channels of one pixel in shared memory for float_planes, and the depth of one kernel row.
+std::int32_t stem_pixel_channels(const ConvShape& shape);
+std::int32_t stem_chunk(const ConvShape& shape);
+
+/// Weights [out_channels][channels][kernel] in the order that the kernel reads: for each tap (for float_planes each
+/// kernel row) and each 16 inputs, for each 16 outputs, lane by lane the fragments of mma.m16n8k16. Zeros where there is
+/// no weight. 16-bit elements of the shape's type.
+std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float* weights);
+
+/// Tiles worth trying, the most promising first by an estimate of what bounds a layer at batch 1.
+std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& target, std::size_t limit);
+
+}  // namespace edgert::codegen

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "codegen/kernel_spec.h"
+
+#include <cstdio>
+#include <cstring>
+#include <mutex>
+#include <set>
+
+namespace edgert::codegen {
+
+namespace {
+
+/// Views in a CompileJob must stay valid: texts made here live as long as the process, each once.
+std::string_view keep(const std::string& text) {
+  static std::mutex mutex;
+  static std::set<std::string> texts;
+  const std::lock_guard<std::mutex> lock(mutex);
+  return *texts.insert(text).first;
+}
+
+/// A float that reads back as the same bits.
+std::string exact(float value) {
+  std::uint32_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(bits));
+  char text[32];
+  if ((bits & 0x7f800000u) == 0x7f800000u) {
+    std::snprintf(text, sizeof(text), "%s", (bits & 0x7fffffu) != 0 ? "__int_as_float(0x7fc00000)"
+                                            : (bits >> 31) != 0     ? "(-1e39f)"
+                                                                    : "(1e39f)");
+  } else {
+    std::snprintf(text, sizeof(text), "%af", static_cast<double>(value));
+  }
+  return text;
+}
+
+}  // namespace
+
+ProblemText::ProblemText(ElementType element) {
+  constants_ = std::string("using Element = ") + (element == ElementType::F16 ? "F16" : "BF16") + ";\n";
+}
+
+ProblemText& ProblemText::set(const std::string& name, std::int64_t value) {
+  constants_ += "constexpr int " + name + " = " + std::to_string(value) + ";\n";
+  return *this;
+}
+ProblemText& ProblemText::set(const std::string& name, bool value) {
+  constants_ += "constexpr bool " + name + " = " + (value ? "true" : "false") + ";\n";
+  return *this;
+}
+ProblemText& ProblemText::set(const std::string& name, float value) {
+  constants_ += "constexpr float " + name + " = " + exact(value) + ";\n";
+  return *this;
+}
+ProblemText& ProblemText::set(const std::string& name, const std::string& type, const std::string& value) {
+  constants_ += "constexpr " + type + " " + name + " = " + value + ";\n";
+  return *this;
+}
+ProblemText& ProblemText::define(const std::string& macro, const std::string& value) {
+  macros_ += "#define " + macro + " " + value + "\n";
+  return *this;
+}
+ProblemText& ProblemText::epilogue(const scalar::Epilogue& epilogue) {
+  set("kActivation", "scalar::PointwiseOp", "static_cast<scalar::PointwiseOp>(" + std::to_string(static_cast<unsigned>(epilogue.activation)) + ")");
+  set("kResidual", "scalar::ResidualMode", "static_cast<scalar::ResidualMode>(" + std::to_string(static_cast<unsigned>(epilogue.residual)) + ")");
+  return set("kAlpha", epilogue.alpha).set("kBeta", epilogue.beta);
+}
+
+std::string ProblemText::text() const {
+  return "#pragma once\n" + macros_ + "namespace edgert::device::problem {\n" + constants_ +
+         "}  // namespace edgert::device::problem\n";
+}
+
+CompileJob make_job(const std::string& name, const std::string& file, const std::string& problem, std::uint32_t arch) {
+  CompileJob job;
+  job.name = name;
+  job.arch = arch;
+  for (const KernelFile& entry : kernel_files()) {
+    if (entry.name == file) job.source = entry.text;
+    else if (entry.name.substr(entry.name.size() - 3) != ".cu") job.headers.push_back(entry);
+  }
+  if (job.source.empty()) throw CompileError(name + ": the builder carries no " + file);
+  job.headers.push_back({"problem.h", keep(problem)});
+  return job;
+}
+
+}  // namespace edgert::codegen

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// One specialised kernel, ready to be compiled and launched: what a family of kernels/ makes of a layer and a tile.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "codegen/nvrtc.h"
+#include "edgert/scalar/pointwise.h"
+
+namespace edgert::codegen {
+
+enum class ElementType : std::uint8_t { F16, BF16 };
+
+struct KernelSpec {
+  CompileJob job;
+  std::string entry;
+  std::uint32_t grid[3] = {1, 1, 1};
+  std::uint32_t block[3] = {1, 1, 1};
+  std::uint32_t cluster = 1;          ///< blocks along x that form a cluster
+  std::uint32_t shared_bytes = 0;     ///< dynamic
+  std::uint64_t workspace_bytes = 0;  ///< scratch of this launch alone
+  std::uint32_t counters = 0;         ///< 32-bit numbers that are zero before the first launch
+};
+
+/// Writes problem.h: the constants that specialise a kernel source.
+class ProblemText {
+ public:
+  explicit ProblemText(ElementType element);
+  ProblemText& set(const std::string& name, std::int64_t value);
+  ProblemText& set(const std::string& name, bool value);
+  ProblemText& set(const std::string& name, float value);
+  ProblemText& set(const std::string& name, const std::string& type, const std::string& value);
+  ProblemText& define(const std::string& macro, const std::string& value);
+  ProblemText& epilogue(const scalar::Epilogue& epilogue);
+  std::string text() const;
+
+ private:
+  std::string macros_;
+  std::string constants_;
+};
+
+/// A job that compiles kernels/<file> with `problem` as problem.h. `name` is for messages.
+CompileJob make_job(const std::string& name, const std::string& file, const std::string& problem, std::uint32_t arch);
+
+}  // namespace edgert::codegen

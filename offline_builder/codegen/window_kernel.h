@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Host side of kernels/window.cu (depthwise convolution, pooling) and kernels/gemv.cu (few rows times a matrix, with an
+// optional global average before it).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "codegen/conv_kernel.h"
+
+namespace edgert::codegen {
+
+enum class WindowKind : std::uint8_t { Depthwise, Maximum, Average };
+
+/// Arguments of the kernel: x, weights, bias, y. Pitches as in ConvShape.
+struct WindowShape {
+  WindowKind kind = WindowKind::Depthwise;
+  std::int32_t batch = 1, height = 1, width = 1, channels = 8, out_height = 1, out_width = 1;
+  std::int32_t kernel[2] = {3, 3}, stride[2] = {1, 1}, dilation[2] = {1, 1}, pad[2] = {1, 1};
+  std::int32_t input_pitch = 0, output_pitch = 0;
+  bool bias = true;           ///< depthwise only
+  bool count_padding = false;  ///< average only
+  ElementType element = ElementType::F16;
+  scalar::Epilogue epilogue = {};
+};
+
+/// `strip` output pixels a thread, `threads` a block.
+KernelSpec make_window(const WindowShape& shape, std::int32_t strip, std::int32_t threads, const ConvTarget& target);
+
+/// Weights [channels][kernel] as [kernel][channels rounded up to 8].
+std::vector<std::uint16_t> pack_depthwise_weights(const WindowShape& shape, const float* weights);
+
+/// y[rows][outputs] = activation(mean over pixels of x[rows][pixels][depth] times weights[outputs][depth] + bias).
+/// Arguments: x, weights, bias, y.
+struct GemvShape {
+  std::int32_t rows = 1, depth = 512, outputs = 1000, pixels = 1;
+  std::int32_t input_pitch = 0;   ///< elements from pixel to pixel
+  std::int32_t output_pitch = 0;  ///< elements from row to row
+  bool bias = true;
+  bool float_output = false;
+  ElementType element = ElementType::F16;
+  scalar::Epilogue epilogue = {};
+};
+
+struct GemvTile {
+  std::int32_t threads = 256, rows_per_warp = 1;
+  std::int32_t cluster = 1;  ///< blocks that share the averaging; sm_90 and later
+};
+
+KernelSpec make_gemv(const GemvShape& shape, const GemvTile& tile, const ConvTarget& target);
+
+}  // namespace edgert::codegen
