@@ -74,10 +74,15 @@ inline bool is_image_cast(DType from, DType to) noexcept {
 
 }  // namespace cast_detail
 
+struct CastAttributes {
+  DType to;  ///< y's type: the builder's shape rule reads it
+  std::uint8_t reserved[3];
+};
+
 struct Cast {
   static constexpr std::uint16_t kId = 2;
   static constexpr const char* kName = "Cast";
-  using Attributes = NoAttributes;
+  using Attributes = CastAttributes;
 
   static const char* check(const Operands& operands) {
     if (const char* wrong = check_operands(operands, 1)) return wrong;
