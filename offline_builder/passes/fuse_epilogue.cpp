@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+// Dense kernels finish their results before they store them: y = activation(acc + residual) or activation(acc) + residual.
+// What comes right behind a convolution or a matrix product, and reads nothing else, becomes that.
+#include "edgert/cpu/ops/conv.h"
+#include "edgert/cpu/ops/depthwise_conv.h"
+#include "edgert/cpu/ops/matmul.h"
+#include "edgert/scalar/pointwise_functions.h"
+#include "passes/pattern.h"
+#include "passes/pipeline.h"
+
+namespace edgert::passes {
+namespace {
+
+using scalar::Epilogue;
+using scalar::ResidualMode;
+
+/// Operations that the kernels know as an activation.
+bool is_activation(PointwiseOp op) { return scalar::arity(op) == 1 && scalar::has_float_form(op); }
+
+std::optional<Epilogue> epilogue_of(const Node& node) {
+  if (node.op == &ops::kConv) return node.as<cpu::ConvAttributes>().epilogue;
+  if (node.op == &ops::kDepthwiseConv) return node.as<cpu::DepthwiseConvAttributes>().epilogue;
+  if (node.op == &ops::kMatMul) return node.as<cpu::MatMulAttributes>().epilogue;
+  return std::nullopt;
+}
+
+template <class Attributes>
+ir::AttributeBlob with_epilogue(const Node& node, const Epilogue& epilogue) {
+  auto attributes = node.as<Attributes>();
+  attributes.epilogue = epilogue;
+  return ir::AttributeBlob::of(attributes);
+}
+
+void set_epilogue(Graph& graph, NodeId id, const Epilogue& epilogue) {
+  const Node& node = graph.node(id);
+  if (node.op == &ops::kConv) {
+    graph.set_attributes(id, with_epilogue<cpu::ConvAttributes>(node, epilogue));
+  } else if (node.op == &ops::kDepthwiseConv) {
+    graph.set_attributes(id, with_epilogue<cpu::DepthwiseConvAttributes>(node, epilogue));
+  } else {
+    graph.set_attributes(id, with_epilogue<cpu::MatMulAttributes>(node, epilogue));
+  }
+}
+
+class EpilogueFuser {
+ public:
+  explicit EpilogueFuser(Graph& graph) : graph_(graph), order_(graph.topological_order()), position_(graph.node_count(), 0) {
+    for (std::size_t i = 0; i < order_.size(); ++i) position_[order_[i]] = i;
+  }
+
+  int run() {
+    int fused = 0;
+    for (const NodeId id : order_) {
+      if (!graph_.node(id).alive || !epilogue_of(graph_.node(id))) continue;
+      while (absorb_reader(id)) ++fused;
+    }
+    return fused;
+  }
+
+ private:
+  bool absorb_reader(NodeId id) {
+    const ValueId y = graph_.node(id).outputs[0];
+    if (!graph_.has_single_use(y)) return false;
+    const NodeId reader = graph_.users(y)[0];
+    const PointwiseStep* step = single_instruction(graph_.node(reader));
+    if (step == nullptr || static_cast<DType>(step->type) != DType::F32) return false;
+    const bool absorbed = step->op == PointwiseOp::Add ? absorb_residual(id, reader) : absorb_activation(id, *step);
+    if (absorbed) take_place(graph_, graph_.node(reader).outputs[0], y);
+    return absorbed;
+  }
+
+  bool absorb_activation(NodeId id, const PointwiseStep& step) {
+    Epilogue epilogue = *epilogue_of(graph_.node(id));
+    if (epilogue.activation != PointwiseOp::Identity || epilogue.residual == ResidualMode::AfterActivation) return false;
+    if (!is_activation(step.op)) return false;
+    epilogue.activation = step.op;
+    epilogue.alpha = step.alpha;
+    epilogue.beta = step.beta;
+    set_epilogue(graph_, id, epilogue);
+    return true;
+  }
+
+  /// The other operand never depends on y, since the sum is y's only reader.
+  bool absorb_residual(NodeId id, NodeId sum) {
+    const ValueId y = graph_.node(id).outputs[0];
+    const ValueId first = operand(graph_.node(sum), 0);
+    const ValueId other = first == y ? operand(graph_.node(sum), 1) : first;
+    Epilogue epilogue = *epilogue_of(graph_.node(id));
+    if (epilogue.residual != ResidualMode::None || !is_stored(other) || is_better_host(other, id)) return false;
+    epilogue.residual =
+        epilogue.activation == PointwiseOp::Identity ? ResidualMode::BeforeActivation : ResidualMode::AfterActivation;
+    while (graph_.node(id).inputs.size() < 4) graph_.append_input(id, kNone);
+    graph_.set_input(id, 3, other);
+    set_epilogue(graph_, id, epilogue);
+    return true;
+  }
+
+  /// Whether the value exists element by element: kernels do not read a repeated residual, which would have to be copied.
+  bool is_stored(ValueId id) const {
+    const Node* producer = graph_.producer(id);
+    while (producer != nullptr && producer->op->view != nullptr) {
+      if (producer->op == &ops::kExpand) return false;
+      id = producer->inputs[0];
+      producer = graph_.producer(id);
+    }
+    return !graph_.value(id).is_constant();
+  }
+
+  /// Of two dense results that are added, the one computed later takes the other: it can wait for it.
+  bool is_better_host(ValueId other, NodeId id) const {
+    const NodeId producer = graph_.value(other).producer;
+    if (producer == kNone || position_[producer] < position_[id] || !graph_.has_single_use(other)) return false;
+    const std::optional<Epilogue> epilogue = epilogue_of(graph_.node(producer));
+    return epilogue && epilogue->residual == ResidualMode::None;
+  }
+
+  Graph& graph_;
+  std::vector<NodeId> order_;
+  std::vector<std::size_t> position_;
+};
+
+}  // namespace
+
+int fuse_epilogue(ir::Graph& graph) { return EpilogueFuser(graph).run(); }
+
+}  // namespace edgert::passes
