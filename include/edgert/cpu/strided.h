@@ -123,6 +123,9 @@ struct Nest {
   }
 };
 
+/// Whether bit `dim` of a set of axes is set.
+constexpr bool has_axis(std::uint32_t axes, std::uint32_t dim) noexcept { return (axes >> dim & 1u) != 0; }
+
 /// The nest of an output and an input of the same dims, none of which is 0, in the output's memory order.
 inline Nest<2> elementwise_nest(const TensorView& out, const TensorView& in) noexcept {
   Nest<2> nest;
@@ -137,7 +140,8 @@ template <int kOperands>
 class Cursor {
  public:
   /// `item` counts positions in row-major order of those dimensions.
-  Cursor(const Nest<kOperands>& nest, std::uint32_t depth, std::int64_t item) noexcept : nest_(nest), depth_(depth) {
+  Cursor(const Nest<kOperands>& nest, std::uint32_t depth, std::int64_t item) noexcept : nest_(&nest), depth_(depth) {
+    if (item == 0) return;
     for (std::uint32_t i = depth; i-- > 0;) {
       index_[i] = item % nest.dims[i];
       item /= nest.dims[i];
@@ -154,16 +158,16 @@ class Cursor {
   void advance(std::int64_t steps = 1) noexcept {
     for (std::uint32_t i = depth_; i-- > 0;) {
       index_[i] += steps;
-      for (int k = 0; k < kOperands; ++k) offset_[k] += steps * nest_.strides[k][i];
-      if (index_[i] < nest_.dims[i]) return;
-      for (int k = 0; k < kOperands; ++k) offset_[k] -= index_[i] * nest_.strides[k][i];
+      for (int k = 0; k < kOperands; ++k) offset_[k] += steps * nest_->strides[k][i];
+      if (index_[i] < nest_->dims[i]) return;
+      for (int k = 0; k < kOperands; ++k) offset_[k] -= index_[i] * nest_->strides[k][i];
       index_[i] = 0;
       steps = 1;
     }
   }
 
  private:
-  const Nest<kOperands>& nest_;
+  const Nest<kOperands>* nest_;
   std::uint32_t depth_;
   std::int64_t index_[kMaxRank] = {};
   std::int64_t offset_[kOperands] = {};

@@ -110,13 +110,105 @@ inline void* element_at(void* base, std::int64_t offset, DType dtype) noexcept {
   return static_cast<unsigned char*>(base) + offset * static_cast<std::int64_t>(bytes_of(dtype));
 }
 
-/// `n` consecutive values of a tensor: in place when they lie so, else brought into `buffer`.
-inline const void* strip_at(const TensorView& view, std::int64_t offset, std::int64_t stride, std::int64_t n,
-                            void* buffer, Isa isa) noexcept {
-  const void* const from = element_at(view.data, offset, view.dtype);
-  if ((stride == 1 || n == 1) && is_lane_type(view.dtype)) return from;
-  load_strip(view.dtype, buffer, from, stride, n, isa);
-  return buffer;
-}
+/// Reads operands of a nest strip by strip from its first position on. Long rows are cut, in place where they lie as
+/// strips do; short rows are brought together, so that arithmetic always sees a good number of values.
+template <int kOperands>
+class StripReader {
+ public:
+  /// Operand k reads `*views[k]`, whose first element for this nest is at element `base[k]`; a null view is not read.
+  /// `buffers` has room for kOperands strips of 8-byte values.
+  StripReader(const Nest<kOperands>& nest, const TensorView* const (&views)[kOperands],
+              const std::int64_t (&base)[kOperands], void* buffers, Isa isa) noexcept
+      : nest_(nest), cursor_(nest, nest.rank, 0), start_(cursor_), buffers_(buffers), isa_(isa) {
+    for (int k = 0; k < kOperands; ++k) {
+      views_[k] = views[k];
+      base_[k] = base[k];
+      if (views[k] == nullptr) continue;
+      const bool in_place = is_lane_type(views[k]->dtype) && (nest.inner_stride(k) == 1 || nest.inner() == 1);
+      if (!in_place) longest_ = kStrip;
+    }
+  }
+
+  /// Goes to the next strip; false when there is none.
+  bool next() noexcept {
+    start_ = cursor_;
+    const std::int64_t rest = nest_.count - done_;
+    if (rest == 0) return false;
+    const std::int64_t row = nest_.inner() - cursor_.innermost();
+    if (row >= kStrip / 2 || row == rest) {
+      size_ = row < longest_ ? row : longest_;
+      for (int k = 0; k < kOperands; ++k) {
+        if (views_[k] == nullptr) continue;
+        const bool in_place = is_lane_type(views_[k]->dtype) && (nest_.inner_stride(k) == 1 || size_ == 1);
+        values_[k] = in_place ? at(k, cursor_) : buffer(k);
+        if (!in_place) load_strip(views_[k]->dtype, buffer(k), at(k, cursor_), nest_.inner_stride(k), size_, isa_);
+      }
+      cursor_.advance(size_);
+    } else {
+      size_ = rest < kStrip ? rest : kStrip;
+      gather();
+    }
+    done_ += size_;
+    return true;
+  }
+
+  std::int64_t size() const noexcept { return size_; }
+  /// The strip's values of operand k; null when it is not read.
+  const void* values(int k) const noexcept { return values_[k]; }
+  /// Where operand k's values may be written before write(): its own elements if they lie so, else a buffer.
+  void* target(int k, const TensorView& view) const noexcept {
+    const bool whole = size_ <= nest_.inner() - start_.innermost();
+    const bool in_place = is_lane_type(view.dtype) && whole && (nest_.inner_stride(k) == 1 || size_ == 1);
+    return in_place ? element_at(view.data, base_[k] + start_.offset(k), view.dtype) : buffer(k);
+  }
+  /// Puts the strip at `from` into operand k's elements, unless target() was there already.
+  void write(int k, const TensorView& view, const void* from) const noexcept {
+    if (from != buffer(k)) return;
+    const unsigned char* bytes = static_cast<const unsigned char*>(from);
+    Cursor<kOperands> cursor = start_;
+    for (std::int64_t written = 0; written < size_;) {
+      const std::int64_t row = nest_.inner() - cursor.innermost();
+      const std::int64_t count = row < size_ - written ? row : size_ - written;
+      store_strip(view.dtype, element_at(view.data, base_[k] + cursor.offset(k), view.dtype), nest_.inner_stride(k),
+                  bytes, count, isa_);
+      bytes += count * static_cast<std::int64_t>(lane_bytes(arithmetic_of(view.dtype)));
+      cursor.advance(count);
+      written += count;
+    }
+  }
+
+ private:
+  void* buffer(int k) const noexcept { return static_cast<unsigned char*>(buffers_) + k * kStrip * 8; }
+  void* at(int k, const Cursor<kOperands>& cursor) const noexcept {
+    return element_at(views_[k]->data, base_[k] + cursor.offset(k), views_[k]->dtype);
+  }
+  void gather() noexcept {
+    for (std::int64_t filled = 0; filled < size_;) {
+      const std::int64_t row = nest_.inner() - cursor_.innermost();
+      const std::int64_t count = row < size_ - filled ? row : size_ - filled;
+      for (int k = 0; k < kOperands; ++k) {
+        if (views_[k] == nullptr) continue;
+        const std::int64_t lane = static_cast<std::int64_t>(lane_bytes(arithmetic_of(views_[k]->dtype)));
+        load_strip(views_[k]->dtype, static_cast<unsigned char*>(buffer(k)) + filled * lane, at(k, cursor_),
+                   nest_.inner_stride(k), count, isa_);
+        values_[k] = buffer(k);
+      }
+      cursor_.advance(count);
+      filled += count;
+    }
+  }
+
+  const Nest<kOperands>& nest_;
+  Cursor<kOperands> cursor_;
+  Cursor<kOperands> start_;
+  void* buffers_;
+  Isa isa_;
+  std::int64_t longest_ = 4 * kStrip;
+  std::int64_t done_ = 0;
+  std::int64_t size_ = 0;
+  const TensorView* views_[kOperands] = {};
+  std::int64_t base_[kOperands] = {};
+  const void* values_[kOperands] = {};
+};
 
 }  // namespace edgert::cpu
