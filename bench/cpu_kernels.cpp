@@ -147,6 +147,8 @@ int main(int argc, char** argv) {
   matmul(784, 128, 1152, isas);
   matmul(1, 1000, 2048, isas);
   matmul(197, 768, 768, isas);
+  matmul(128, 1024, 1024, isas);
+  matmul(128, 1024, 4096, isas);
   conv(3, 224, 64, 7, 2, isas);
   conv(64, 56, 64, 3, 1, isas);
   conv(128, 28, 128, 3, 1, isas);

@@ -82,7 +82,10 @@ __device__ __forceinline__ void multiply_stage(float (&sum)[kBlocksM][2 * kBlock
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) EDGERT_ENTRY(Arguments arguments) {
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) EDGERT_ENTRY(
+    const void* x, const Vector16* weights, const float* bias_vector, const uint16* residual_tensor, uint16* y, float* workspace,
+    uint32* counters) {
+  const Arguments arguments = {x, weights, bias_vector, residual_tensor, y, workspace, counters};
   extern __shared__ __align__(128) unsigned char memory[];
   const uint32 base = shared_address(memory);
   const uint32 patches = base + kStages * kStageBytes;

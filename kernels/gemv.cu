@@ -117,7 +117,9 @@ __device__ __forceinline__ void gather_input(const uint16* x, float* rows, float
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(Arguments arguments) {
+extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uint16* x, const Vector16* weights,
+                                                                                 const float* bias_vector, EDGERT_GEMV_OUTPUT* y) {
+  const Arguments arguments = {x, weights, bias_vector, y};
   __shared__ __align__(16) float rows[kRows * kDepth];
   __shared__ __align__(16) float partial[kRows * kGroups * kShare * 8];
   allow_next_grid();

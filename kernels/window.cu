@@ -68,7 +68,9 @@ __device__ __forceinline__ float window_count(int row, int column) {
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(Arguments arguments) {
+extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uint16* input, const uint16* weights,
+                                                                                 const float* bias_vector, uint16* y) {
+  const Arguments arguments = {input, weights, bias_vector, y};
   allow_next_grid();
   const int item = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
   const int vector = item % kVectors;
