@@ -117,7 +117,8 @@ void print_plan(const std::string& path, const json& plan) {
     std::printf("session memory: %llu bytes on one thread, %llu more for each further one\n",
                 plan["session_bytes"].get<unsigned long long>(), plan["scratch_bytes_per_thread"].get<unsigned long long>());
   }
-  for (const auto& [key, value] : plan.contains("metadata") ? plan["metadata"].items() : json::object().items()) {
+  const json metadata = plan.value("metadata", json::object());
+  for (const auto& [key, value] : metadata.items()) {
     std::string line = value.get<std::string>();
     for (char& c : line) c = c == '\n' ? ' ' : c;
     std::printf("metadata: %s = %.80s\n", key.c_str(), line.c_str());
