@@ -29,8 +29,10 @@ std::vector<std::byte> scalar_bytes(const OnnxNode& node, DType dtype, double va
 std::vector<std::int64_t> iota(std::int64_t count);
 /// Fails when a constant of these extents would be unreasonably large; else the number of its elements.
 std::int64_t checked_constant_size(const OnnxNode& node, const Dims& dims);
-/// Fails unless input i is a constant, naming --value as the way to make it one.
+/// Fails unless input i is a constant, naming the model inputs that the user can fix with --value to make it one.
 void require_constant(const OnnxNode& node, std::size_t i, const std::string& what);
+/// The elements of input i, an int32 or int64 constant that decides a shape; fails like require_constant.
+std::vector<std::int64_t> known_ints(const OnnxNode& node, std::size_t i, const std::string& what);
 /// Whether x depends on constants only, folded yet or not.
 bool is_constant_expression(const OnnxNode& node, ValueId x);
 

@@ -41,7 +41,7 @@ void import_constant(OnnxNode& node) {
 }
 
 void import_constant_of_shape(OnnxNode& node) {
-  const Dims dims = node.constant_ints(0);
+  const Dims dims = known_ints(node, 0, "the shape");
   checked_constant_size(node, dims);
   ValueId value = ir::kNone;
   const auto it = node.attributes.find("value");
@@ -55,17 +55,11 @@ void import_constant_of_shape(OnnxNode& node) {
   node.set_output(0, expand(node, value, dims, true));
 }
 
+/// `operands`: start, limit and delta, constants of type T.
 template <class T>
-ValueId range(OnnxNode& node) {
+ValueId range(OnnxNode& node, const std::vector<ValueId>& operands) {
   T bounds[3] = {};
-  for (std::size_t i = 0; i < 3; ++i) {
-    const ir::Value& value = node.graph.value(node.input(i));
-    require_constant(node, i, "start, limit and delta");
-    if (value.type.dtype != dtype_of(node, node.input(0)) || ir::element_count(value.type.dims) != 1) {
-      node.fail("start, limit and delta must be scalars of one type");
-    }
-    bounds[i] = *value.constant.as<T>();
-  }
+  for (std::size_t i = 0; i < 3; ++i) bounds[i] = *node.graph.value(operands[i]).constant.as<T>();
   const double distance = static_cast<double>(bounds[1]) - static_cast<double>(bounds[0]);
   const double steps = std::ceil(distance / static_cast<double>(bounds[2]));
   if (bounds[2] == T{0} || !std::isfinite(steps)) node.fail("delta is zero or a bound is not finite");
@@ -79,17 +73,25 @@ ValueId range(OnnxNode& node) {
         static_cast<T>(static_cast<Wide>(bounds[0]) + static_cast<Wide>(i) * static_cast<Wide>(bounds[2]));
     std::memcpy(bytes.data() + static_cast<std::size_t>(i) * sizeof(T), &element, sizeof(T));
   }
-  return constant(node, {dtype_of(node, node.input(0)), {count}}, ir::Bytes::adopt(std::move(bytes)));
+  return constant(node, {dtype_of(node, operands[0]), {count}}, ir::Bytes::adopt(std::move(bytes)));
 }
 
 void import_range(OnnxNode& node) {
   const DType dtype = dtype_of(node, node.input(0));
-  switch (dtype) {
-    case DType::F32: return node.set_output(0, range<float>(node));
-    case DType::F64: return node.set_output(0, range<double>(node));
-    case DType::I16: return node.set_output(0, range<std::int16_t>(node));
-    case DType::I32: return node.set_output(0, range<std::int32_t>(node));
-    case DType::I64: return node.set_output(0, range<std::int64_t>(node));
+  std::vector<ValueId> operands;
+  for (std::size_t i = 0; i < 3; ++i) {
+    require_constant(node, i, "start, limit and delta");
+    if (node.type(i).dtype != dtype || ir::element_count(node.type(i).dims) != 1) {
+      node.fail("start, limit and delta must be scalars of one type");
+    }
+    operands.push_back(cast_narrow(node, node.input(i)));
+  }
+  switch (dtype_of(node, operands[0])) {
+    case DType::F32: return node.set_output(0, cast(node, range<float>(node, operands), dtype));
+    case DType::F64: return node.set_output(0, range<double>(node, operands));
+    case DType::I16: return node.set_output(0, range<std::int16_t>(node, operands));
+    case DType::I32: return node.set_output(0, range<std::int32_t>(node, operands));
+    case DType::I64: return node.set_output(0, range<std::int64_t>(node, operands));
     default: node.fail(std::string("type ") + edgert::to_string(dtype) + " is not supported");
   }
 }
@@ -127,6 +129,25 @@ void import_eye_like(OnnxNode& node) {
                 one.size());
   }
   node.set_output(0, constant(node, {dtype, like.dims}, ir::Bytes::adopt(std::move(bytes))));
+}
+
+/// The model inputs that a value is computed from, in the order of their ids.
+std::set<ValueId> model_inputs_behind(const OnnxNode& node, ValueId x) {
+  std::vector<ValueId> open{x};
+  std::set<ValueId> seen;
+  std::set<ValueId> inputs;
+  while (!open.empty()) {
+    const ValueId id = open.back();
+    open.pop_back();
+    if (id == ir::kNone || node.graph.value(id).is_constant() || !seen.insert(id).second) continue;
+    const ir::Node* producer = node.graph.producer(id);
+    if (producer == nullptr) {
+      inputs.insert(id);
+    } else {
+      open.insert(open.end(), producer->inputs.begin(), producer->inputs.end());
+    }
+  }
+  return inputs;
 }
 
 }  // namespace
@@ -182,26 +203,23 @@ std::int64_t checked_constant_size(const OnnxNode& node, const Dims& dims) {
 }
 
 void require_constant(const OnnxNode& node, std::size_t i, const std::string& what) {
-  const ir::Value& value = node.graph.value(node.input(i));
-  if (value.is_constant()) return;
-  node.fail(what + " ('" + value.name +
-            "') must be known when the plan is built; if it is a model input, fix it with --value " + value.name +
-            "=...");
+  const ValueId id = node.input(i);
+  if (node.graph.value(id).is_constant()) return;
+  std::string flags;
+  for (const ValueId input : model_inputs_behind(node, id)) {
+    flags += " --value " + node.graph.value(input).name + "=...";
+  }
+  // Without a model input behind it, it is a constant that could not be folded.
+  node.fail(what + " ('" + node.graph.value(id).name + "') must be known when the plan is built" +
+            (flags.empty() ? "" : "; fix the model inputs that it depends on with" + flags));
 }
 
-bool is_constant_expression(const OnnxNode& node, ValueId x) {
-  std::vector<ValueId> open{x};
-  std::set<ValueId> seen;
-  while (!open.empty()) {
-    const ValueId id = open.back();
-    open.pop_back();
-    if (id == ir::kNone || node.graph.value(id).is_constant() || !seen.insert(id).second) continue;
-    const ir::Node* producer = node.graph.producer(id);
-    if (producer == nullptr) return false;
-    open.insert(open.end(), producer->inputs.begin(), producer->inputs.end());
-  }
-  return true;
+std::vector<std::int64_t> known_ints(const OnnxNode& node, std::size_t i, const std::string& what) {
+  require_constant(node, i, what);
+  return node.constant_ints(i);
 }
+
+bool is_constant_expression(const OnnxNode& node, ValueId x) { return model_inputs_behind(node, x).empty(); }
 
 std::size_t axis_of(const OnnxNode& node, std::int64_t axis, std::size_t rank) {
   const auto signed_rank = static_cast<std::int64_t>(rank);

@@ -32,7 +32,7 @@ std::optional<StridedView> view(const ir::AttributeBlob&, const StridedView& inp
 }
 
 void import_expand(OnnxNode& node) {
-  const Dims dims = ir::broadcast(node.type(0).dims, node.constant_ints(1));
+  const Dims dims = ir::broadcast(node.type(0).dims, known_ints(node, 1, "the shape"));
   ir::element_count(dims);
   node.set_output(0, expand(node, node.input(0), dims, true));
 }

@@ -88,9 +88,10 @@ std::vector<std::byte> read_value(const OnnxNode& node, DType dtype) {
 void import_pad(OnnxNode& node) {
   const ir::TensorType type = node.type(0);
   const std::size_t rank = type.dims.size();
-  std::vector<std::int64_t> pads = node.opset < 11 ? node.ints_or("pads", {}) : node.constant_ints(1);
+  std::vector<std::int64_t> pads = node.opset < 11 ? node.ints_or("pads", {}) : known_ints(node, 1, "pads");
   const bool some_axes = node.opset >= 18 && node.has_input(3);
-  const std::vector<std::int64_t> axes = some_axes ? node.constant_ints(3) : iota(static_cast<std::int64_t>(rank));
+  const std::vector<std::int64_t> axes =
+      some_axes ? known_ints(node, 3, "axes") : iota(static_cast<std::int64_t>(rank));
   axes_of(node, axes, rank);
   if (pads.size() != 2 * axes.size()) {
     node.fail("pads has " + std::to_string(pads.size()) + " entries for " + std::to_string(axes.size()) + " axes");

@@ -50,7 +50,7 @@ void import_reduce(OnnxNode& node, ReduceKind kind, int axes_input_since) {
   if (node.opset < axes_input_since) {
     named = node.ints_or("axes", {});
   } else if (node.has_input(1)) {
-    named = node.constant_ints(1);
+    named = known_ints(node, 1, "axes");
   }
   const bool all = named.empty() && node.int_or("noop_with_empty_axes", 0) == 0;
   std::vector<std::size_t> axes = axes_of(node, all ? iota(static_cast<std::int64_t>(rank)) : named, rank);

@@ -64,7 +64,7 @@ void import_reshape(OnnxNode& node) {
   const Dims dims = node.type(0).dims;
   const bool from_attribute = node.opset < 5;
   if (from_attribute && !node.has("shape")) node.fail("attribute 'shape' is missing");
-  Dims target = from_attribute ? node.ints_or("shape", {}) : node.constant_ints(1);
+  Dims target = from_attribute ? node.ints_or("shape", {}) : known_ints(node, 1, "the shape");
   const bool allow_zero = node.int_or("allowzero", 0) != 0;
   std::int64_t known = 1;
   std::optional<std::size_t> open;

@@ -192,7 +192,7 @@ void import_resize(OnnxNode& node) {
     require_constant(node, 2, "scales");
     apply_scales(node, dims, axes, node.constant_floats(2), attributes);
   } else if (has_elements(node, 3)) {
-    apply_sizes(node, dims, axes, node.constant_ints(3), attributes);
+    apply_sizes(node, dims, axes, known_ints(node, 3, "sizes"), attributes);
   } else {
     node.fail("neither scales nor sizes are given");
   }

@@ -38,7 +38,7 @@ void import_trilu(OnnxNode& node) {
   if (dims.size() < 2) node.fail("the input must have rank 2 or more");
   std::int64_t k = 0;
   if (node.has_input(1)) {
-    const std::vector<std::int64_t> values = node.constant_ints(1);
+    const std::vector<std::int64_t> values = known_ints(node, 1, "k");
     if (values.size() != 1) node.fail("k must have one element");
     k = values[0];
   }
@@ -63,7 +63,7 @@ void import_trilu(OnnxNode& node) {
 void import_cumulative(OnnxNode& node) {
   const bool sums = node.op_type == "CumSum";
   const Dims dims = node.type(0).dims;
-  const std::vector<std::int64_t> named = node.constant_ints(1);
+  const std::vector<std::int64_t> named = known_ints(node, 1, "axis");
   if (named.size() != 1) node.fail("axis must have one element");
   const std::size_t axis = axis_of(node, named[0], dims.size());
   const bool reverse = node.int_or("reverse", 0) != 0;

@@ -77,7 +77,7 @@ void import_slice(OnnxNode& node) {
     node.fail("attribute 'starts' or 'ends' is missing");
   const auto operand = [&](const char* attribute, std::size_t input) {
     if (from_attributes) return node.ints_or(attribute, {});
-    return node.has_input(input) ? node.constant_ints(input) : std::vector<std::int64_t>();
+    return node.has_input(input) ? known_ints(node, input, attribute) : std::vector<std::int64_t>();
   };
   const std::vector<std::int64_t> starts = operand("starts", 1);
   const std::vector<std::int64_t> ends = operand("ends", 2);

@@ -13,7 +13,7 @@ void import_split(OnnxNode& node) {
   if (node.opset < 13) {
     sizes = node.ints_or("split", {});
   } else if (node.has_input(1)) {
-    sizes = node.constant_ints(1);
+    sizes = known_ints(node, 1, "split");
   }
   if (sizes.empty()) {
     const std::int64_t parts = node.opset >= 18 ? node.int_or("num_outputs", outputs) : outputs;

@@ -7,7 +7,7 @@ namespace {
 
 std::vector<std::int64_t> read_axes(const OnnxNode& node) {
   if (node.opset < 13) return node.ints_or("axes", {});
-  return node.has_input(1) ? node.constant_ints(1) : std::vector<std::int64_t>();
+  return node.has_input(1) ? known_ints(node, 1, "axes") : std::vector<std::int64_t>();
 }
 
 /// Without axes, every dimension of extent 1 goes.

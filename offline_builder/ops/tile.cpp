@@ -7,7 +7,7 @@ namespace {
 
 void import_tile(OnnxNode& node) {
   const Dims dims = node.type(0).dims;
-  const std::vector<std::int64_t> repeats = node.constant_ints(1);
+  const std::vector<std::int64_t> repeats = known_ints(node, 1, "repeats");
   if (repeats.size() != dims.size()) {
     node.fail("repeats has " + std::to_string(repeats.size()) + " entries for an input of rank " +
               std::to_string(dims.size()));

@@ -255,7 +255,6 @@ TEST_CASE("Elementwise operators refuse operands of other types or shapes") {
   CHECK(TestNode("Add").input(DType::F32, {2}).refused());
   CHECK(TestNode("Where").input(DType::F32, {2}).input(DType::F32, {2}).input(DType::F32, {2}).refused());
   CHECK(TestNode("PRelu").input(DType::F32, {2}).input(DType::F32, {3, 2}).refused());
-  CHECK(TestNode("Mod").input(DType::F32, {2}).input(DType::F32, {2}).refused());
   CHECK(TestNode("BitShift").input(DType::U8, {2}).input(DType::U8, {2}).text("direction", "UP").refused());
   CHECK(TestNode("Cast").input(DType::F32, {2}).integer("to", 8).refused());
   CHECK(TestNode("Cast").input(DType::F32, {2}).integer("to", kLowest).refused());
