@@ -48,17 +48,8 @@ void import_pow(OnnxNode& node) {
 
 /// With fmod the result has the sign of the dividend, else that of the divisor.
 void import_mod(OnnxNode& node) {
-  const ValueId x = node.input(0);
-  const ValueId y = node.input(1);
-  if (node.int_or("fmod", 0) != 0) return node.set_output(0, binary(node, PointwiseOp::Fmod, x, y));
-  if (!is_float(dtype_of(node, x))) return node.set_output(0, binary(node, PointwiseOp::Mod, x, y));
-  const ValueId rest = binary(node, PointwiseOp::Fmod, x, y);
-  const ValueId zero = scalar_constant(node, dtype_of(node, x), 0);
-  const ValueId signs_differ = binary(node, PointwiseOp::Xor, binary(node, PointwiseOp::Less, rest, zero),
-                                      binary(node, PointwiseOp::Less, y, zero));
-  const ValueId is_exact = binary(node, PointwiseOp::Equal, rest, zero);
-  const ValueId moved = binary(node, PointwiseOp::And, signs_differ, unary(node, PointwiseOp::Not, is_exact));
-  node.set_output(0, select(node, moved, binary(node, PointwiseOp::Add, rest, y), rest));
+  const PointwiseOp op = node.int_or("fmod", 0) != 0 ? PointwiseOp::Fmod : PointwiseOp::Mod;
+  node.set_output(0, binary(node, op, node.input(0), node.input(1)));
 }
 
 void import_bit_shift(OnnxNode& node) {
