@@ -60,8 +60,10 @@ void resolve_pads(const OnnxNode& node, const Dims& spatial, const std::vector<s
     to_int32(wanted[i], 1, "attribute 'output_shape'");
     const std::int64_t full = window.stride[i] * (spatial[i] - 1) + output_padding[i] + window.span(i);
     const std::int64_t total = full - wanted[i];
-    const std::int64_t half = total >= 0 ? total / 2 : -((-total) / 2);
-    window.begin[i] = auto_pad == "SAME_UPPER" ? half : total - half;
+    // An output larger than the windows reach is filled up behind them.
+    const std::int64_t smaller_half = std::max<std::int64_t>(total, 0) / 2;
+    const std::int64_t larger_half = std::max<std::int64_t>(total, 0) - smaller_half;
+    window.begin[i] = auto_pad == "SAME_UPPER" ? smaller_half : larger_half;
     window.end[i] = total - window.begin[i];
   }
 }
