@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// Files through the system's own calls, since neither streams nor std::filesystem map, flush to the disk or say why a
+// write failed.
 #include "io/file.h"
 
 #include <fcntl.h>
@@ -6,17 +8,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
-#include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <memory>
+#include <system_error>
 #include <utility>
 
 namespace edgert::io {
 namespace {
 
 [[noreturn]] void fail(const std::string& path, const char* doing, int error) {
-  throw IoError(path + ": cannot " + doing + ": " + std::strerror(error));
+  throw IoError(path + ": cannot " + doing + ": " + std::generic_category().message(error));
 }
 
 /// A descriptor that closes itself.
@@ -34,48 +37,28 @@ class Descriptor {
   int number_;
 };
 
-/// Removes the temporary file unless it has become the real one.
-class TemporaryFile {
- public:
-  explicit TemporaryFile(const std::string& target) : path_(target + ".XXXXXX") {
-    descriptor_ = mkstemp(path_.data());
-    if (descriptor_ < 0) fail(target, "write (no temporary file beside it)", errno);
-  }
-  ~TemporaryFile() {
-    if (descriptor_ >= 0) close(descriptor_);
-    if (!path_.empty()) unlink(path_.c_str());
-  }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
+std::string folder_of(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
 
-  void write(const std::string& target, Span<const std::byte> bytes) {
-    std::size_t done = 0;
-    while (done < bytes.size()) {
-      const ssize_t count = ::write(descriptor_, bytes.data() + done, bytes.size() - done);
-      if (count < 0 && errno == EINTR) continue;
-      if (count <= 0) fail(target, "write", count == 0 ? ENOSPC : errno);
-      done += static_cast<std::size_t>(count);
-    }
-  }
+/// Where a symbolic link leads; the path itself where nothing is.
+std::string resolved(const std::string& path) {
+  const std::unique_ptr<char, void (*)(void*)> real(realpath(path.c_str(), nullptr), &std::free);
+  return real ? real.get() : path;
+}
 
-  void become(const std::string& target) {
-    // mkstemp makes it private; the finished file has the usual rights.
-    const mode_t mask = umask(0);
-    umask(mask);
-    if (fchmod(descriptor_, 0666 & ~mask) != 0 || fsync(descriptor_) != 0) fail(target, "write", errno);
-    if (close(std::exchange(descriptor_, -1)) != 0) fail(target, "write", errno);
-    if (rename(path_.c_str(), target.c_str()) != 0) fail(target, "replace", errno);
-    path_.clear();
-  }
-
- private:
-  std::string path_;
-  int descriptor_;
-};
+/// The rename is on the disk once the folder is. Not every file system can flush folders: then it comes with time.
+void flush_folder(const std::string& folder) {
+  const Descriptor descriptor(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (descriptor.get() >= 0) static_cast<void>(fsync(descriptor.get()));
+}
 
 }  // namespace
 
 MappedFile::MappedFile(const std::string& path) {
+  // Not blocking, so that a named pipe without a writer is refused and not waited for.
   const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0) fail(path, "open", errno);
   struct stat info {};
@@ -95,25 +78,64 @@ MappedFile::~MappedFile() {
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
 
-void write_file(const std::string& path, Span<const std::byte> bytes) {
-  // A device or a pipe is written to, not replaced by a file.
+AtomicFile::AtomicFile(const std::string& path) : path_(path), target_(resolved(path)) {
   struct stat info {};
-  if (stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
-    if (S_ISDIR(info.st_mode)) throw IoError(path + ": cannot write: it is a folder");
-    const Descriptor device(open(path.c_str(), O_WRONLY | O_CLOEXEC));
-    if (device.get() < 0) fail(path, "open", errno);
-    std::size_t done = 0;
-    while (done < bytes.size()) {
-      const ssize_t count = ::write(device.get(), bytes.data() + done, bytes.size() - done);
-      if (count < 0 && errno == EINTR) continue;
-      if (count <= 0) fail(path, "write", count == 0 ? ENOSPC : errno);
-      done += static_cast<std::size_t>(count);
-    }
+  if (stat(target_.c_str(), &info) != 0 || S_ISREG(info.st_mode)) {
+    open_temporary();
     return;
   }
-  TemporaryFile temporary(path);
-  temporary.write(path, bytes);
-  temporary.become(path);
+  if (S_ISDIR(info.st_mode)) throw IoError(path_ + ": cannot write: it is a folder");
+  // Renaming over a device or a pipe would put a file in its place.
+  descriptor_ = open(target_.c_str(), O_WRONLY | O_CLOEXEC);
+  if (descriptor_ < 0) fail(path_, "open", errno);
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ >= 0) close(descriptor_);
+  if (!temporary_.empty()) unlink(temporary_.c_str());
+}
+
+/// Not mkstemp: this way the file gets the rights that the umask says, which cannot be asked for safely among threads.
+void AtomicFile::open_temporary() {
+  static std::atomic<unsigned> counter{0};
+  const std::string stem = folder_of(target_) + "/.edgert-" + std::to_string(getpid()) + "-";
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    const std::string name = stem + std::to_string(counter++) + ".tmp";
+    descriptor_ = open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (descriptor_ >= 0) {
+      temporary_ = name;
+      return;
+    }
+    if (errno != EEXIST) break;
+  }
+  fail(path_, "write (no temporary file beside it)", errno);
+}
+
+void AtomicFile::write(Span<const std::byte> bytes) {
+  std::size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t count = ::write(descriptor_, bytes.data() + done, bytes.size() - done);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) fail(path_, "write", count == 0 ? ENOSPC : errno);
+    done += static_cast<std::size_t>(count);
+  }
+}
+
+void AtomicFile::commit() {
+  // What cannot be flushed, such as a pipe, says EINVAL.
+  if (fsync(descriptor_) != 0 && errno != EINVAL && errno != EROFS) fail(path_, "write", errno);
+  // Some file systems report a full disk or an exceeded quota only now.
+  if (close(std::exchange(descriptor_, -1)) != 0) fail(path_, "write", errno);
+  if (temporary_.empty()) return;
+  if (rename(temporary_.c_str(), target_.c_str()) != 0) fail(path_, "replace", errno);
+  temporary_.clear();
+  flush_folder(folder_of(target_));
+}
+
+void write_file(const std::string& path, Span<const std::byte> bytes) {
+  AtomicFile file(path);
+  file.write(bytes);
+  file.commit();
 }
 
 }  // namespace edgert::io

@@ -33,8 +33,31 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
-/// Writes the whole file or leaves what was there: a temporary file in the same folder, flushed to the disk, renamed.
-/// Throws IoError, with nothing left behind, for a full disk, a missing folder or missing rights.
+/// A file written piece by piece that appears whole or not at all: a temporary file in the same folder, flushed to the
+/// disk and renamed by commit(). Without commit() the destructor removes it and what was at the path stays. A symbolic
+/// link keeps its place, its target is replaced; a device or a pipe is written to directly. Every function throws
+/// IoError, for a full disk, a missing folder or missing rights.
+class AtomicFile {
+ public:
+  explicit AtomicFile(const std::string& path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void write(Span<const std::byte> bytes);
+  /// Last call.
+  void commit();
+
+ private:
+  void open_temporary();
+
+  std::string path_;       ///< as the caller says it, for messages
+  std::string target_;     ///< with symbolic links resolved
+  std::string temporary_;  ///< empty for devices and once renamed
+  int descriptor_ = -1;
+};
+
+/// Writes the whole file through an AtomicFile.
 void write_file(const std::string& path, Span<const std::byte> bytes);
 
 }  // namespace edgert::io
