@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Transposes, and reshapes that only insert or drop extents of 1, move down through pointwise nodes. There they meet the
-// ones that undo them, and what they stood between (a convolution and its activation) becomes adjacent.
+// ones that undo them, and what they stood between (a convolution and its activation) becomes adjacent. A one-dimensional
+// convolution is imported as a two-dimensional one between two such reshapes.
 #include <algorithm>
 
 #include "passes/pattern.h"
@@ -56,6 +57,15 @@ class Sinkable {
   }
   ValueId source() const { return source_; }
 
+  /// Drops the row dimension of images of one row. Computed operands beside such a view are lifted above it; beside
+  /// others they stay, or two views could push each other away for ever.
+  bool drops_row() const {
+    return op_ == &ops::kReshape && above_.size() == 4 && above_[2] == 1 && below_ == ir::Dims{above_[0], above_[1], above_[3]};
+  }
+  ValueId lift_computed(Graph& graph, ValueId id, const std::vector<std::string>& provenance) const {
+    return add_reshape(graph, id, above_, provenance);
+  }
+
   /// Adds the constant `id`, which has the extents below the view, with those above it.
   ValueId lift_constant(Graph& graph, ValueId id) const {
     // Constants stay small: what is repeated is repeated again above.
@@ -102,16 +112,18 @@ class Sinkable {
   ir::Dims below_;
 };
 
-/// The view that all computed operands of a pointwise node are, if they are one.
+/// The view that all computed operands of a pointwise node are, if they are one, or that one is and the others can join.
 std::optional<Sinkable> common_view(const Graph& graph, const Node& node) {
   std::optional<Sinkable> common;
+  bool everywhere = true;
   for (const ValueId input : node.inputs) {
     if (constant_window(graph, input)) continue;
     const std::optional<Sinkable> view = Sinkable::of(graph, input);
-    if (!view || (common && !common->same_as(*view))) return std::nullopt;
-    common = view;
+    if (view && view->drops_row()) return view;
+    everywhere = everywhere && view && (!common || common->same_as(*view));
+    if (view) common = view;
   }
-  return common;
+  return everywhere ? common : std::nullopt;
 }
 
 bool sink(Graph& graph, NodeId id) {
@@ -126,8 +138,14 @@ bool sink(Graph& graph, NodeId id) {
   const std::vector<std::string> provenance = node.provenance;
   std::vector<ValueId> above;
   for (const ValueId input : inputs) {
-    const bool constant = constant_window(graph, input).has_value();
-    above.push_back(constant ? view->lift_constant(graph, input) : Sinkable::of(graph, input)->source());
+    const std::optional<Sinkable> own = Sinkable::of(graph, input);
+    if (constant_window(graph, input)) {
+      above.push_back(view->lift_constant(graph, input));
+    } else if (own && own->same_as(*view)) {
+      above.push_back(own->source());
+    } else {
+      above.push_back(view->lift_computed(graph, input, provenance));
+    }
   }
   const NodeId fresh = graph.add_node(ops::kPointwise, above, attributes, provenance);
   const ValueId y = graph.node(fresh).outputs[0];

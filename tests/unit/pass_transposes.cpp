@@ -87,3 +87,14 @@ TEST_CASE("reshapes that regroup elements stay where they are") {
   net.output(net.reshape(y, {24}));
   CHECK(net.check(&passes::eliminate_transposes) == 0);
 }
+
+TEST_CASE("what is added to an image of one row is lifted above the reshape") {
+  Net net;
+  const ValueId x = net.reshape(net.input({2, 3, 1, 5}), {2, 3, 5});
+  const ValueId sum = net.binary(PointwiseOp::Add, x, net.unary(PointwiseOp::Exp, net.input({2, 3, 5})));
+  net.output(net.reshape(sum, {2, 15}));
+  CHECK(net.check(&passes::eliminate_transposes) == 1);
+  const ir::Node& last = *net.graph.producer(net.maker_of_output().inputs[0]);
+  CHECK(last.op == &ops::kReshape);
+  CHECK(net.graph.producer(last.inputs[0])->op == &ops::kPointwise);
+}
