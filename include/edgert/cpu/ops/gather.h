@@ -52,6 +52,7 @@ Status gather(const Work& work) noexcept {
   const TensorView& data = work.in(0);
   const TensorView& y = work.out(0);
   const std::uint32_t axis = static_cast<std::uint32_t>(work.as<GatherAttributes>().axis);
+  if (is_empty(data)) return Error::IndexOutOfRange;
   Nest<3> outer;
   Nest<2> inner;
   build_nests(work, axis, outer, inner);

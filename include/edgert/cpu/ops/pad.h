@@ -56,7 +56,8 @@ inline Axes axes_of(const Work& work) noexcept {
   const TensorView& y = work.out(0);
   Axes axes;
   for (std::uint32_t d = 0; d < y.rank; ++d) {
-    const Axis axis = {y.dims[d], x.dims[d], work.as<PadAttributes>().before[d], y.strides[d], x.strides[d]};
+    const std::int64_t from_stride = is_empty(x) ? 0 : x.strides[d];  // an empty view's strides are not bounded
+    const Axis axis = {y.dims[d], x.dims[d], work.as<PadAttributes>().before[d], y.strides[d], from_stride};
     std::uint32_t place = axes.rank++;
     for (; place > 0 && axes.axis[place - 1].to_stride < axis.to_stride; --place) axes.axis[place] = axes.axis[place - 1];
     axes.axis[place] = axis;

@@ -128,10 +128,11 @@ class Reducer {
     const ReduceAttributes& attributes = work.as<ReduceAttributes>();
     kind_ = attributes.kind;
     for (std::uint32_t d = 0; d < x_.rank; ++d) {
+      const std::int64_t stride = is_empty(x_) ? 0 : x_.strides[d];  // an empty view's strides are not bounded
       if (has_axis(attributes.axes, d)) {
-        reduced_.append(x_.dims[d], {x_.strides[d]});
+        reduced_.append(x_.dims[d], {stride});
       } else {
-        kept_.append(x_.dims[d], {x_.strides[d], y_.strides[d]});
+        kept_.append(x_.dims[d], {stride, y_.strides[d]});
       }
     }
     if (x_.dtype == DType::Bool) x_.dtype = y_.dtype = DType::U8;
