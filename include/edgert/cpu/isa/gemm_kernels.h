@@ -14,13 +14,14 @@ namespace edgert::cpu {
 /// Floats in a row of a panel (WeightFormat::PanelF32x16).
 inline constexpr std::int64_t kPanelColumns = 16;
 
-/// y[r][c] = min(max(init[c] + sum over taps t, k of rows[t * row_count + r][k] * b[...][c] (+ residual), low), high).
-/// The sum runs in the order of the taps and of k, one accumulator per element, whatever the size of the tile.
+/// y[r][c] = min(max(init[c] + s (+ residual[r][c]), low), high), where s sums, over the taps t and then k < chunk,
+/// rows[t * row_count + r][k] * b[t * chunk + k][c]: one accumulator per element, so that the result does not depend on
+/// the tile's size.
 struct GemmTile {
   const float* const* rows;  ///< [taps][row_count]
   std::int64_t taps;
-  std::int64_t chunk;        ///< elements of K per tap
-  const float* b;            ///< first panel: [taps * chunk][16]
+  std::int64_t chunk;  ///< elements of K per tap
+  const float* b;      ///< first panel: [taps * chunk][16]
   std::int64_t panel_stride;  ///< floats from one panel to the next
   const float* init;          ///< one float per column
   float* y;
@@ -36,7 +37,14 @@ struct GemmShape {
   int panels;
 };
 inline constexpr GemmShape kLargestGemmShape = {12, 2};
-constexpr GemmShape gemm_shape(Isa isa) noexcept { return isa == Isa::Avx512 ? kLargestGemmShape : GemmShape{6, 1}; }
+constexpr GemmShape gemm_shape(Isa isa) noexcept {
+  if (isa == Isa::Avx512) return kLargestGemmShape;
+#if defined(__aarch64__)
+  return {5, 1};  // 20 sums, 4 vectors of columns and 5 factors in 32 registers
+#else
+  return {6, 1};
+#endif
+}
 
 }  // namespace edgert::cpu
 

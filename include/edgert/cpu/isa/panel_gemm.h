@@ -62,6 +62,7 @@ struct PanelGemm {
   std::int64_t columns = 0;
   std::int64_t taps = 1;
   std::int64_t chunk = 0;
+  std::int64_t a_pitch = 0;  ///< floats between neighbouring rows of the left operand, as far as that is one number
   const float* panels = nullptr;  ///< null when the source packs them
   std::int64_t problem_panels = 0;  ///< floats from one problem's panels to the next one's; 0 when shared
   const float* bias = nullptr;
@@ -80,13 +81,13 @@ struct PanelGemm {
 };
 
 /// Rows whose pointers are prepared at once; then each group of panels meets all of them. More rows mean fewer passes
-/// over the panels, but the rows should stay in the second-level cache. `row_bytes`: of the left operand, per row.
-constexpr std::int64_t gemm_chunk_rows(std::int64_t taps, std::int64_t row_bytes) noexcept {
-  constexpr std::int64_t kTableBytes = 32 * 1024;
-  constexpr std::int64_t kOperandBytes = 384 * 1024;
+/// over the panels, but the rows should stay in the second-level cache. `row_floats`: of the left operand, per row.
+constexpr std::int64_t gemm_chunk_rows(std::int64_t taps, std::int64_t row_floats) noexcept {
+  constexpr std::int64_t kTableEntries = 4096;
+  constexpr std::int64_t kOperandFloats = 96 * 1024;
   constexpr std::int64_t kMaxRows = 96;
-  const std::int64_t by_table = kTableBytes / (taps * static_cast<std::int64_t>(sizeof(float*)) + 1);
-  const std::int64_t by_operand = kOperandBytes / (row_bytes + 1);
+  const std::int64_t by_table = kTableEntries / (taps + 1);
+  const std::int64_t by_operand = kOperandFloats / (row_floats + 1);
   std::int64_t rows = by_table < by_operand ? by_table : by_operand;
   rows = rows < kMaxRows ? rows / kLargestGemmShape.rows * kLargestGemmShape.rows : kMaxRows;
   return rows < kLargestGemmShape.rows ? kLargestGemmShape.rows : rows;
@@ -118,6 +119,8 @@ class PanelGemmRun {
  public:
   PanelGemmRun(const PanelGemm& gemm, const PanelGemmScratch& scratch, RowSource& source) noexcept
       : gemm_(gemm), scratch_(scratch), source_(source), shape_(gemm_shape(gemm.isa)) {
+    // Rows at multiples of 2048 bytes meet in few sets of a first-level cache, which have 8 ways or so.
+    if (shape_.rows > 8 && gemm.a_pitch != 0 && gemm.a_pitch % 512 == 0) shape_.rows /= 2;
     row_count_ = gemm.rows.count();
     problem_count_ = gemm.problems.count();
     y_pitch_ = gemm.rows.pitch(gemm.y_strides);
@@ -208,13 +211,15 @@ class PanelGemmRun {
     for (std::int64_t next; panel < panel_end; panel = next) {
       next = panel + shape_.panels < panel_end ? panel + shape_.panels : panel_end;
       const std::int64_t column = panel * kPanelColumns;
-      const float* init = init_of(problem, panel, next);
-      for (std::int64_t t = 0, first = 0; t < tiles; first += height_of(t++)) {
-        tile({scratch_.table + first * gemm_.taps, gemm_.taps, gemm_.chunk, b, gemm_.panel_floats(), init,
-              y + first * y_pitch_ + column, y_pitch_,
-              residual == nullptr ? nullptr : residual + first * residual_pitch_ + column, residual_pitch_,
-              gemm_.epilogue.low, gemm_.epilogue.high},
-             height_of(t), static_cast<int>(next - panel), gemm_.columns - column);
+      GemmTile job = {scratch_.table, gemm_.taps, gemm_.chunk, b, gemm_.panel_floats(), init_of(problem, panel, next),
+                      y + column, y_pitch_, residual == nullptr ? nullptr : residual + column, residual_pitch_,
+                      gemm_.epilogue.low, gemm_.epilogue.high};
+      for (std::int64_t t = 0; t < tiles; ++t) {
+        const int height = height_of(t);
+        tile(job, height, static_cast<int>(next - panel), gemm_.columns - column);
+        job.rows += height * gemm_.taps;
+        job.y += height * y_pitch_;
+        if (job.residual != nullptr) job.residual += height * residual_pitch_;
       }
       b += (next - panel) * gemm_.panel_floats();
     }

@@ -56,7 +56,7 @@ struct ConvProblem {
   std::int64_t chunk_rows() const noexcept {
     // Windows overlap: the image rows under them are not as much memory as K times the rows.
     const std::int64_t share = by_window_rows() && !window_row_is_contiguous() ? taps : attributes.kernel[0];
-    return gemm_chunk_rows(product_taps(), share * channels * static_cast<std::int64_t>(sizeof(float)));
+    return gemm_chunk_rows(product_taps(), share * channels);
   }
   /// How many windows of a chunk are copied at most, when whole kernel rows are taps.
   std::int64_t copied_windows() const noexcept {
@@ -236,6 +236,7 @@ struct Conv {
     gemm.isa = work.isa;
     gemm.taps = problem.product_taps();
     gemm.chunk = problem.product_chunk();
+    gemm.a_pitch = problem.x.strides[3] * problem.attributes.stride[1];
     gemm.columns = problem.y.dims[1] / problem.attributes.groups;
     gemm.panels = work.in(1).as<const float>();
     gemm.problem_panels = gemm.panel_count() * gemm.panel_floats();

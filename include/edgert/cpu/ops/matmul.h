@@ -40,7 +40,7 @@ struct MatMulProblem {
   }
 
   std::int64_t chunk_rows() const noexcept {
-    return gemm_chunk_rows(1, depth * static_cast<std::int64_t>(sizeof(float)));
+    return gemm_chunk_rows(1, depth);
   }
 };
 
@@ -173,6 +173,7 @@ struct MatMul {
     PanelGemm gemm;
     gemm.isa = work.isa;
     gemm.chunk = problem.depth;
+    gemm.a_pitch = problem.copied_rows ? problem.depth : problem.a.strides[problem.batch_dims];
     gemm.columns = problem.columns;
     gemm.problems.rank = problem.shared_b ? 0 : problem.batch_dims;
     gemm.rows.rank = problem.batch_dims + 1 - gemm.problems.rank;
