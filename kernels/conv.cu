@@ -6,12 +6,12 @@
 // input channels. It keeps the input patch of that rectangle in shared memory, one row of kChunk channels a pixel, and
 // reads matrix fragments for every tap straight from it: ldmatrix takes any row address, so no im2col copy exists and
 // an input element is loaded once per block instead of once per tap. Weights come packed in fragment order, so that a
-// lane's part of a 16x16 block is 16 consecutive bytes, and pass through a ring of stages, one tap each.
+// lane's part of a 16x16 block is 16 consecutive bytes, and go straight into the registers of the warp that uses them.
 //
-// Latency is what counts at batch 1: all weight stages that fit are requested before the wait for the previous kernel,
-// bias and residual are in registers before the main loop ends, and the sum over kSplit blocks that share a tile is
-// finished in the same launch: through distributed shared memory where blocks form a cluster, else through a workspace
-// whose last arriving block adds the parts. Both add in the order of the parts, so results do not depend on timing.
+// Latency is what counts at batch 1. Everything that does not depend on the previous kernel happens before the wait for
+// it: weights of the first chunk (often all of them) and bias are in registers, every address is computed. Warps along K
+// share a chunk's 16-channel steps, so that eight warps work on a small tile. The sum over kSplit blocks that share a
+// tile is finished in the same launch (conv_finish.h), always in the same order, so results do not depend on timing.
 #include "kernels/conv_finish.h"
 #if EDGERT_CONV_STEM
 #include "kernels/conv_stem_patch.h"
@@ -26,56 +26,54 @@ constexpr int kChunks = (kChannels + kChunk - 1) / kChunk;
 constexpr int kChunksPerSplit = (kChunks + kSplit - 1) / kSplit;
 constexpr int kChannelBlocks = (kChannels + 15) / 16;
 constexpr int kOutBlocks = (kOutChannels + 15) / 16;
-constexpr int kStageBlocksK = kChunk / 16;
-constexpr int kStageBlocksN = kBlockN / 16;
-constexpr int kStageBytes = kStageBlocksK * kStageBlocksN * 512;
-constexpr int kStagesNeeded = kChunksPerSplit * kTaps;
-// Everything is requested at once and nothing ever overwritten: barriers are needed only where a new patch begins.
-constexpr bool kResident = kStages >= kStagesNeeded;
-constexpr int kAhead = kResident ? kStagesNeeded : kStages - 1;
-constexpr int kPatchBuffers =
-    (kAhead + kTaps - 1) / kTaps + 1 < kChunksPerSplit ? (kAhead + kTaps - 1) / kTaps + 1 : kChunksPerSplit;
+// A warp's work on a chunk: one item is one tap of one 16-channel step. kHeld items' weights are in registers at a time.
+constexpr int kSteps = kChunk / 16 / kWarpsK;
+constexpr int kItems = kTaps * kSteps;
+static_assert(kItems % kHeld == 0 || kChunksPerSplit == 1, "each chunk must find its items where the last one left them");
 
-constexpr int kRingBytes = kStages * kStageBytes + kPatchBuffers * kPatchBytes;
-constexpr int kReceiveOffset = (kRingBytes > kAccumulatorBytes ? kRingBytes : kAccumulatorBytes + 15) / 16 * 16;
-static_assert(kReceiveOffset + (kCluster ? kUnits * 32 : 0) == kSharedBytes, "the host computes another size of shared memory");
+// With as many buffers as chunks nothing is overwritten; else one buffer is being read while the others fill.
+constexpr int kAhead = kPatchBuffers >= kChunksPerSplit ? kChunksPerSplit : kPatchBuffers - 1;
+constexpr int kRingBytes = kPatchBuffers * kPatchBytes;
+constexpr int kReceiveOffset = (kRingBytes > kAccumulatorBytes ? kRingBytes + 15 : kAccumulatorBytes + 15) / 16 * 16;
+static_assert(kReceiveOffset + (kCluster ? kUnits * 32 + 16 : 0) == kSharedBytes, "the host computes another size of shared memory");
 
-__device__ __forceinline__ void load_weights(uint32 to, const Vector16* weights, const Block& block, int chunk, int tap) {
-  constexpr int kVectors = kStageBlocksK * kStageBlocksN * 32;
-  constexpr bool kWhole = kChannels % kChunk == 0 && kOutChannels % kBlockN == 0;
-  const int first = (tap * kChannelBlocks + chunk * kStageBlocksK) * kOutBlocks + block.channel / 16;
-#pragma unroll
-  for (int i = 0; i < (kVectors + kThreads - 1) / kThreads; ++i) {
-    const int v = static_cast<int>(threadIdx.x) + i * kThreads;
-    if (kVectors % kThreads != 0 && v >= kVectors) break;
-    const int k = v / (kStageBlocksN * 32);
-    const int in_row = v % (kStageBlocksN * 32);
-    const Vector16* from = weights + (first + k * kOutBlocks) * 32 + in_row;
-    if constexpr (kWhole) {
-      copy_async_16(to + static_cast<uint32>(v) * 16, from);
-    } else {
-      const bool there = chunk * kStageBlocksK + k < kChannelBlocks && block.channel / 16 + in_row / 32 < kOutBlocks;
-      copy_async_16(to + static_cast<uint32>(v) * 16, there ? from : weights, there ? 16u : 0u);
-    }
-  }
-}
+using WeightItem = Vector16[kBlocksN];
 
-__device__ __forceinline__ void multiply_stage(float (&sum)[kBlocksM][2 * kBlocksN][4], uint32 patch, uint32 stage,
-                                               const uint32 (&row)[kBlocksM], const Warp& warp) {
-#pragma unroll
-  for (int step = 0; step < kStageBlocksK / kWarpsK; ++step) {
-    uint32 a[kBlocksM][4];
-#pragma unroll
-    for (int i = 0; i < kBlocksM; ++i) load_matrices(a[i], patch + row[i] + static_cast<uint32>(step * kWarpsK * 32));
+/// Which fragment blocks of the packed weights a lane reads.
+class Weights {
+ public:
+  __device__ __forceinline__ Weights(const Arguments& arguments, const Block& block, const Warp& warp)
+      : base_(arguments.weights + warp.lane), first_k_(warp.k), first_n_(block.channel / 16 + warp.n * kBlocksN) {}
+
+  /// Zeros stand where the last chunk or the last channels have no weights.
+  __device__ __forceinline__ void load(WeightItem& to, int chunk, int item) const {
+    const int k = chunk * (kChunk / 16) + item % kSteps * kWarpsK + first_k_;
+    const Vector16* row = base_ + ((item / kSteps * kChannelBlocks + k) * kOutBlocks + first_n_) * 32;
 #pragma unroll
     for (int j = 0; j < kBlocksN; ++j) {
-      const int block = (step * kWarpsK + warp.k) * kStageBlocksN + warp.n * kBlocksN + j;
-      const Vector16 b = load_shared_16(stage + static_cast<uint32>(block * 512 + warp.lane * 16));
+      constexpr bool kWholeK = kChannels % kChunk == 0;
+      constexpr bool kWholeN = kOutBlocks * 16 % kBlockN == 0;
+      const bool there = (kWholeK || k < kChannelBlocks) && (kWholeN || first_n_ + j < kOutBlocks);
+      if (there) to[j] = load_constant_16(row + j * 32);
+      else to[j] = Vector16{};
+    }
+  }
+
+ private:
+  const Vector16* base_;
+  int first_k_, first_n_;
+};
+
+__device__ __forceinline__ void multiply_item(float (&sum)[kBlocksM][2 * kBlocksN][4], const WeightItem& weights, uint32 patch,
+                                              const uint32 (&row)[kBlocksM]) {
 #pragma unroll
-      for (int i = 0; i < kBlocksM; ++i) {
-        Element::multiply(sum[i][2 * j], a[i], b.word[0], b.word[1]);
-        Element::multiply(sum[i][2 * j + 1], a[i], b.word[2], b.word[3]);
-      }
+  for (int i = 0; i < kBlocksM; ++i) {
+    uint32 a[4];
+    load_matrices(a, patch + row[i]);
+#pragma unroll
+    for (int j = 0; j < kBlocksN; ++j) {
+      Element::multiply(sum[i][2 * j], a, weights[j].word[0], weights[j].word[1]);
+      Element::multiply(sum[i][2 * j + 1], a, weights[j].word[2], weights[j].word[3]);
     }
   }
 }
@@ -83,72 +81,74 @@ __device__ __forceinline__ void multiply_stage(float (&sum)[kBlocksM][2 * kBlock
 }  // namespace
 
 extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) EDGERT_ENTRY(
-    const void* x, const Vector16* weights, const float* bias_vector, const uint16* residual_tensor, uint16* y, float* workspace,
+    const void* x, const Vector16* packed_weights, const float* bias, const uint16* residual, uint16* y, float* workspace,
     uint32* counters) {
-  const Arguments arguments = {x, weights, bias_vector, residual_tensor, y, workspace, counters};
   extern __shared__ __align__(128) unsigned char memory[];
-  const uint32 base = shared_address(memory);
-  const uint32 patches = base + kStages * kStageBytes;
+  allow_next_grid();
+  if (static_cast<int>(blockIdx.x) >= kBlocks) {
+    wait_for_previous_grid();
+    return;
+  }
+  const Arguments arguments = {x, packed_weights, bias, residual, y, workspace, counters};
+  const uint32 patches = shared_address(memory);
   const Block block = this_block();
   const Warp warp = this_warp();
   const int begin = block.split * kChunksPerSplit;
   const int end = begin + kChunksPerSplit < kChunks ? begin + kChunksPerSplit : kChunks;
-  allow_next_grid();
-#if __CUDA_ARCH__ >= 900
-  if constexpr (kCluster) cluster_arrive();
-#endif
 
-  const auto stage_exists = [&](int ahead) { return begin + ahead / kTaps < end; };
-  float bias[8];
-#pragma unroll 1
-  for (int s = 0; s < kAhead && stage_exists(s); ++s) {
-    load_weights(base + static_cast<uint32>(s * kStageBytes), arguments.weights, block, begin + s / kTaps, s % kTaps);
-  }
-  load_bias(arguments, block, bias);
-  const Patch patch_loader(block);
-  wait_for_previous_grid();
+  const Weights weights(arguments, block, warp);
+  WeightItem held[kHeld];
 #pragma unroll
-  for (int s = 0; s < kAhead; ++s) {
-    if (s % kTaps == 0 && stage_exists(s)) {
-      patch_loader.load(patches + static_cast<uint32>(s / kTaps % kPatchBuffers * kPatchBytes), arguments.x, begin + s / kTaps);
-    }
-    copy_async_commit();
+  for (int item = 0; item < kHeld; ++item) weights.load(held[item], begin, item);
+#if __CUDA_ARCH__ >= 900
+  if constexpr (kCluster) {
+    if (threadIdx.x == 0) receive_begin(patches + kReceiveOffset + kUnits * 32, kUnits * 32);
+    __syncwarp();
+    cluster_arrive();
   }
-  Vector16 residual[kUnitsPerThread];
-  if constexpr (kResidual != scalar::ResidualMode::None && (kSplit == 1 || kCluster)) load_residual(arguments, block, residual);
-
-  float sum[kBlocksM][2 * kBlocksN][4] = {};
+#endif
+  Finish units(arguments, block);
+  const Patch patch_loader(block);
   uint32 row[kBlocksM];
   locate_rows(warp, row);
-  int slot = 0;
+  wait_for_previous_grid();
+#pragma unroll
+  for (int i = 0; i < kAhead; ++i) {
+    if (begin + i < end) patch_loader.load(patches + static_cast<uint32>(i * kPatchBytes), arguments.x, begin + i);
+    copy_async_commit();
+  }
+  if constexpr (kResidual != scalar::ResidualMode::None) units.load_residual(arguments);
+
+  float sum[kBlocksM][2 * kBlocksN][4] = {};
+  int buffer = 0;
 #pragma unroll 1
   for (int chunk = begin; chunk < end; ++chunk) {
-    const uint32 patch = patches + static_cast<uint32>((chunk - begin) % kPatchBuffers * kPatchBytes);
-#pragma unroll
-    for (int tap = 0; tap < kTaps; ++tap) {
-      copy_async_wait<kAhead - 1>();
-      if (!kResident || tap == 0) __syncthreads();
-      const int next = chunk + (tap + kAhead) / kTaps;
-      const int next_tap = (tap + kAhead) % kTaps;
-      if (!kResident && next < end) {
-        const int next_slot = slot == 0 ? kStages - 1 : slot - 1;
-        load_weights(base + static_cast<uint32>(next_slot * kStageBytes), arguments.weights, block, next, next_tap);
-        if (next_tap == 0) {
-          patch_loader.load(patches + static_cast<uint32>((next - begin) % kPatchBuffers * kPatchBytes), arguments.x, next);
-        }
-      }
-      copy_async_commit();
-      multiply_stage(sum, patch + static_cast<uint32>(tap_bytes(tap)), base + static_cast<uint32>(slot * kStageBytes), row, warp);
-      slot = slot + 1 == kStages ? 0 : slot + 1;
+    copy_async_wait<kAhead - 1>();
+    __syncthreads();
+    if constexpr (kAhead < kChunksPerSplit) {
+      const int free_buffer = buffer == 0 ? kPatchBuffers - 1 : buffer - 1;
+      if (chunk + kAhead < end) patch_loader.load(patches + static_cast<uint32>(free_buffer * kPatchBytes), arguments.x, chunk + kAhead);
     }
+    copy_async_commit();
+    const uint32 patch = patches + static_cast<uint32>(buffer * kPatchBytes);
+#pragma unroll
+    for (int item = 0; item < kItems; ++item) {
+      const int within = tap_bytes(item / kSteps) + item % kSteps * kWarpsK * 32;
+      multiply_item(sum, held[item % kHeld], patch + static_cast<uint32>(within), row);
+      if (item + kHeld < kItems) weights.load(held[item % kHeld], chunk, item + kHeld);
+      else if (kChunksPerSplit > 1 && chunk + 1 < end) weights.load(held[item % kHeld], chunk + 1, item + kHeld - kItems);
+    }
+    buffer = buffer + 1 == kPatchBuffers ? 0 : buffer + 1;
   }
   copy_async_wait<0>();
   __syncthreads();
   float* plane = reinterpret_cast<float*>(memory);
   spill_sums(plane, sum, warp);
   __syncthreads();
-  if constexpr (kResidual != scalar::ResidualMode::None && kSplit > 1 && !kCluster) load_residual(arguments, block, residual);
-  finish(arguments, block, plane, kReceiveOffset, bias, residual);
+  if constexpr (kSplit > 1 && !kCluster) {
+    if (!arrive_last(arguments, plane, block)) return;
+  }
+  finish(arguments, block, plane, kReceiveOffset, units);
 }
 
 }  // namespace edgert::device

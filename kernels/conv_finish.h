@@ -17,14 +17,14 @@ constexpr int kAccumulatorBytes = kWarpsK * kBlockM * kAccumulatorPitch * 4;
 static_assert(kUnits % kSplit == 0 || !kCluster, "the tile does not divide among the cluster");
 static_assert(kThreads % kUnitsN == 0, "a thread's units must share their channels");
 
-/// The output element offset of a unit of eight channels, or -1 outside the output.
-__device__ __forceinline__ int locate_unit(const Block& block, int unit, int pitch) {
+/// The number of a unit's output pixel, or -1 when the unit lies outside the output.
+__device__ __forceinline__ int locate_pixel(const Block& block, int unit) {
   const int m = unit / kUnitsN;
   const int h = block.row + m / kTileWidth;
   const int w = block.column + m % kTileWidth;
   const int n = block.channel + unit % kUnitsN * 8;
   const bool inside = m < kTileHeight * kTileWidth && h < kOutHeight && w < kOutWidth && n < kOutChannels;
-  return inside ? ((block.image * kOutHeight + h) * kOutWidth + w) * pitch + n : -1;
+  return inside ? (block.image * kOutHeight + h) * kOutWidth + w : -1;
 }
 
 __device__ __forceinline__ void store_unit(uint16* to, const Vector16& value, int channel) {
@@ -70,66 +70,99 @@ __device__ __forceinline__ void gather_sums(float (&to)[8], const float* plane, 
   }
 }
 
-__device__ __forceinline__ void store_result(const Arguments& arguments, const Block& block, int unit, float (&x)[8],
-                                             const float (&bias)[8], const Vector16& residual) {
-  const int at = locate_unit(block, unit, kOutputPitch);
-  if (at < 0) return;
+/// What a thread needs to know of the units that it will finish, found out before the sums are there.
+class Finish {
+ public:
+  __device__ __forceinline__ Finish(const Arguments& arguments, const Block& block) : y_(arguments.y) {
+    const int first = static_cast<int>(threadIdx.x) + (kCluster ? block.split * kOwnedUnits : 0);
+    channel_ = block.channel + first % kUnitsN * 8;
 #pragma unroll
-  for (int i = 0; i < 8; ++i) x[i] += bias[i];
-  store_unit(arguments.y + at, finish8<Element, kActivation, kResidual>(x, residual, kAlpha, kBeta),
-             block.channel + unit % kUnitsN * 8);
-}
+    for (int i = 0; i < 8; ++i) bias_[i] = 0.0f;
+    if (kHasBias && channel_ < kOutChannels) add8(bias_, arguments.bias + channel_);
+#pragma unroll
+    for (int i = 0; i < kUnitsPerThread; ++i) {
+      const bool owned = static_cast<int>(threadIdx.x) + i * kThreads < kOwnedUnits;
+      pixel_[i] = owned ? locate_pixel(block, first + i * kThreads) : -1;
+      pin(pixel_[i]);
+    }
+  }
+
+  __device__ __forceinline__ void load_residual(const Arguments& arguments) {
+#pragma unroll
+    for (int i = 0; i < kUnitsPerThread; ++i) {
+      residual_[i] = pixel_[i] < 0 ? Vector16{} : load_unit(arguments.residual + pixel_[i] * kResidualPitch + channel_, channel_);
+    }
+  }
+
+  /// Unit i of this thread from its complete sum.
+  __device__ __forceinline__ void store(int i, float (&x)[8]) const {
+    if (pixel_[i] < 0) return;
+#pragma unroll
+    for (int c = 0; c < 8; ++c) x[c] += bias_[c];
+    store_unit(y_ + pixel_[i] * kOutputPitch + channel_, finish8<Element, kActivation, kResidual>(x, residual_[i], kAlpha, kBeta),
+               channel_);
+  }
+
+ private:
+  uint16* y_;
+  int channel_;                  // the same for all units of a thread
+  int pixel_[kUnitsPerThread];   // -1 where there is nothing to store
+  float bias_[8];
+  Vector16 residual_[kUnitsPerThread];
+};
 
 #if __CUDA_ARCH__ >= 900
 /// Sends this block's partial sums to the blocks that own them and returns when all parts of this block's have arrived.
-__device__ __forceinline__ void exchange(const float* plane, uint32 receive) {
+__device__ __forceinline__ void exchange(const float* plane, uint32 receive, uint32 barrier) {
   const uint32 self = cluster_rank();
-  cluster_wait();  // pairs with the arrival at the kernel's start: all blocks of the cluster run
+  cluster_wait();  // pairs with the arrival at the kernel's start: all blocks of the cluster run and expect parts
 #pragma unroll
-  for (int unit = static_cast<int>(threadIdx.x); unit < kUnits; unit += kThreads) {
+  for (int i = 0; i < (kUnits + kThreads - 1) / kThreads; ++i) {
+    const int unit = static_cast<int>(threadIdx.x) + i * kThreads;
+    if (kUnits % kThreads != 0 && unit >= kUnits) break;
     float part[8] = {};
     gather_sums(part, plane, unit);
-    const uint32 at = receive + (self * kOwnedUnits + static_cast<uint32>(unit % kOwnedUnits)) * 32;
-    const uint32 to = cluster_address(at, static_cast<uint32>(unit / kOwnedUnits));
+    const uint32 owner = static_cast<uint32>(unit / kOwnedUnits);
+    const uint32 to = cluster_address(receive + (self * kOwnedUnits + static_cast<uint32>(unit % kOwnedUnits)) * 32, owner);
+    const uint32 remote = cluster_address(barrier, owner);
     const auto bits = [](float f) { return scalar::bit_cast<uint32>(f); };
-    store_cluster_16(to, {{bits(part[0]), bits(part[1]), bits(part[2]), bits(part[3])}});
-    store_cluster_16(to + 16, {{bits(part[4]), bits(part[5]), bits(part[6]), bits(part[7])}});
+    send_16(to, {{bits(part[0]), bits(part[1]), bits(part[2]), bits(part[3])}}, remote);
+    send_16(to + 16, {{bits(part[4]), bits(part[5]), bits(part[6]), bits(part[7])}}, remote);
   }
-  cluster_arrive();
-  cluster_wait();
+  receive_wait(barrier);
 }
 #endif
 
 /// Adds the parts through the workspace. Returns in which block the sums are complete: the last one to arrive.
-__device__ __forceinline__ bool arrive_last(const Arguments& arguments, const float* plane, int tile, const Block& block) {
+__device__ __forceinline__ bool arrive_last(const Arguments& arguments, const float* plane, const Block& block) {
   __shared__ bool last;
   for (int unit = static_cast<int>(threadIdx.x); unit < kUnits; unit += kThreads) {
     float part[8] = {};
     gather_sums(part, plane, unit);
-    float4* to = reinterpret_cast<float4*>(arguments.workspace) + ((tile * kSplit + block.split) * kUnits + unit) * 2;
+    float4* to = reinterpret_cast<float4*>(arguments.workspace) + ((block.tile * kSplit + block.split) * kUnits + unit) * 2;
     to[0] = make_float4(part[0], part[1], part[2], part[3]);
     to[1] = make_float4(part[4], part[5], part[6], part[7]);
   }
   __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) {
-    last = fetch_add_ordered(arguments.counters + tile, 1) == kSplit - 1;
-    if (last) arguments.counters[tile] = 0;
+    last = fetch_add_ordered(arguments.counters + block.tile, 1) == kSplit - 1;
+    if (last) arguments.counters[block.tile] = 0;
   }
   __syncthreads();
   if (last) __threadfence();
   return last;
 }
 
+/// Adds what belongs together and stores it. `receive_offset` is where parts from other blocks arrive.
 __device__ __forceinline__ void finish(const Arguments& arguments, const Block& block, float* plane, int receive_offset,
-                                       const float (&bias)[8], const Vector16 (&residual)[kUnitsPerThread]) {
-  const int tile = static_cast<int>(blockIdx.z * gridDim.y + blockIdx.y);
+                                       const Finish& units) {
 #if __CUDA_ARCH__ >= 900
-  if constexpr (kCluster) exchange(plane, shared_address(plane) + static_cast<uint32>(receive_offset));
-#endif
-  if constexpr (kSplit > 1 && !kCluster) {
-    if (!arrive_last(arguments, plane, tile, block)) return;
+  if constexpr (kCluster) {
+    const uint32 receive = shared_address(plane) + static_cast<uint32>(receive_offset);
+    exchange(plane, receive, receive + kUnits * 32);
   }
+#endif
 #pragma unroll
   for (int i = 0; i < kUnitsPerThread; ++i) {
     const int owned = static_cast<int>(threadIdx.x) + i * kThreads;
@@ -140,32 +173,13 @@ __device__ __forceinline__ void finish(const Arguments& arguments, const Block& 
 #pragma unroll
       for (int s = 0; s < kSplit; ++s) add8(x, parts + s * kOwnedUnits * 8);
     } else if constexpr (kSplit > 1) {
-      const float* parts = arguments.workspace + (tile * kSplit * kUnits + owned) * 8;
+      const float* parts = arguments.workspace + (block.tile * kSplit * kUnits + owned) * 8;
 #pragma unroll
       for (int s = 0; s < kSplit; ++s) add8(x, parts + s * kUnits * 8);
     } else {
       gather_sums(x, plane, owned);
     }
-    store_result(arguments, block, owned + (kCluster ? block.split * kOwnedUnits : 0), x, bias, residual[i]);
-  }
-}
-
-/// Bias and residual of the units that this thread will finish.
-__device__ __forceinline__ void load_bias(const Arguments& arguments, const Block& block, float (&bias)[8]) {
-  const int unit = static_cast<int>(threadIdx.x) + (kCluster ? block.split * kOwnedUnits : 0);
-  const int channel = block.channel + unit % kUnitsN * 8;
-#pragma unroll
-  for (int i = 0; i < 8; ++i) bias[i] = 0.0f;
-  if (kHasBias && channel < kOutChannels) add8(bias, arguments.bias + channel);
-}
-__device__ __forceinline__ void load_residual(const Arguments& arguments, const Block& block,
-                                              Vector16 (&residual)[kUnitsPerThread]) {
-#pragma unroll
-  for (int i = 0; i < kUnitsPerThread; ++i) {
-    const int owned = static_cast<int>(threadIdx.x) + i * kThreads;
-    const int unit = owned + (kCluster ? block.split * kOwnedUnits : 0);
-    const int at = owned < kOwnedUnits ? locate_unit(block, unit, kResidualPitch) : -1;
-    residual[i] = at < 0 ? Vector16{} : load_unit(arguments.residual + at, block.channel + unit % kUnitsN * 8);
+    units.store(i, x);
   }
 }
 

@@ -39,6 +39,7 @@ class Patch {
       const int w = block.column * kStrideWidth - kPadLeft + column * kStepW;
       const bool inside = h >= 0 && h < kHeight && w >= 0 && w < kWidth && column < kPatchWidth;
       offset_[i] = inside ? ((block.image * kHeight + h) * kWidth + w) * kInputPitch + piece % kParts * 8 : -1;
+      pin(offset_[i]);
     }
   }
 
@@ -70,6 +71,7 @@ __device__ __forceinline__ void locate_rows(const Warp& warp, uint32 (&row)[kBlo
     const int pixel = m < kTileHeight * kTileWidth ? m : 0;
     const int slot = pixel / kTileWidth * kInnerH * kPatchColumns + pixel % kTileWidth;
     row[i] = static_cast<uint32>(slot * kPixelBytes + warp.lane / 16 * 16 + warp.k * 32);
+    pin(row[i]);
   }
 }
 

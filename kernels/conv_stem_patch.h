@@ -34,6 +34,7 @@ class Patch {
       const bool inside = h >= 0 && h < kHeight && w >= 0 && w < kWidth && column < kPatchWidth &&
                           slot < kPatchHeight * kPatchColumns;
       offset_[i] = inside ? (block.image * kInputChannels * kHeight + h) * kWidth + w : -1;
+      pin(offset_[i]);
     }
   }
 
@@ -72,6 +73,7 @@ __device__ __forceinline__ void locate_rows(const Warp& warp, uint32 (&row)[kBlo
     const int pixel = m < kTileHeight * kTileWidth ? m : 0;
     const int slot = pixel / kTileWidth * kStrideHeight * kPatchColumns + pixel % kTileWidth * kStrideWidth;
     row[i] = static_cast<uint32>(slot * kPixelBytes + warp.lane / 16 * 16 + warp.k * 32);
+    pin(row[i]);
   }
 }
 

@@ -22,16 +22,22 @@ static_assert(kBlockN % (16 * kWarpsN) == 0 && kChunk % (16 * kWarpsK) == 0, "th
 constexpr int kTilesH = (kOutHeight + kTileHeight - 1) / kTileHeight;
 constexpr int kTilesW = (kOutWidth + kTileWidth - 1) / kTileWidth;
 
+constexpr int kTilesN = (kOutChannels + kBlockN - 1) / kBlockN;
+/// Blocks with work. A grid may be padded to one block a multiprocessor; the rest only keep theirs occupied.
+constexpr int kBlocks = kBatch * kTilesH * kTilesW * kTilesN * kSplit;
+
 struct Block {
   int image, row, column;  // of the tile's first output pixel
   int channel;             // first output channel
   int split;
+  int tile;  // number of the output tile, counting channels
 };
 
 __device__ __forceinline__ Block this_block() {
-  const int tile = static_cast<int>(blockIdx.z);
+  const int index = static_cast<int>(blockIdx.x);
+  const int tile = index / kSplit / kTilesN;
   return {tile / (kTilesH * kTilesW), tile / kTilesW % kTilesH * kTileHeight, tile % kTilesW * kTileWidth,
-          static_cast<int>(blockIdx.y) * kBlockN, static_cast<int>(blockIdx.x)};
+          index / kSplit % kTilesN * kBlockN, index % kSplit, index / kSplit};
 }
 
 struct Warp {

@@ -17,8 +17,12 @@ constexpr int kVectorsPerLane = (kVectors + 31) / 32;
 constexpr int kOutputsPerBlock = kThreads / 32 * kRowsPerWarp;
 static_assert(kDepth % 8 == 0 && kRows <= 16, "outside this kernel's range");
 
-__device__ __forceinline__ void store_output(float* to, float y) { *to = y; }
-__device__ __forceinline__ void store_output(uint16* to, float y) { *to = Element::from_float(y); }
+/// As the type that the pointer has.
+template <class Output>
+__device__ __forceinline__ void store_output(Output* to, float y) {
+  if constexpr (sizeof(Output) == 4) *to = y;
+  else *to = Element::from_float(y);
+}
 
 struct Arguments {
   const uint16* x;
@@ -70,12 +74,11 @@ __device__ __forceinline__ void sum_pixels(const uint16* x, float* partial, int 
   }
 }
 
-/// All rows of x as floats in shared memory.
-__device__ __forceinline__ void gather_input(const uint16* x, float* rows, float* partial) {
+/// All rows of x as floats in shared memory; a cluster's other blocks send their parts, counted by `arrived`.
+__device__ __forceinline__ void gather_input(const uint16* x, float* rows, float* partial, uint32 arrived) {
+  int self = 0;
 #if __CUDA_ARCH__ >= 900
-  const int self = kClusterBlocks > 1 ? static_cast<int>(cluster_rank()) : 0;
-#else
-  const int self = 0;
+  if constexpr (kClusterBlocks > 1) self = static_cast<int>(cluster_rank());
 #endif
   sum_pixels(x, partial, self * kShare);
   __syncthreads();
@@ -91,26 +94,19 @@ __device__ __forceinline__ void gather_input(const uint16* x, float* rows, float
 #pragma unroll
     for (int c = 0; c < 8; ++c) sum[c] *= 1.0f / kPixels;
     const uint32 at = shared_address(rows + row * kDepth + (self * kShare + vector) * 8);
+    if constexpr (kClusterBlocks == 1) store_floats(at, sum);
 #if __CUDA_ARCH__ >= 900
-    if constexpr (kClusterBlocks > 1) {
+    for (uint32 rank = 0; kClusterBlocks > 1 && rank < kClusterBlocks; ++rank) {
       const auto bits = [](float f) { return scalar::bit_cast<uint32>(f); };
-      for (uint32 rank = 0; rank < kClusterBlocks; ++rank) {
-        const uint32 to = cluster_address(at, rank);
-        store_cluster_16(to, {{bits(sum[0]), bits(sum[1]), bits(sum[2]), bits(sum[3])}});
-        store_cluster_16(to + 16, {{bits(sum[4]), bits(sum[5]), bits(sum[6]), bits(sum[7])}});
-      }
-    } else {
-      store_floats(at, sum);
+      const uint32 to = cluster_address(at, rank);
+      const uint32 remote = cluster_address(arrived, rank);
+      send_16(to, {{bits(sum[0]), bits(sum[1]), bits(sum[2]), bits(sum[3])}}, remote);
+      send_16(to + 16, {{bits(sum[4]), bits(sum[5]), bits(sum[6]), bits(sum[7])}}, remote);
     }
-#else
-    store_floats(at, sum);
 #endif
   }
 #if __CUDA_ARCH__ >= 900
-  if constexpr (kClusterBlocks > 1) {
-    cluster_arrive();
-    cluster_wait();
-  }
+  if constexpr (kClusterBlocks > 1) receive_wait(arrived);
 #endif
   __syncthreads();
 }
@@ -122,9 +118,14 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uin
   const Arguments arguments = {x, weights, bias_vector, y};
   __shared__ __align__(16) float rows[kRows * kDepth];
   __shared__ __align__(16) float partial[kRows * kGroups * kShare * 8];
+  __shared__ uint64 arrived;
   allow_next_grid();
 #if __CUDA_ARCH__ >= 900
-  if constexpr (kClusterBlocks > 1) cluster_arrive();
+  if constexpr (kClusterBlocks > 1) {
+    if (threadIdx.x == 0) receive_begin(shared_address(&arrived), kRows * kDepth * 4);
+    __syncwarp();
+    cluster_arrive();
+  }
 #endif
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int first = static_cast<int>(blockIdx.x) * kOutputsPerBlock + static_cast<int>(threadIdx.x) / 32 * kRowsPerWarp;
@@ -142,7 +143,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uin
     }
   }
   wait_for_previous_grid();
-  gather_input(arguments.x, rows, partial);
+  gather_input(arguments.x, rows, partial, shared_address(&arrived));
 
 #pragma unroll
   for (int n = 0; n < kRowsPerWarp; ++n) {

@@ -24,6 +24,10 @@ __device__ __forceinline__ uint32 shared_address(const void* pointer) {
 // Copies from global to shared memory that run on their own. copy_async_commit() closes a group; copy_async_wait<N>()
 // returns when at most the N newest groups are unfinished.
 
+/// Makes the compiler have the value here: what was computed before a wait stays before it.
+__device__ __forceinline__ void pin(int& value) { asm volatile("" : "+r"(value)); }
+__device__ __forceinline__ void pin(uint32& value) { asm volatile("" : "+r"(value)); }
+
 /// Copies `bytes` (0 to 16) and fills the rest of 16 bytes with zeros. Both addresses are aligned to 16.
 __device__ __forceinline__ void copy_async_16(uint32 to, const void* from, uint32 bytes) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(__cvta_generic_to_global(from)), "r"(bytes)
@@ -168,14 +172,34 @@ __device__ __forceinline__ uint32 cluster_address(uint32 address, uint32 rank) {
   asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(out) : "r"(address), "r"(rank));
   return out;
 }
-__device__ __forceinline__ void store_cluster_16(uint32 address, const Vector16& v) {
-  asm volatile("st.shared::cluster.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.word[0]), "r"(v.word[1]),
-               "r"(v.word[2]), "r"(v.word[3])
+/// Two halves of a barrier among all threads of the cluster. The first half orders nothing by itself.
+__device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
+__device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+
+// A transaction barrier in shared memory counts bytes that other blocks send: no fence is needed on either side.
+
+/// One thread, before the cluster's first barrier: the barrier will expect `bytes`.
+__device__ __forceinline__ void receive_begin(uint32 barrier, uint32 bytes) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier) : "memory");
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+/// Sends 16 bytes to `address` in another block and counts them at `barrier` of the same block (cluster addresses).
+__device__ __forceinline__ void send_16(uint32 address, const Vector16& v, uint32 barrier) {
+  asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(address),
+               "r"(v.word[0]), "r"(v.word[1]), "r"(v.word[2]), "r"(v.word[3]), "r"(barrier)
                : "memory");
 }
-/// Two halves of a barrier among all threads of the cluster, which orders their shared-memory writes.
-__device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
-__device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+/// Returns when all expected bytes have arrived.
+__device__ __forceinline__ void receive_wait(uint32 barrier) {
+  uint32 done = 0;
+  while (done == 0) {
+    asm volatile("{.reg .pred p; mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], 0; selp.u32 %0, 1, 0, p;}"
+                 : "=r"(done)
+                 : "r"(barrier)
+                 : "memory");
+  }
+}
 #endif
 
 }  // namespace edgert::device

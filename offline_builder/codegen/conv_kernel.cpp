@@ -16,9 +16,11 @@ std::int32_t round_up(std::int32_t a, std::int32_t b) { return divide_up(a, b) *
 
 /// The sizes that follow from a shape and a tile; the kernel computes the same and compares the total.
 struct Geometry {
-  std::int32_t threads, taps, channels, chunks, chunks_per_split, needed_stages, stages, ahead;
-  std::int32_t block_m, patch_pixels, patch_bytes, patch_buffers, stage_bytes, units;
-  std::int32_t tiles;  // rectangles of the output, over all images
+  std::int32_t threads, taps, channels, chunks, chunks_per_split;
+  std::int32_t items, held, registers;  // of a thread; an estimate that decides how many blocks may share a multiprocessor
+  std::int32_t block_m, patch_pixels, patch_bytes, buffers, units;
+  std::int32_t tiles;   // rectangles of the output, over all images
+  std::int32_t blocks;  // with work
   std::int32_t shared_bytes;
 };
 
@@ -42,6 +44,9 @@ void add_patch(const ConvShape& shape, const ConvTile& tile, Geometry& g) {
   g.patch_bytes = g.patch_pixels * (2 * tile.chunk + 16);
 }
 
+/// Registers beside sums and weights: addresses, bias, one fragment of the input.
+constexpr std::int32_t kOtherRegisters = 44;
+
 Geometry geometry(const ConvShape& shape, const ConvTile& tile) {
   Geometry g = {};
   g.threads = 32 * tile.warps_m * tile.warps_n * tile.warps_k;
@@ -49,26 +54,37 @@ Geometry geometry(const ConvShape& shape, const ConvTile& tile) {
   g.channels = shape.float_planes ? stem_chunk(shape) : shape.channels;
   g.chunks = divide_up(g.channels, tile.chunk);
   g.chunks_per_split = divide_up(g.chunks, tile.split);
-  g.needed_stages = g.chunks_per_split * g.taps;
-  g.stages = std::min(tile.stages, g.needed_stages);
-  g.ahead = g.stages >= g.needed_stages ? g.needed_stages : g.stages - 1;
   g.block_m = round_up(tile.tile_height * tile.tile_width, 16 * tile.warps_m);
+  g.items = g.taps * (tile.chunk / 16 / tile.warps_k);
+  const std::int32_t blocks_n = tile.block_n / tile.warps_n / 16;
+  const std::int32_t sums = g.block_m / tile.warps_m / 16 * blocks_n * 8;
+  // As many items' weights as fit beside the sums, in equal rounds where there is more than one chunk.
+  const std::int32_t limit = 65536 / (2 * g.threads) - kOtherRegisters - sums;
+  g.held = std::min(g.items, std::max(1, std::max(limit, 32) / (4 * blocks_n)));
+  while (g.chunks_per_split > 1 && g.items % g.held != 0) --g.held;
+  g.registers = kOtherRegisters + sums + 4 * blocks_n * g.held;
   add_patch(shape, tile, g);
-  g.patch_buffers = std::min(divide_up(g.ahead, g.taps) + 1, g.chunks_per_split);
-  g.stage_bytes = tile.chunk / 16 * (tile.block_n / 16) * 512;
+  g.buffers = std::min(tile.buffers, g.chunks_per_split);
   g.units = g.block_m * tile.block_n / 8;
   g.tiles = shape.batch * divide_up(shape.out_height, tile.tile_height) * divide_up(shape.out_width, tile.tile_width);
-  const std::int32_t ring = g.stages * g.stage_bytes + g.patch_buffers * g.patch_bytes;
-  const std::int32_t sums = tile.warps_k * g.block_m * (tile.block_n + 8) * 4;
-  g.shared_bytes = round_up(std::max(ring, sums), 16) + (tile.cluster ? g.units * 32 : 0);
+  g.blocks = g.tiles * divide_up(shape.out_channels, tile.block_n) * tile.split;
+  const std::int32_t ring = g.buffers * g.patch_bytes;
+  const std::int32_t planes = tile.warps_k * g.block_m * (tile.block_n + 8) * 4;
+  g.shared_bytes = round_up(std::max(ring, planes), 16) + (tile.cluster ? g.units * 32 + 16 : 0);
   return g;
+}
+
+/// Two blocks a multiprocessor let a kernel's blocks start, and load weights, while the previous kernel's still run.
+std::int32_t blocks_per_multiprocessor(const Geometry& g, const ConvTarget& target) {
+  return g.registers * g.threads * 2 <= 65536 && g.shared_bytes * 2 <= target.shared_bytes ? 2 : 1;
 }
 
 bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target) {
   if (tile.block_n % (16 * tile.warps_n) != 0 || tile.chunk % (16 * tile.warps_k) != 0) return false;
   const Geometry g = geometry(shape, tile);
   if (g.threads > 1024 || g.threads % (tile.block_n / 8) != 0) return false;
-  if (tile.stages < 2 && g.needed_stages > 1) return false;
+  if (tile.buffers < 2 && g.chunks_per_split > 1) return false;
+  if (g.registers * g.threads > 65536 || g.registers > 240) return false;
   if (shape.float_planes && (tile.chunk != stem_chunk(shape) || tile.split != 1)) return false;
   if (tile.cluster && (target.arch < 90 || tile.split < 2 || tile.split > 8 || g.units % tile.split != 0)) return false;
   // Every split has work: an empty one would still be launched and waited for.
@@ -79,8 +95,8 @@ bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarge
 std::string number(std::int32_t value) { return std::to_string(value); }
 
 std::string tile_name(const ConvTile& t) {
-  return "t" + number(t.tile_height) + "x" + number(t.tile_width) + "_n" + number(t.block_n) + "_c" + number(t.chunk) + "_s" +
-         number(t.stages) + "_w" + number(t.warps_m) + number(t.warps_n) + number(t.warps_k) + "_k" + number(t.split) +
+  return "t" + number(t.tile_height) + "x" + number(t.tile_width) + "_n" + number(t.block_n) + "_c" + number(t.chunk) + "_b" +
+         number(t.buffers) + "_w" + number(t.warps_m) + number(t.warps_n) + number(t.warps_k) + "_k" + number(t.split) +
          (t.cluster ? "c" : "");
 }
 
@@ -89,7 +105,7 @@ std::string shape_name(const ConvShape& s) {
          number(s.width) + "x" + number(s.channels) + "_" + number(s.out_channels);
 }
 
-std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geometry& g) {
+std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geometry& g, const ConvTarget& target) {
   ProblemText text(shape.element);
   text.define("EDGERT_ENTRY", "conv").define("EDGERT_CONV_STEM", shape.float_planes ? "1" : "0");
   text.set("kBatch", std::int64_t{shape.batch}).set("kHeight", std::int64_t{shape.height}).set("kWidth", std::int64_t{shape.width});
@@ -107,10 +123,11 @@ std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geo
   text.set("kInputPitch", std::int64_t{shape.input_pitch}).set("kOutputPitch", std::int64_t{shape.output_pitch});
   text.set("kResidualPitch", std::int64_t{shape.residual_pitch}).set("kHasBias", shape.bias).epilogue(shape.epilogue);
   text.set("kTileHeight", std::int64_t{tile.tile_height}).set("kTileWidth", std::int64_t{tile.tile_width});
-  text.set("kBlockN", std::int64_t{tile.block_n}).set("kChunk", std::int64_t{tile.chunk}).set("kStages", std::int64_t{g.stages});
+  text.set("kBlockN", std::int64_t{tile.block_n}).set("kChunk", std::int64_t{tile.chunk});
+  text.set("kPatchBuffers", std::int64_t{g.buffers}).set("kHeld", std::int64_t{g.held});
   text.set("kWarpsM", std::int64_t{tile.warps_m}).set("kWarpsN", std::int64_t{tile.warps_n}).set("kWarpsK", std::int64_t{tile.warps_k});
   text.set("kSplit", std::int64_t{tile.split}).set("kCluster", tile.cluster);
-  text.set("kBlocksPerMultiprocessor", std::int64_t{tile.blocks_per_multiprocessor});
+  text.set("kBlocksPerMultiprocessor", std::int64_t{blocks_per_multiprocessor(g, target)});
   text.set("kSharedBytes", std::int64_t{g.shared_bytes});
   return text.text();
 }
@@ -131,17 +148,17 @@ KernelSpec make_conv(const ConvShape& shape, const ConvTile& tile, const ConvTar
   if (!shared) throw CompileError(name + ": this tile does not fit the layer or the target");
   const Geometry g = geometry(shape, tile);
   KernelSpec spec;
-  spec.job = make_job(name, "kernels/conv.cu", problem_text(shape, tile, g), target.arch);
+  spec.job = make_job(name, "kernels/conv.cu", problem_text(shape, tile, g, target), target.arch);
   spec.entry = "conv";
-  spec.grid[0] = static_cast<std::uint32_t>(tile.split);
-  spec.grid[1] = static_cast<std::uint32_t>(divide_up(shape.out_channels, tile.block_n));
-  spec.grid[2] = static_cast<std::uint32_t>(g.tiles);
+  // With a block on every multiprocessor, the next kernel's blocks find each equally free and spread evenly.
+  const std::int32_t filled = target.multiprocessors / tile.split * tile.split;
+  spec.grid[0] = static_cast<std::uint32_t>(std::max(g.blocks, target.arch >= 90 ? filled : 0));
   spec.block[0] = static_cast<std::uint32_t>(g.threads);
-  spec.cluster = tile.cluster ? spec.grid[0] : 1;
+  spec.cluster = tile.cluster ? static_cast<std::uint32_t>(tile.split) : 1;
   spec.shared_bytes = *shared;
   if (tile.split > 1 && !tile.cluster) {
-    spec.counters = spec.grid[1] * spec.grid[2];
-    spec.workspace_bytes = std::uint64_t{spec.counters} * spec.grid[0] * static_cast<std::uint64_t>(g.units) * 32;
+    spec.counters = static_cast<std::uint32_t>(g.blocks / tile.split);
+    spec.workspace_bytes = static_cast<std::uint64_t>(g.blocks) * static_cast<std::uint64_t>(g.units) * 32;
   }
   return spec;
 }
@@ -185,34 +202,33 @@ std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float
 
 namespace {
 
-/// Microseconds, roughly. Constants are those of a large GPU at its usual clock; only the order of tiles matters.
+/// Microseconds, roughly: what one block does after the wait, as measured on a large GPU. Only the order matters.
 double estimate(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target) {
   const Geometry g = geometry(shape, tile);
-  const double blocks = double(g.tiles) * divide_up(shape.out_channels, tile.block_n) * tile.split;
-  const double per_sm_shared = 1.4 * target.shared_bytes;
-  const double resident = std::max(1.0, std::min({std::floor(per_sm_shared / g.shared_bytes), 2048.0 / g.threads, 4.0}));
-  const double waves = std::ceil(blocks / (resident * target.multiprocessors));
-  const double busy = std::min(1.0, blocks / target.multiprocessors);  // part of the chip that works
-  const double cycles_per_us = 1700;
-  const double chunks = g.chunks_per_split;
-  const double macs = double(g.block_m) * tile.block_n * chunks * tile.chunk * g.taps;
-  // A block with few warps does not keep four tensor cores busy; small warp tiles are bound by shared memory.
-  const double warp_m = double(g.block_m) / tile.warps_m;
-  const double warp_n = double(tile.block_n) / tile.warps_n;
-  const double warps = g.threads / 32.0;
-  const double reuse = warp_m * warp_n / (warp_m + warp_n) / 16.0;
-  const double rate = 1024.0 * std::min(1.0, reuse) * std::min(1.0, warps * std::min(resident, std::ceil(blocks / target.multiprocessors)) / 8.0);
-  const double compute = macs / rate / cycles_per_us * std::ceil(blocks / target.multiprocessors) ;
-  const double weight_bytes = chunks * g.taps * g.stage_bytes;
-  const double input_bytes = chunks * g.patch_pixels * tile.chunk * 2.0;
-  const double traffic = (weight_bytes + input_bytes) * blocks;
-  const double bandwidth = std::min(64.0 * busy * target.multiprocessors, 24.0 * 132) * cycles_per_us;  // bytes per us
-  const double memory = traffic / bandwidth;
-  const double epilogue = 0.2 + g.units * tile.warps_k / double(g.threads) * 0.01;
-  const double combine = tile.split == 1 ? 0.0 : tile.cluster ? 0.5 + 0.01 * g.units / g.threads * tile.split
-                                                              : 1.6 + 0.004 * g.units * tile.split * 8 / g.threads;
-  const double steps = g.stages >= g.needed_stages ? 0.03 * chunks : 0.06 * chunks * g.taps;
-  return std::max(compute, memory) + 0.3 * std::min(compute, memory) + epilogue + combine + steps + 0.4 * (waves - 1);
+  const double cycles_per_us = 1900;
+  const double per_sm = std::ceil(double(g.blocks) / target.multiprocessors);
+  const double steps = double(g.chunks_per_split) * g.items;  // of one warp
+  const std::int32_t blocks_m = g.block_m / tile.warps_m / 16;
+  const std::int32_t blocks_n = tile.block_n / tile.warps_n / 16;
+  const double warps = g.threads / 32.0 * per_sm;
+  // Four tensor cores take 8 cycles a product of 16x8x16; one warp alone gets one every 18 or so.
+  const double products = steps * blocks_m * blocks_n * 2;
+  const double tensor = std::max(products * warps / 4 * 8, products * 18);
+  const double shared = steps * warps * blocks_m * 4;
+  const double latency = steps * 30;
+  const double main_loop = std::max({tensor, shared, latency}) + 0.3 * std::min(tensor, shared);
+  const double input_bytes = double(g.chunks_per_split) * g.patch_pixels * tile.chunk * 2.0;
+  const double weight_bytes = double(g.chunks_per_split) * g.taps * tile.chunk * tile.block_n * 2.0;
+  const double late_weights = weight_bytes * (1.0 - double(g.held) / (double(g.chunks_per_split) * g.items));
+  const double bandwidth = std::min(60.0, 24.0 * 132 / std::min(double(g.blocks), 132.0));  // bytes a cycle and block
+  const double input = 500 + std::max(input_bytes / bandwidth, input_bytes / 16 / g.threads * 12) * per_sm;
+  const double late = late_weights * per_sm / bandwidth;
+  const double prefetch = 0.25 * weight_bytes * tile.warps_m / bandwidth * per_sm;  // hidden behind the previous kernel in part
+  const double units = double(g.units) / g.threads;
+  const double end = 250 + units * (60 + 25 * tile.warps_k);
+  const double combine = tile.split == 1 ? 0 : tile.cluster ? 700 + 40 * tile.split + units * 60 : 2800 + units * tile.split * 40;
+  const double crowded = blocks_per_multiprocessor(g, target) == 2 && per_sm == 1 ? 0 : 1500;
+  return (std::max(main_loop, late) + input + prefetch + end + combine + crowded) / cycles_per_us;
 }
 
 std::vector<std::pair<std::int32_t, std::int32_t>> tile_extents(const ConvShape& shape) {
@@ -260,11 +276,10 @@ std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& 
                   tile.tile_height = height, tile.tile_width = width, tile.block_n = block_n, tile.chunk = chunk;
                   tile.warps_m = warps_m, tile.warps_n = warps_n, tile.warps_k = warps_k;
                   tile.split = split, tile.cluster = cluster;
-                  for (const std::int32_t stages : {64, 12, 6, 4}) {
-                    tile.stages = stages;
+                  for (const std::int32_t buffers : {8, 4, 2}) {
+                    tile.buffers = buffers;
                     if (!tile_is_valid(shape, tile, target)) continue;
-                    const std::int32_t resident_limit = target.shared_bytes * 7 / 10;
-                    if (stages > 4 && geometry(shape, tile).shared_bytes > resident_limit) continue;
+                    if (buffers > 2 && geometry(shape, tile).shared_bytes * 2 > target.shared_bytes) continue;
                     all.emplace_back(estimate(shape, tile, target), tile);
                     break;
                   }

@@ -26,14 +26,13 @@ struct ConvShape {
 };
 
 /// How the work is cut. A block computes tile_height x tile_width output pixels times block_n channels, in steps of
-/// `chunk` input channels, with `stages` taps' weights in flight; warps share it along pixels, channels and depth;
-/// `split` blocks share the input channels.
+/// `chunk` input channels, with up to `buffers` input patches in shared memory; warps share it along pixels, channels
+/// and depth; `split` blocks share the input channels.
 struct ConvTile {
-  std::int32_t tile_height = 1, tile_width = 64, block_n = 64, chunk = 64, stages = 4;
+  std::int32_t tile_height = 1, tile_width = 64, block_n = 64, chunk = 64, buffers = 2;
   std::int32_t warps_m = 2, warps_n = 2, warps_k = 1;
   std::int32_t split = 1;
   bool cluster = false;  ///< the splits form a cluster (sm_90 and later) instead of meeting in a workspace
-  std::int32_t blocks_per_multiprocessor = 1;
 };
 
 struct ConvTarget {
