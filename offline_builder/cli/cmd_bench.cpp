@@ -44,7 +44,7 @@ Samples measure(HostSession& session, const Options& options) {
   const Clock::time_point warm = Clock::now();
   std::uint64_t warm_runs = 0;
   do {
-    session.require(session->run(), "run");
+    session.require(session.run(), "run");
     ++warm_runs;
   } while (seconds_since(warm) < options.warmup);
   // Room for every sample beforehand: the loop below must not allocate on its own account.
@@ -56,7 +56,7 @@ Samples measure(HostSession& session, const Options& options) {
   while (options.iterations != 0 ? samples.us.size() < options.iterations
                                  : seconds_since(start) < options.duration && samples.us.size() < samples.us.capacity()) {
     const Clock::time_point begin = Clock::now();
-    const Status status = session->run();
+    const Status status = session.run();
     samples.us.push_back(std::chrono::duration<double, std::micro>(Clock::now() - begin).count());
     if (!status.ok()) session.require(status, "run");
   }
@@ -75,15 +75,6 @@ std::string cpu_name() {
   return "CPU";
 }
 
-const char* isa_name(cpu::Isa isa) {
-  switch (isa) {
-    case cpu::Isa::Baseline: return "baseline";
-    case cpu::Isa::Avx2: return "AVX2+FMA";
-    case cpu::Isa::Avx512: return "AVX-512";
-  }
-  return "unknown";
-}
-
 int bench(const Options& options) {
   if (options.threads < 1 || options.threads > 64) throw UsageError("--threads must be between 1 and 64");
   const LoadedPlan plan(options.plan);
@@ -92,10 +83,10 @@ int bench(const Options& options) {
                      std::to_string(plan.view().profile_count()));
   }
   HostSession session(plan, options.threads);
-  session.require(session->set_profile(options.profile), "profile");
+  session.require(session.set_profile(options.profile), "profile");
   session.set_random_inputs(1);
   const Samples samples = measure(session, options);
-  const std::string device = cpu_name() + " (" + isa_name(session->isa()) + ")";
+  const std::string device = cpu_name() + " (" + session.isa_name() + ")";
   const auto arena = plan.view().profile(options.profile).arena_bytes();
   const double throughput = static_cast<double>(samples.us.size()) / samples.seconds;
   if (options.json) {

@@ -106,8 +106,8 @@ bool is_onnx(const std::string& path) {
 
 io::Arrays inputs_of(HostSession& session) {
   io::Arrays arrays;
-  for (std::uint32_t i = 0; i < session->plan().input_count(); ++i) {
-    arrays[session->plan().input_name(i)] = to_array(session->input(i).value());
+  for (std::uint32_t i = 0; i < session.plan().input_count(); ++i) {
+    arrays[session.plan().input_name(i)] = to_array(session.input(i));
   }
   return arrays;
 }
@@ -140,40 +140,40 @@ bool is_writable(const schema::Profile& profile, std::uint32_t tensor) {
 
 /// For each step: the error that has piled up so far, and the error that the step makes by itself on reference inputs.
 json compare_layers(HostSession& session, const io::Arrays& inputs, const io::Arrays& reference) {
-  const schema::Profile& profile = session->plan().profile(session->profile());
+  const schema::Profile& profile = session.plan().profile(session.profile());
   const auto* steps = profile.lists()->Get(0)->steps();
   json rows = json::array();
   session.set_inputs(inputs);
   const auto against_reference = [&](std::uint32_t step) -> json {
     const std::uint32_t tensor = steps->Get(step)->outputs()->Get(0);
-    const TensorView& view = session->tensor(tensor);
+    const TensorView& view = session.tensor(tensor);
     const io::Array* expected = reference_of(*profile.tensors()->Get(tensor), view, reference);
     return expected == nullptr ? json() : to_json(difference(to_array(view), *expected));
   };
-  for (std::uint32_t i = 0; i < session->step_count(); ++i) {
+  for (std::uint32_t i = 0; i < session.step_count(); ++i) {
     const schema::Step& step = *steps->Get(i);
-    session.require(session->run_step(i), "step " + std::to_string(i));
+    session.require(session.run_step(i), "step " + std::to_string(i));
     json row{{"step", i}, {"accumulated", against_reference(i)}};
     const auto* name = profile.tensors()->Get(step.outputs()->Get(0))->name();
     row["value"] = name != nullptr ? name->str() : "";
     row["nodes"] = json::array();
     for (std::uint32_t n = 0; n < rules::count(step.nodes()); ++n) {
-      row["nodes"].push_back(session->plan().table().strings()->Get(step.nodes()->Get(n))->str());
+      row["nodes"].push_back(session.plan().table().strings()->Get(step.nodes()->Get(n))->str());
     }
     rows.push_back(row);
   }
   // Every input is rewritten before each step, so what earlier steps left in the arena does not matter.
-  for (std::uint32_t i = 0; i < session->step_count(); ++i) {
+  for (std::uint32_t i = 0; i < session.step_count(); ++i) {
     bool all = true;
     for (std::uint32_t k = 0; k < rules::count(steps->Get(i)->inputs()); ++k) {
       const std::uint32_t tensor = steps->Get(i)->inputs()->Get(k);
       if (tensor == 0xffffffffu || !is_writable(profile, tensor)) continue;
-      const TensorView& view = session->tensor(tensor);
+      const TensorView& view = session.tensor(tensor);
       const io::Array* expected = reference_of(*profile.tensors()->Get(tensor), view, reference);
       all = all && expected != nullptr;
       if (expected != nullptr) scatter(*expected, view);
     }
-    session.require(session->run_step(i), "step " + std::to_string(i));
+    session.require(session.run_step(i), "step " + std::to_string(i));
     rows[i]["local"] = all ? against_reference(i) : json();
   }
   return rows;
@@ -208,7 +208,7 @@ int compare(const Options& options) {
     session.set_inputs(io::read_npz(options.inputs));
   }
   const io::Arrays inputs = inputs_of(session);
-  session.require(session->run(), options.plan);
+  session.require(session.run(), options.plan);
   const io::Arrays outputs = session.outputs();
 
   io::Arrays reference;
@@ -221,7 +221,7 @@ int compare(const Options& options) {
     const LoadedPlan second(options.other);
     HostSession other(second, 1);
     other.set_inputs(inputs);
-    other.require(other->run(), options.other);
+    other.require(other.run(), options.other);
     reference = other.outputs();
   }
 

@@ -9,6 +9,7 @@
 #include "cli/loaded_plan.h"
 #include "onnx/import.h"
 #include "ops/operator.h"
+#include "plan/session_needs.h"
 
 namespace edgert::cli {
 namespace {
@@ -68,7 +69,7 @@ json describe_plan(const LoadedPlan& loaded) {
   out["producer"] = text(plan.table().producer());
   out["target"] = text(plan.table().target());
   out["model"] = text(plan.table().model_name());
-  const Result<SessionNeeds> needs = Session<>::needs(plan);
+  const Result<SessionNeeds> needs = plan::session_needs(plan);
   if (needs.ok()) {
     out["session_bytes"] = session_bytes(*needs, 1);
     out["scratch_bytes_per_thread"] = needs->scratch_bytes;

@@ -114,11 +114,11 @@ void print_accuracy(const PlanView& plan, const io::Arrays& outputs, const io::A
 }
 
 void run_repeatedly(HostSession& session, const Options& options) {
-  for (std::uint64_t i = 0; i < options.repeat; ++i) session.require(session->run(), options.plan);
+  for (std::uint64_t i = 0; i < options.repeat; ++i) session.require(session.run(), options.plan);
 }
 
 io::Arrays run_on_arrays(HostSession& session, const Options& options, io::Arrays arrays) {
-  const PlanView& plan = session->plan();
+  const PlanView& plan = session.plan();
   if (fits_a_profile(plan, arrays)) {
     session.set_inputs(arrays);
     run_repeatedly(session, options);

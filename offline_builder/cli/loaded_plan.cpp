@@ -6,6 +6,8 @@
 #include <cstring>
 
 #include "edgert/scalar/convert.h"
+#include "edgert/session.h"
+#include "edgert/thread_pool.h"
 #include "ir/types.h"
 
 namespace edgert::cli {
@@ -72,29 +74,60 @@ LoadedPlan::LoadedPlan(const std::string& path) : path_(path), file_(path) {
   view_ = *loaded;
 }
 
-void HostSession::Free::operator()(std::byte* memory) const { std::free(memory); }
+struct HostSession::State {
+  struct Free {
+    void operator()(std::byte* memory) const { std::free(memory); }
+  };
+  std::unique_ptr<StaticThreadPool<>> pool;
+  std::unique_ptr<std::byte, Free> memory;
+  std::uint64_t bytes = 0;
+  std::string message;  ///< what the runtime logged last
+  Session<> session;
+};
 
-HostSession::HostSession(const LoadedPlan& plan, std::uint32_t threads) {
+HostSession::HostSession(const LoadedPlan& plan, std::uint32_t threads) : state_(std::make_unique<State>()) {
   SessionOptions options;
-  options.log = {&keep_message, &message_};
+  options.log = {&keep_message, &state_->message};
   if (threads > 1) {
-    pool_ = std::make_unique<StaticThreadPool<>>(threads);
-    options.pool = pool_->hook();
+    state_->pool = std::make_unique<StaticThreadPool<>>(threads);
+    options.pool = state_->pool->hook();
   }
   const Result<std::uint64_t> bytes = Session<>::memory_bytes(plan.view(), options);
-  if (!bytes.ok()) throw ir::BuildError(plan.path() + ": " + message_);
-  bytes_ = *bytes;
-  memory_.reset(static_cast<std::byte*>(std::aligned_alloc(64, align_up(bytes_ + 1, 64))));
-  if (memory_ == nullptr) throw std::bad_alloc();
-  require(session_.prepare(plan.view(), {memory_.get(), bytes_}, options), plan.path());
+  if (!bytes.ok()) throw ir::BuildError(plan.path() + ": " + state_->message);
+  state_->bytes = *bytes;
+  state_->memory.reset(static_cast<std::byte*>(std::aligned_alloc(64, align_up(*bytes + 1, 64))));
+  if (state_->memory == nullptr) throw std::bad_alloc();
+  require(state_->session.prepare(plan.view(), {state_->memory.get(), *bytes}, options), plan.path());
+}
+
+HostSession::~HostSession() = default;
+
+Status HostSession::run() { return state_->session.run(); }
+Status HostSession::set_profile(std::uint32_t index) { return state_->session.set_profile(index); }
+std::uint32_t HostSession::profile() const { return state_->session.profile(); }
+const PlanView& HostSession::plan() const { return state_->session.plan(); }
+TensorView HostSession::input(std::uint32_t i) const { return state_->session.input(i).value(); }
+const TensorView& HostSession::tensor(std::uint32_t index) const { return state_->session.tensor(index); }
+std::uint32_t HostSession::step_count() const { return state_->session.step_count(); }
+Status HostSession::run_step(std::uint32_t step) { return state_->session.run_step(step); }
+std::uint64_t HostSession::memory_bytes() const { return state_->bytes; }
+
+const char* HostSession::isa_name() const {
+  switch (state_->session.isa()) {
+    case cpu::Isa::Baseline: return "baseline";
+    case cpu::Isa::Avx2: return "AVX2+FMA";
+    case cpu::Isa::Avx512: return "AVX-512";
+  }
+  return "unknown";
 }
 
 void HostSession::require(const Status& status, const std::string& what) const {
-  if (!status.ok()) throw ir::BuildError(what + ": " + (message_.empty() ? edgert::to_string(status.error()) : message_));
+  if (status.ok()) return;
+  throw ir::BuildError(what + ": " + (state_->message.empty() ? edgert::to_string(status.error()) : state_->message));
 }
 
 void HostSession::set_inputs(const io::Arrays& arrays) {
-  const PlanView& plan = session_.plan();
+  const PlanView& plan = state_->session.plan();
   std::vector<TensorView> shapes;
   for (std::uint32_t i = 0; i < plan.input_count(); ++i) {
     const auto found = arrays.find(plan.input_name(i));
@@ -110,9 +143,9 @@ void HostSession::set_inputs(const io::Arrays& arrays) {
     shapes.push_back(shape);
   }
   for (const auto& [name, array] : arrays) {
-    if (!session_.find_input(name.c_str()).ok()) throw ir::BuildError("the plan has no input '" + name + "'");
+    if (!state_->session.find_input(name.c_str()).ok()) throw ir::BuildError("the plan has no input '" + name + "'");
   }
-  const Result<std::uint32_t> profile = session_.find_profile({shapes.data(), shapes.size()});
+  const Result<std::uint32_t> profile = state_->session.find_profile({shapes.data(), shapes.size()});
   if (!profile.ok()) {
     std::string text = "no profile of the plan takes inputs of these shapes:";
     for (std::uint32_t i = 0; i < plan.input_count(); ++i) {
@@ -124,9 +157,9 @@ void HostSession::set_inputs(const io::Arrays& arrays) {
     }
     throw ir::BuildError(text);
   }
-  require(session_.set_profile(*profile), "profile");
+  require(set_profile(*profile), "profile");
   for (std::uint32_t i = 0; i < plan.input_count(); ++i) {
-    const TensorView view = session_.input(i).value();
+    const TensorView view = input(i);
     const io::Array& array = arrays.at(plan.input_name(i));
     if (!array.bytes.empty()) std::memcpy(view.data, array.bytes.data(), array.bytes.size());
   }
@@ -134,7 +167,7 @@ void HostSession::set_inputs(const io::Arrays& arrays) {
 
 void HostSession::set_random_inputs(std::uint64_t seed) {
   Random random(seed);
-  for (std::uint32_t i = 0; i < session_.plan().input_count(); ++i) fill_random(session_.input(i).value(), random);
+  for (std::uint32_t i = 0; i < plan().input_count(); ++i) fill_random(input(i), random);
 }
 
 io::Array to_array(const TensorView& view) {
@@ -161,10 +194,10 @@ io::Array to_array(const TensorView& view) {
 
 io::Arrays HostSession::outputs() const {
   io::Arrays arrays;
-  for (std::uint32_t i = 0; i < session_.plan().output_count(); ++i) {
-    const Result<TensorView> view = session_.output(i);
-    require(view.status(), session_.plan().output_name(i));
-    arrays[session_.plan().output_name(i)] = to_array(*view);
+  for (std::uint32_t i = 0; i < plan().output_count(); ++i) {
+    const Result<TensorView> view = state_->session.output(i);
+    require(view.status(), plan().output_name(i));
+    arrays[plan().output_name(i)] = to_array(*view);
   }
   return arrays;
 }

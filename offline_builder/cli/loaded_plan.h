@@ -5,8 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "edgert/session.h"
-#include "edgert/thread_pool.h"
+#include "edgert/plan.h"
 #include "io/file.h"
 #include "io/npz.h"
 
@@ -26,15 +25,27 @@ class LoadedPlan {
   PlanView view_;
 };
 
-/// A session in heap memory of exactly the size that it needs, on `threads` threads.
+/// A session in heap memory of exactly the size that it needs, on `threads` threads. The runtime's headers with all
+/// operators are compiled in one file, behind this class; what the methods do is said in edgert/session.h.
 class HostSession {
  public:
   HostSession(const LoadedPlan& plan, std::uint32_t threads);
-  Session<>& operator*() { return session_; }
-  Session<>* operator->() { return &session_; }
-  std::uint64_t memory_bytes() const { return bytes_; }
-  /// What the runtime logged last; for messages about a failed call.
-  const std::string& last_message() const { return message_; }
+  ~HostSession();
+  HostSession(const HostSession&) = delete;
+  HostSession& operator=(const HostSession&) = delete;
+
+  Status run();
+  Status set_profile(std::uint32_t index);
+  std::uint32_t profile() const;
+  const PlanView& plan() const;
+  TensorView input(std::uint32_t i) const;
+  const TensorView& tensor(std::uint32_t index) const;
+  std::uint32_t step_count() const;
+  Status run_step(std::uint32_t step);
+  /// "AVX-512": the instruction set that kernels run with.
+  const char* isa_name() const;
+
+  std::uint64_t memory_bytes() const;
   /// Throws BuildError with the last message unless `status` is Ok.
   void require(const Status& status, const std::string& what) const;
 
@@ -47,14 +58,8 @@ class HostSession {
   io::Arrays outputs() const;
 
  private:
-  struct Free {
-    void operator()(std::byte* memory) const;
-  };
-  std::unique_ptr<StaticThreadPool<>> pool_;
-  std::unique_ptr<std::byte, Free> memory_;
-  std::uint64_t bytes_ = 0;
-  std::string message_;
-  Session<> session_;
+  struct State;
+  std::unique_ptr<State> state_;
 };
 
 /// A view's elements as a dense array.

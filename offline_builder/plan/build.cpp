@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "edgert/session.h"
+#include "plan/session_needs.h"
 #include "plan/aligned_bytes.h"
 #include "plan/lower.h"
 
@@ -87,7 +87,7 @@ void load_as_the_runtime_does(const std::vector<std::byte>& bytes) {
   options.log.write = [](void* user, LogLevel, const char* text) { *static_cast<std::string*>(user) = text; };
   const Result<PlanView> view = PlanView::load(aligned.span(), options);
   if (!view.ok()) throw std::logic_error("the plan just built does not load: " + message);
-  const Result<SessionNeeds> needs = Session<>::needs(*view, options.log);
+  const Result<SessionNeeds> needs = session_needs(*view, options.log);
   if (!needs.ok()) throw std::logic_error("the plan just built does not run: " + message);
 }
 

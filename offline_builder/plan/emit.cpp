@@ -10,7 +10,7 @@
 #include <set>
 #include <sstream>
 
-#include "edgert/session.h"
+#include "plan/session_needs.h"
 #include "ir/types.h"
 
 namespace edgert::plan {
@@ -95,7 +95,7 @@ std::string identifier_from(const std::string& path) {
 }
 
 std::string emit_header(const PlanView& plan, const std::string& name) {
-  const Result<SessionNeeds> found = Session<>::needs(plan);
+  const Result<SessionNeeds> found = session_needs(plan);
   if (!found.ok()) throw ir::BuildError("the plan does not run with this version's operators");
   const SessionNeeds& needs = *found;
   std::ostringstream out;
