@@ -415,3 +415,33 @@ TEST_CASE("Pointwise: check refuses") {
   CHECK(refused({f.view(), f.view(), f.view()}, f, program_of(PointwiseOp::Where, DType::F32)));
   CHECK(refused({f.view(), f.view()}, Tensor(DType::F32, {4, 5}, Order::RowMajor, 0, 1), add));
 }
+
+TEST_CASE("Pointwise: as many inputs as a program may have") {
+  std::mt19937 random(8);
+  PointwiseProgram program{};
+  program.inputs = scalar::kMaxPointwiseInputs;
+  program.steps = program.inputs - 1;
+  std::vector<Tensor> tensors;
+  std::vector<TensorView> inputs;
+  for (unsigned i = 0; i < program.inputs; ++i) {
+    // Full tensors, rows that repeat, columns that repeat, single numbers.
+    tensors.emplace_back(DType::F32, Dims{9, 37, 60}, Order::RowMajor, 0, i % 4 == 0 ? 0u : i % 4 == 1 ? 3u : i % 4 == 2 ? 4u : 7u);
+    tensors.back().fill(random, -8, 8);
+    inputs.push_back(tensors.back().view());
+    if (i == 0) continue;
+    program.step[i - 1].op = PointwiseOp::Add;
+    program.step[i - 1].type = static_cast<unsigned char>(DType::F32);
+    program.step[i - 1].a = static_cast<unsigned char>(i == 1 ? 0 : program.inputs + i - 2);
+    program.step[i - 1].b = static_cast<unsigned char>(i);
+  }
+  for (const Order order : {Order::RowMajor, Order::ChannelsLast}) {
+    Tensor y(DType::F32, {9, 37, 60}, order);
+    run_everywhere<cpu::Pointwise>(inputs, y, program, [&] {
+      for (std::int64_t i = 0; i < y.elements(); ++i) {
+        float sum = static_cast<float>(tensors[0].get(i));
+        for (std::size_t k = 1; k < tensors.size(); ++k) sum += static_cast<float>(tensors[k].get(i));
+        REQUIRE(static_cast<float>(y.get(i)) == sum);
+      }
+    });
+  }
+}

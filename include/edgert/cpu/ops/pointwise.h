@@ -25,7 +25,7 @@ using scalar::PointwiseProgram;
 using scalar::PointwiseStep;
 
 inline constexpr std::int64_t kLongStrip = 1 << 16;
-inline constexpr int kOperands = 1 + static_cast<int>(scalar::kMaxPointwiseInputs);  // 0 is the output
+inline constexpr std::int64_t kRepeated = 2 * kStrip;  // 4-byte values that a strip's buffer of 8-byte values holds
 inline constexpr std::uint32_t kValues = scalar::kMaxPointwiseInputs + scalar::kMaxPointwiseSteps;
 
 /// Null, and the result's type in `result`, when the instruction is defined on values of these types.
@@ -45,8 +45,11 @@ inline const char* check_step(const PointwiseStep& step, const DType* types, std
   return nullptr;
 }
 
-/// One part's run of a program.
+/// One part's run of a program of at most kInputs inputs. Operand 0 of the nest is the output.
+template <int kInputs>
 class Interpreter {
+  static constexpr int kOperands = 1 + kInputs;
+
  public:
   explicit Interpreter(const Work& work) noexcept : work_(work), program_(work.as<PointwiseProgram>()) {
     const TensorView& y = work.out(0);
@@ -93,6 +96,26 @@ class Interpreter {
       const TensorView& view = work_.in(i);
       constant_[i] = nest_.is_constant(static_cast<int>(i) + 1) && !direct_[i + 1];
       if (constant_[i]) load_strip(view.dtype, values_[i], view.data, 0, kStrip, work_.isa);
+      periodic_[i] = !constant_[i] && !direct_[i + 1] && is_periodic(i);
+      if (periodic_[i]) fill_periodic(view, static_cast<int>(i) + 1, buffer(i));
+    }
+  }
+
+  /// Whether an input repeats from row to row, as a bias per channel does, and a strip may start anywhere in a row
+  /// that is repeated in the input's buffer.
+  bool is_periodic(std::uint32_t input) const noexcept {
+    if (rows_ || lane_bytes(arithmetic_of(work_.in(input).dtype)) > 4) return false;
+    for (std::uint32_t d = 0; d + 1 < nest_.rank; ++d) {
+      if (nest_.strides[input + 1][d] != 0) return false;
+    }
+    return true;
+  }
+  void fill_periodic(const TensorView& view, int operand, void* to) const noexcept {
+    const std::int64_t lane = static_cast<std::int64_t>(lane_bytes(arithmetic_of(view.dtype)));
+    for (std::int64_t at = 0; at < kStrip + nest_.inner(); at += nest_.inner()) {
+      const std::int64_t room = kRepeated - at;
+      load_strip(view.dtype, static_cast<unsigned char*>(to) + at * lane, view.data, nest_.inner_stride(operand),
+                 nest_.inner() < room ? nest_.inner() : room, work_.isa);
     }
   }
 
@@ -102,6 +125,10 @@ class Interpreter {
     for (std::uint32_t i = 0; i < program_.inputs; ++i) {
       const TensorView& view = work_.in(i);
       if (direct_[i + 1]) values_[i] = element_at(view.data, cursor.offset(static_cast<int>(i) + 1), view.dtype);
+      if (periodic_[i]) {
+        values_[i] = static_cast<unsigned char*>(buffer(i)) +
+                     cursor.innermost() * static_cast<std::int64_t>(lane_bytes(arithmetic_of(view.dtype)));
+      }
     }
     const std::uint32_t last = program_.inputs + program_.steps - 1;
     void* const result = direct_[0] ? element_at(y.data, cursor.offset(0), y.dtype) : buffer(last);
@@ -122,13 +149,13 @@ class Interpreter {
     for (std::int64_t done = 0; done < n;) {
       const std::int64_t count = row_piece(cursor, n - done);
       for (std::uint32_t i = 0; i < program_.inputs; ++i) {
-        if (direct_[i + 1] || constant_[i]) continue;
+        if (direct_[i + 1] || constant_[i] || periodic_[i]) continue;
         const TensorView& view = work_.in(i);
         const int operand = static_cast<int>(i) + 1;
         void* const to = static_cast<unsigned char*>(values_[i]) +
                          done * static_cast<std::int64_t>(lane_bytes(arithmetic_of(view.dtype)));
-        load_strip(view.dtype, to, element_at(view.data, cursor.offset(operand), view.dtype), nest_.inner_stride(operand),
-                   count, work_.isa);
+        const void* const from = element_at(view.data, cursor.offset(operand), view.dtype);
+        load_strip(view.dtype, to, from, nest_.inner_stride(operand), count, work_.isa);
       }
       cursor.advance(count);
       done += count;
@@ -140,7 +167,8 @@ class Interpreter {
     const unsigned char* from = static_cast<const unsigned char*>(buffer(program_.inputs + program_.steps - 1));
     for (std::int64_t done = 0; done < n;) {
       const std::int64_t count = row_piece(cursor, n - done);
-      store_strip(y.dtype, element_at(y.data, cursor.offset(0), y.dtype), nest_.inner_stride(0), from, count, work_.isa);
+      void* const to = element_at(y.data, cursor.offset(0), y.dtype);
+      store_strip(y.dtype, to, nest_.inner_stride(0), from, count, work_.isa);
       from += count * static_cast<std::int64_t>(lane_bytes(arithmetic_of(y.dtype)));
       cursor.advance(count);
       done += count;
@@ -160,6 +188,7 @@ class Interpreter {
   bool all_direct_ = true;
   bool direct_[kOperands] = {};
   bool constant_[kOperands] = {};
+  bool periodic_[kOperands] = {};
   void* values_[kValues] = {};
 };
 
@@ -193,7 +222,12 @@ struct Pointwise {
     return static_cast<std::uint64_t>(kStrip) * 8 * (program.inputs + program.steps);
   }
   static Status run(const Work& work) {
-    if (!is_empty(work.out(0))) pointwise_detail::Interpreter(work).run();
+    if (is_empty(work.out(0))) return {};
+    if (work.inputs.size() <= 3) {  // fewer offsets to keep
+      pointwise_detail::Interpreter<3>(work).run();
+    } else {
+      pointwise_detail::Interpreter<scalar::kMaxPointwiseInputs>(work).run();
+    }
     return {};
   }
 };
