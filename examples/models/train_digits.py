@@ -38,7 +38,7 @@ class Recipe:
 RECIPES = {
     "digits_resnet": Recipe(DigitsResNet, epochs=60, rate=4e-3, decay=0.05),
     "digits_mobilenet": Recipe(DigitsMobileNet, epochs=80, rate=4e-3, decay=0.05),
-    "digits_vit": Recipe(DigitsViT, epochs=150, rate=2e-3, decay=0.1),
+    "digits_vit": Recipe(DigitsViT, epochs=300, rate=2e-3, decay=0.1),
 }
 
 METADATA = {
