@@ -111,6 +111,8 @@ void copy_to_file(zip_source_t* source, const std::string& path) {
 }  // namespace
 
 Arrays parse_npz(Span<const std::byte> file, const std::string& name) {
+  // To libzip that would be an archive without members.
+  if (file.empty()) throw ir::BuildError(name + ": not an npz file: it is empty");
   ZipError error;
   const Source source(zip_source_buffer_create(file.data(), file.size(), 0, &error.error));
   if (!source) throw IoError(name + ": " + zip_error_strerror(&error.error));
