@@ -31,12 +31,13 @@ struct GemmTile {
   float low, high;
 };
 
-/// Largest tile of an instruction set: as many accumulators as its registers hold beside operands.
+/// Largest tile of an instruction set. 16 sums cover the latency of two multipliers; AVX-512 has registers for more
+/// rows, but taller tiles measured slower, since more rows compete for the first-level cache.
 struct GemmShape {
   int rows;
   int panels;
 };
-inline constexpr GemmShape kLargestGemmShape = {12, 2};
+inline constexpr GemmShape kLargestGemmShape = {8, 2};
 constexpr GemmShape gemm_shape(Isa isa) noexcept {
   if (isa == Isa::Avx512) return kLargestGemmShape;
 #if defined(__aarch64__)

@@ -120,7 +120,7 @@ class PanelGemmRun {
   PanelGemmRun(const PanelGemm& gemm, const PanelGemmScratch& scratch, RowSource& source) noexcept
       : gemm_(gemm), scratch_(scratch), source_(source), shape_(gemm_shape(gemm.isa)) {
     // Rows at multiples of 2048 bytes meet in few sets of a first-level cache, which have 8 ways or so.
-    if (shape_.rows > 8 && gemm.a_pitch != 0 && gemm.a_pitch % 512 == 0) shape_.rows /= 2;
+    if (shape_.rows > 6 && gemm.a_pitch != 0 && gemm.a_pitch % 512 == 0) shape_.rows = 6;
     row_count_ = gemm.rows.count();
     problem_count_ = gemm.problems.count();
     y_pitch_ = gemm.rows.pitch(gemm.y_strides);

@@ -48,7 +48,7 @@ struct ConvProblem {
   /// Windows that are not one run of memory are copied.
   bool by_window_rows() const noexcept {
     const std::int64_t row = channels * attributes.kernel[1];
-    return attributes.kernel[1] > 1 && (channels < 16 || (window_row_is_contiguous() && row <= 256));
+    return attributes.kernel[1] > 1 && (channels < 16 || (window_row_is_contiguous() && row <= 128));
   }
   std::int64_t product_taps() const noexcept { return by_window_rows() ? attributes.kernel[0] : taps; }
   std::int64_t product_chunk() const noexcept { return by_window_rows() ? channels * attributes.kernel[1] : channels; }
