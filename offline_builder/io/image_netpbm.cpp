@@ -51,7 +51,8 @@ class Netpbm {
     for (; byte(at_) >= '0' && byte(at_) <= '9' && at_ - start < 10; ++at_) {
       value = value * 10 + static_cast<std::uint64_t>(byte(at_) - '0');
     }
-    if (at_ == start) fail("damaged PBM, PGM or PPM header");
+    const bool longer = byte(at_) >= '0' && byte(at_) <= '9';
+    if (at_ == start || longer) fail("damaged PBM, PGM or PPM header");
     return value;
   }
 
