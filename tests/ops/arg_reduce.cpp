@@ -60,5 +60,6 @@ TEST_CASE("ArgReduce: check refuses") {
   CHECK(check<cpu::ArgReduce>({x.view()}, Tensor(DType::I32, {2, 1}).view(), {1, 0, 0, {}}) != nullptr);
   CHECK(check<cpu::ArgReduce>({x.view()}, Tensor(DType::I64, {2}).view(), {1, 0, 0, {}}) != nullptr);
   CHECK(check<cpu::ArgReduce>({Tensor(DType::F32, {2, 0}).view()}, y.view(), {1, 0, 0, {}}) != nullptr);
-  CHECK(check<cpu::ArgReduce>({Tensor(DType::F32, {}).view()}, Tensor(DType::I64, {}).view(), {0, 0, 0, {}}) != nullptr);
+  CHECK(check<cpu::ArgReduce>({Tensor(DType::F32, {}).view()}, Tensor(DType::I64, {}).view(), {0, 0, 0, {}}) !=
+        nullptr);
 }

@@ -11,8 +11,12 @@ using namespace edgert::test;
 
 namespace {
 
-bool is_floating(DType type) { return type == DType::F32 || type == DType::F64 || type == DType::F16 || type == DType::BF16; }
-bool is_signed(DType type) { return type == DType::I8 || type == DType::I16 || type == DType::I32 || type == DType::I64; }
+bool is_floating(DType type) {
+  return type == DType::F32 || type == DType::F64 || type == DType::F16 || type == DType::BF16;
+}
+bool is_signed(DType type) {
+  return type == DType::I8 || type == DType::I16 || type == DType::I32 || type == DType::I64;
+}
 
 std::int64_t float_to_integer(double x, DType type) {
   if (std::isnan(x)) return 0;
@@ -20,7 +24,9 @@ std::int64_t float_to_integer(double x, DType type) {
   const double low = is_signed(type) ? -std::ldexp(1.0, static_cast<int>(bits) - 1) : 0.0;
   const double high = std::ldexp(1.0, static_cast<int>(bits) - (is_signed(type) ? 1 : 0));
   x = std::trunc(x);
-  if (x >= high) return static_cast<std::int64_t>(is_signed(type) ? (UINT64_MAX >> 1) >> (64 - bits_of(type)) : UINT64_MAX >> (64 - bits_of(type)));
+  if (x >= high)
+    return static_cast<std::int64_t>(is_signed(type) ? (UINT64_MAX >> 1) >> (64 - bits_of(type))
+                                                     : UINT64_MAX >> (64 - bits_of(type)));
   if (x <= low) return is_signed(type) ? INT64_MIN >> (64 - bits_of(type)) : 0;
   return type == DType::U64 ? static_cast<std::int64_t>(static_cast<std::uint64_t>(x)) : static_cast<std::int64_t>(x);
 }
@@ -36,7 +42,8 @@ void check_element(const Tensor& x, const Tensor& y, std::int64_t i) {
   } else if (is_floating(to)) {
     expected.set(0, x.get(i));
     if (to == DType::F32 && from == DType::I64) expected.set(0, static_cast<double>(static_cast<float>(x.get_int(i))));
-    if (to == DType::F32 && from == DType::U64) expected.set(0, static_cast<double>(static_cast<float>(static_cast<std::uint64_t>(x.get_int(i)))));
+    if (to == DType::F32 && from == DType::U64)
+      expected.set(0, static_cast<double>(static_cast<float>(static_cast<std::uint64_t>(x.get_int(i)))));
   } else if (is_floating(from)) {
     expected.set_int(0, float_to_integer(x.get(i), to));
   } else {
@@ -67,7 +74,8 @@ TEST_CASE("Cast: every pair of types") {
         if (from == DType::Bool) x.set_int(i, static_cast<std::int64_t>(random() % 2));
       }
       if (is_floating(from)) {
-        const double specials[] = {NAN, INFINITY, -INFINITY, 127.5, 128, -128.5, -129, 255.9, 256, -0.9, 2147483648.0, -2147483649.0, 9.3e18, -9.3e18, 1.9e19};
+        const double specials[] = {NAN, INFINITY, -INFINITY,    127.5,         128,    -128.5,  -129,  255.9,
+                                   256, -0.9,     2147483648.0, -2147483649.0, 9.3e18, -9.3e18, 1.9e19};
         for (std::size_t i = 0; i < std::size(specials); ++i) x.set(static_cast<std::int64_t>(i), specials[i]);
       }
       run_everywhere<cpu::Cast>({x.view()}, y, {}, [&] {

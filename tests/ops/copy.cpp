@@ -21,7 +21,8 @@ void check_copy(Tensor& from, Tensor& to) {
 
 TEST_CASE("Copy: every pair of layouts and element size") {
   std::mt19937 random(1);
-  const Dims shapes[] = {{}, {1}, {7}, {0, 3}, {5, 33}, {33, 5}, {2, 3, 17, 19}, {1, 64, 16, 20}, {2, 37, 5, 4}, {3, 1, 4, 1, 5}};
+  const Dims shapes[] = {
+      {}, {1}, {7}, {0, 3}, {5, 33}, {33, 5}, {2, 3, 17, 19}, {1, 64, 16, 20}, {2, 37, 5, 4}, {3, 1, 4, 1, 5}};
   for (const Dims& dims : shapes) {
     for (const DType dtype : {DType::U8, DType::I16, DType::I32, DType::I64}) {
       for (const Order a : {Order::RowMajor, Order::ChannelsLast, Order::Reversed}) {

@@ -39,7 +39,8 @@ void check_normalize(const Case& c, bool rms, bool has_scale, bool has_bias) {
   };
   std::map<Dims, std::vector<std::int64_t>> groups;
   for (std::int64_t i = 0; i < x.elements(); ++i) groups[group_of(i)].push_back(i);
-  const std::vector<TensorView> inputs = {x.view(), has_scale ? scale.view() : absent(), has_bias ? bias.view() : absent()};
+  const std::vector<TensorView> inputs = {x.view(), has_scale ? scale.view() : absent(),
+                                          has_bias ? bias.view() : absent()};
   run_everywhere<cpu::Normalize>(inputs, y, {c.axes, epsilon, rms, {}}, [&] {
     for (const auto& [at, elements] : groups) {
       const long double count = static_cast<long double>(elements.size());

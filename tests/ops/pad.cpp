@@ -57,7 +57,8 @@ TEST_CASE("Pad: every mode, type and layout") {
               }
               const std::uint64_t mask = ~std::uint64_t{0} >> (64 - bits_of(type));
               const std::int64_t expected = outside ? constant : x.get_int(ravel(at, c.x));
-              REQUIRE((static_cast<std::uint64_t>(y.get_int(i)) & mask) == (static_cast<std::uint64_t>(expected) & mask));
+              REQUIRE((static_cast<std::uint64_t>(y.get_int(i)) & mask) ==
+                      (static_cast<std::uint64_t>(expected) & mask));
             }
           });
         }

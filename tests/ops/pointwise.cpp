@@ -233,7 +233,8 @@ TEST_CASE("Pointwise: every operation in floating point") {
 
 TEST_CASE("Pointwise: every operation on integers") {
   std::mt19937 random(4);
-  for (const DType type : {DType::I8, DType::U8, DType::I16, DType::U16, DType::I32, DType::U32, DType::I64, DType::U64}) {
+  for (const DType type :
+       {DType::I8, DType::U8, DType::I16, DType::U16, DType::I32, DType::U32, DType::I64, DType::U64}) {
     for (const PointwiseOp op : kAllOps) {
       if (!scalar::is_defined(op, arithmetic_of(type))) continue;
       Tensor a(type, {403});
@@ -242,7 +243,8 @@ TEST_CASE("Pointwise: every operation on integers") {
       b.fill_bits(random);
       const bool small = op == PointwiseOp::Pow || op == PointwiseOp::ShiftLeft || op == PointwiseOp::ShiftRight;
       for (std::int64_t i = 0; i < 403; ++i) {
-        if (small || i % 3 == 0) b.set_int(i, static_cast<std::int64_t>(random() % 12) - (op == PointwiseOp::Pow ? 3 : 0));
+        if (small || i % 3 == 0)
+          b.set_int(i, static_cast<std::int64_t>(random() % 12) - (op == PointwiseOp::Pow ? 3 : 0));
         if (i % 5 == 0) a.set_int(i, static_cast<std::int64_t>(random() % 5) - 2);
         if (op == PointwiseOp::Pow && arithmetic_of(type) == Arithmetic::Unsigned) {
           b.set_int(i, static_cast<std::int64_t>(random() % 70));
@@ -307,12 +309,16 @@ TEST_CASE("Pointwise: booleans and Where on every type") {
 
 TEST_CASE("Pointwise: layouts, broadcasting and types in memory") {
   std::mt19937 random(6);
-  const Dims shapes[] = {{}, {1}, {300}, {2, 0, 3}, {3, 5, 7}, {2, 16, 9, 11}, {1, 3, 40, 41}, {2, 2, 2, 2, 2, 2, 2, 3}, {700, 3}, {5, 1000}};
+  const Dims shapes[] = {
+      {},       {1},      {300}, {2, 0, 3}, {3, 5, 7}, {2, 16, 9, 11}, {1, 3, 40, 41}, {2, 2, 2, 2, 2, 2, 2, 3},
+      {700, 3}, {5, 1000}};
   for (const Dims& dims : shapes) {
     for (const DType type : {DType::F32, DType::F16, DType::I32, DType::F64}) {
       for (int variant = 0; variant < 24; ++variant) {
         const Order orders[] = {Order::RowMajor, Order::ChannelsLast, Order::Reversed};
-        const unsigned broadcast = static_cast<unsigned>(random()) & (variant % 3 == 0 ? 0u : variant % 3 == 1 ? 0xffu : 0x2u);
+        const unsigned broadcast = static_cast<unsigned>(random()) & (variant % 3 == 0   ? 0u
+                                                                      : variant % 3 == 1 ? 0xffu
+                                                                                         : 0x2u);
         Tensor a(type, dims, orders[random() % 3], static_cast<std::int64_t>(random() % 2));
         Tensor b(type, dims, orders[random() % 3], 0, broadcast);
         Tensor y(type, dims, orders[random() % 3], static_cast<std::int64_t>(random() % 2 * 3));
@@ -362,7 +368,8 @@ TEST_CASE("Pointwise: a chain with shared values, in place") {
       Tensor y = x.clone();
       REQUIRE(run<cpu::Pointwise>({y.view(), t.view(), s.view()}, y.view(), program, isa, 3).ok());
       for (std::int64_t i = 0; i < y.elements(); ++i) {
-        const float a = static_cast<float>(x.get(i)), b = static_cast<float>(t.get(i)), c = static_cast<float>(s.get(i));
+        const float a = static_cast<float>(x.get(i)), b = static_cast<float>(t.get(i)),
+                    c = static_cast<float>(s.get(i));
         REQUIRE(static_cast<float>(y.get(i)) == (a > b ? a * c : a + b));
       }
     }
@@ -425,7 +432,11 @@ TEST_CASE("Pointwise: as many inputs as a program may have") {
   std::vector<TensorView> inputs;
   for (unsigned i = 0; i < program.inputs; ++i) {
     // Full tensors, rows that repeat, columns that repeat, single numbers.
-    tensors.emplace_back(DType::F32, Dims{9, 37, 60}, Order::RowMajor, 0, i % 4 == 0 ? 0u : i % 4 == 1 ? 3u : i % 4 == 2 ? 4u : 7u);
+    tensors.emplace_back(DType::F32, Dims{9, 37, 60}, Order::RowMajor, 0,
+                         i % 4 == 0   ? 0u
+                         : i % 4 == 1 ? 3u
+                         : i % 4 == 2 ? 4u
+                                      : 7u);
     tensors.back().fill(random, -8, 8);
     inputs.push_back(tensors.back().view());
     if (i == 0) continue;

@@ -36,7 +36,9 @@ double reference(const Tensor& x, const Dims& dims, const cpu::PoolAttributes& a
 TEST_CASE("Pool: kernels, strides, dilations, padding, layouts and types") {
   std::mt19937 random(91);
   for (int trial = 0; trial < 240; ++trial) {
-    const auto pick = [&](int low, int high) { return low + static_cast<int>(random() % static_cast<unsigned>(high - low + 1)); };
+    const auto pick = [&](int low, int high) {
+      return low + static_cast<int>(random() % static_cast<unsigned>(high - low + 1));
+    };
     cpu::PoolAttributes a{};
     a.kind = trial % 2 == 0 ? cpu::PoolKind::Max : cpu::PoolKind::Average;
     a.count_include_pad = static_cast<std::uint8_t>(random() % 2);
@@ -49,9 +51,13 @@ TEST_CASE("Pool: kernels, strides, dilations, padding, layouts and types") {
       a.dilation[axis] = pick(1, 2);
       a.pad_begin[axis] = pick(0, 3);
       a.pad_end[axis] = pick(0, 3);
-      out[d] = std::max<std::int64_t>(1, (dims[d] + a.pad_begin[axis] + a.pad_end[axis] - (a.kernel[axis] - 1) * a.dilation[axis] - 1) / a.stride[axis] + 1 + pick(0, 1));
+      out[d] = std::max<std::int64_t>(
+          1, (dims[d] + a.pad_begin[axis] + a.pad_end[axis] - (a.kernel[axis] - 1) * a.dilation[axis] - 1) /
+                     a.stride[axis] +
+                 1 + pick(0, 1));
     }
-    const DType types[] = {DType::F32, DType::F32, DType::F32, DType::F64, DType::F16, DType::I8, DType::U8, DType::I32};
+    const DType types[] = {DType::F32, DType::F32, DType::F32, DType::F64,
+                           DType::F16, DType::I8,  DType::U8,  DType::I32};
     const DType type = types[random() % (a.kind == cpu::PoolKind::Max ? 8u : 5u)];
     const Order orders[] = {Order::RowMajor, Order::ChannelsLast, Order::ChannelsLast, Order::Reversed};
     Tensor x(type, dims, orders[random() % 4], static_cast<std::int64_t>(random() % 2));
@@ -101,6 +107,7 @@ TEST_CASE("Pool: enormous windows and strides stay inside the image") {
   for (int i = 0; i < 4; ++i) x.set(i, i + 1.0);
   Tensor y(DType::F32, {1, 1, 2, 2});
   const std::int32_t big = INT32_MAX;
-  const cpu::PoolAttributes attributes{{big, big}, {big, big}, {1, 1}, {big, big}, {big, big}, cpu::PoolKind::Max, 1, 0, 0};
+  const cpu::PoolAttributes attributes{{big, big},         {big, big}, {1, 1}, {big, big}, {big, big},
+                                       cpu::PoolKind::Max, 1,          0,      0};
   run_everywhere<cpu::Pool>({x.view()}, y, attributes, [&] { CHECK(y.get(3) == 4.0); });
 }

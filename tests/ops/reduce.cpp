@@ -70,7 +70,11 @@ void check_reduction(ReduceKind kind, DType type, const Dims& dims, unsigned axe
   std::mt19937 random(51);
   Tensor x(type, dims, order, order == Order::RowMajor ? 1 : 0);
   Tensor y(type, reduced_dims(dims, axes), order);
-  x.fill(random, kind == ReduceKind::LogSum ? 0.5 : kind == ReduceKind::Prod ? 0.9 : -3.0, kind == ReduceKind::Prod ? 1.1 : 3.0);
+  x.fill(random,
+         kind == ReduceKind::LogSum ? 0.5
+         : kind == ReduceKind::Prod ? 0.9
+                                    : -3.0,
+         kind == ReduceKind::Prod ? 1.1 : 3.0);
   const auto groups = groups_of(dims, axes, x.elements());
   CAPTURE(static_cast<int>(kind));
   CAPTURE(axes);
@@ -124,7 +128,8 @@ TEST_CASE("Reduce: a long sum stays accurate") {
 
 TEST_CASE("Reduce: integers are exact and wrap") {
   std::mt19937 random(52);
-  for (const DType type : {DType::I8, DType::U8, DType::I16, DType::U16, DType::I32, DType::U32, DType::I64, DType::U64}) {
+  for (const DType type :
+       {DType::I8, DType::U8, DType::I16, DType::U16, DType::I32, DType::U32, DType::I64, DType::U64}) {
     for (const ReduceKind kind : {ReduceKind::Sum, ReduceKind::Mean, ReduceKind::Max, ReduceKind::Min, ReduceKind::Prod,
                                   ReduceKind::L1, ReduceKind::SumSquare}) {
       const Dims dims = {4, 33, 3};
@@ -149,10 +154,15 @@ TEST_CASE("Reduce: integers are exact and wrap") {
             }
             Tensor expected(type, {1});
             const std::int64_t mean = static_cast<std::int64_t>(sum) / static_cast<std::int64_t>(group.size());
-            expected.set_int(0, static_cast<std::int64_t>(
-                                    kind == ReduceKind::Sum ? sum : kind == ReduceKind::Prod ? product
-                                    : kind == ReduceKind::SumSquare ? square : kind == ReduceKind::L1 ? absolute
-                                    : static_cast<std::uint64_t>(kind == ReduceKind::Max ? high : kind == ReduceKind::Min ? low : mean)));
+            expected.set_int(
+                0, static_cast<std::int64_t>(kind == ReduceKind::Sum         ? sum
+                                             : kind == ReduceKind::Prod      ? product
+                                             : kind == ReduceKind::SumSquare ? square
+                                             : kind == ReduceKind::L1
+                                                 ? absolute
+                                                 : static_cast<std::uint64_t>(kind == ReduceKind::Max   ? high
+                                                                              : kind == ReduceKind::Min ? low
+                                                                                                        : mean)));
             REQUIRE(y.get_int(i) == expected.get_int(0));
           }
         });

@@ -77,9 +77,11 @@ std::vector<double> reference(const Tensor& x, Dims dims, const Dims& out, const
       Dims at = unravel(i, next);
       const double o = static_cast<double>(at[axis]);
       std::vector<double> line;
-      for (at[axis] = 0; at[axis] < dims[axis]; ++at[axis]) line.push_back(values[static_cast<std::size_t>(ravel(at, dims))]);
+      for (at[axis] = 0; at[axis] < dims[axis]; ++at[axis])
+        line.push_back(values[static_cast<std::size_t>(ravel(at, dims))]);
       const double in = static_cast<double>(dims[axis]);
-      result[static_cast<std::size_t>(i)] = interpolate(a, line, position(a, axis, o, in, static_cast<double>(out[axis])));
+      result[static_cast<std::size_t>(i)] =
+          interpolate(a, line, position(a, axis, o, in, static_cast<double>(out[axis])));
     }
     dims = next;
     values = result;

@@ -27,7 +27,8 @@ void check_softmax(DType type, const Dims& dims, std::int32_t axis, bool logarit
         at[static_cast<std::size_t>(axis)] = k;
         return ravel(at, dims);
       };
-      for (std::int64_t k = 0; k < extent; ++k) maximum = std::max(maximum, static_cast<long double>(x.get(element(k))));
+      for (std::int64_t k = 0; k < extent; ++k)
+        maximum = std::max(maximum, static_cast<long double>(x.get(element(k))));
       for (std::int64_t k = 0; k < extent; ++k) sum += std::exp(x.get(element(k)) - maximum);
       for (std::int64_t k = 0; k < extent; ++k) {
         const long double shifted = x.get(element(k)) - maximum;
@@ -88,7 +89,8 @@ TEST_CASE("Softmax: check refuses") {
   CHECK(check<cpu::Softmax>({x.view()}, y.view(), {-1, 0, {}}) != nullptr);
   CHECK(check<cpu::Softmax>({x.view()}, Tensor(DType::F32, {3, 2}).view(), {1, 0, {}}) != nullptr);
   CHECK(check<cpu::Softmax>({x.view()}, Tensor(DType::F64, {2, 3}).view(), {1, 0, {}}) != nullptr);
-  CHECK(check<cpu::Softmax>({x.view()}, Tensor(DType::F32, {2, 3}, Order::RowMajor, 0, 1).view(), {1, 0, {}}) != nullptr);
+  CHECK(check<cpu::Softmax>({x.view()}, Tensor(DType::F32, {2, 3}, Order::RowMajor, 0, 1).view(), {1, 0, {}}) !=
+        nullptr);
   const Tensor n(DType::I32, {2, 3});
   CHECK(check<cpu::Softmax>({n.view()}, n.view(), {1, 0, {}}) != nullptr);
   CHECK(check<cpu::Softmax>({Tensor(DType::F32, {}).view()}, Tensor(DType::F32, {}).view(), {0, 0, {}}) != nullptr);

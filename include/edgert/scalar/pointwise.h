@@ -17,8 +17,8 @@ enum class PointwiseOp : unsigned char {
   Relu = 40, LeakyRelu = 41, Elu = 42, Selu = 43, Celu = 44, ThresholdedRelu = 45, Sigmoid = 46, HardSigmoid = 47,
   Silu = 48, HardSwish = 49, Softplus = 50, Softsign = 51, Mish = 52, Gelu = 53, GeluTanh = 54, Clip = 55, Shrink = 56,
   // Two operands
-  Add = 80, Sub = 81, Mul = 82, Div = 83, Mod = 84, Fmod = 85, Pow = 86, Min = 87, Max = 88, And = 89, Or = 90, Xor = 91,
-  BitAnd = 92, BitOr = 93, BitXor = 94, ShiftLeft = 95, ShiftRight = 96, PRelu = 97,
+  Add = 80, Sub = 81, Mul = 82, Div = 83, Mod = 84, Fmod = 85, Pow = 86, Min = 87, Max = 88, And = 89, Or = 90,
+  Xor = 91, BitAnd = 92, BitOr = 93, BitXor = 94, ShiftLeft = 95, ShiftRight = 96, PRelu = 97,
   Equal = 110, Less = 111, LessOrEqual = 112, Greater = 113, GreaterOrEqual = 114,
   // Three operands: condition, then, else
   Where = 120,
@@ -35,8 +35,8 @@ EDGERT_SCALAR constexpr unsigned arity(PointwiseOp op) {
 /// Whether the result is boolean whatever the operands are.
 EDGERT_SCALAR constexpr bool is_predicate(PointwiseOp op) {
   const unsigned code = static_cast<unsigned>(op);
-  return (code >= 110 && code <= 114) || op == PointwiseOp::IsNan || op == PointwiseOp::IsInf || op == PointwiseOp::Not ||
-         op == PointwiseOp::And || op == PointwiseOp::Or || op == PointwiseOp::Xor;
+  return (code >= 110 && code <= 114) || (code >= 89 && code <= 91) || op == PointwiseOp::IsNan ||
+         op == PointwiseOp::IsInf || op == PointwiseOp::Not;
 }
 
 inline constexpr unsigned kMaxPointwiseInputs = 12;

@@ -10,7 +10,8 @@
 
 namespace edgert::cpu {
 
-/// What is combined of each element x, and how: a sum of x, |x|, x^2, e^(x - shift) or (x - shift)^2; an extreme; a product.
+/// What is combined of each element x, and how: a sum of x, |x|, x^2, e^(x - shift) or (x - shift)^2; an extreme; a
+/// product.
 enum class Fold : std::uint8_t { Sum, Abs, Square, Exp, SquareDifference, Max, Min, Product };
 
 }  // namespace edgert::cpu

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ONNX Gather: y[i..., j..., k...] = data[i..., indices[j...], k...]; a negative index counts from the end. An index out
-// of range is Error::IndexOutOfRange and nothing is read there.
+// ONNX Gather: y[i..., j..., k...] = data[i..., indices[j...], k...]; a negative index counts from the end. An index
+// out of range is Error::IndexOutOfRange and nothing is read there.
 // Inputs: data; indices int32 or int64. Outputs: y. Any strides, any element type of whole bytes.
 #pragma once
 
@@ -20,7 +20,8 @@ struct GatherAttributes {
 namespace gather_detail {
 
 inline std::int64_t index_at(const TensorView& indices, std::int64_t offset) noexcept {
-  return indices.dtype == DType::I32 ? indices.as<const std::int32_t>()[offset] : indices.as<const std::int64_t>()[offset];
+  return indices.dtype == DType::I32 ? indices.as<const std::int32_t>()[offset]
+                                     : indices.as<const std::int64_t>()[offset];
 }
 
 /// Operands of the walk over everything but the inner block.

@@ -75,17 +75,19 @@ class Normalizer {
     const double mean = rms ? 0.0 : fold(Fold::Sum, at.offset(kInput), 0.0) / count;
     const double variance = fold(rms ? Fold::Square : Fold::SquareDifference, at.offset(kInput), mean) / count;
     const double factor = 1.0 / scalar::sqrt(variance + static_cast<double>(attributes_.epsilon));
-    StripReader<kOperands> strips(group_, views_, {at.offset(kOutput), at.offset(kInput), at.offset(kScale), at.offset(kBias)},
+    StripReader<kOperands> strips(group_, views_,
+                                  {at.offset(kOutput), at.offset(kInput), at.offset(kScale), at.offset(kBias)},
                                   work_.scratch, work_.isa);
     while (strips.next()) {
       void* const to = strips.target(kOutput, y_);
       if (arithmetic_ == Arithmetic::F64) {
         normalize_doubles(strips, static_cast<double*>(to), mean, factor);
       } else {
-        EDGERT_ISA_DISPATCH(work_.isa, normalize_run(static_cast<float*>(to), static_cast<const float*>(strips.values(kInput)),
-                                                     static_cast<float>(mean), static_cast<float>(factor),
-                                                     static_cast<const float*>(strips.values(kScale)),
-                                                     static_cast<const float*>(strips.values(kBias)), strips.size()));
+        EDGERT_ISA_DISPATCH(work_.isa,
+                            normalize_run(static_cast<float*>(to), static_cast<const float*>(strips.values(kInput)),
+                                          static_cast<float>(mean), static_cast<float>(factor),
+                                          static_cast<const float*>(strips.values(kScale)),
+                                          static_cast<const float*>(strips.values(kBias)), strips.size()));
       }
       strips.write(kOutput, y_, to);
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ONNX Pad: y's extent on axis i is before[i] + x's extent + something after it. Negative pads are slices by the builder.
+// ONNX Pad: y's extent on axis i is before[i] + x's extent + something after it. Negative pads are slices by the
+// builder.
 // Inputs: x. Outputs: y. Any strides, any element type of whole bytes.
 #pragma once
 
@@ -24,7 +25,8 @@ struct PadAttributes {
 namespace pad_detail {
 
 /// The input index that output index `position` - before shows; -1 for the constant. `extent` is above 0.
-inline std::int64_t source_index(std::int64_t position, std::int64_t before, std::int64_t extent, PadMode mode) noexcept {
+inline std::int64_t source_index(std::int64_t position, std::int64_t before, std::int64_t extent,
+                                 PadMode mode) noexcept {
   const std::int64_t index = position - before;
   if (index >= 0 && index < extent) return index;
   switch (mode) {
@@ -59,7 +61,9 @@ inline Axes axes_of(const Work& work) noexcept {
     const std::int64_t from_stride = is_empty(x) ? 0 : x.strides[d];  // an empty view's strides are not bounded
     const Axis axis = {y.dims[d], x.dims[d], work.as<PadAttributes>().before[d], y.strides[d], from_stride};
     std::uint32_t place = axes.rank++;
-    for (; place > 0 && axes.axis[place - 1].to_stride < axis.to_stride; --place) axes.axis[place] = axes.axis[place - 1];
+    for (; place > 0 && axes.axis[place - 1].to_stride < axis.to_stride; --place) {
+      axes.axis[place] = axes.axis[place - 1];
+    }
     axes.axis[place] = axis;
   }
   if (axes.rank == 0) axes.axis[axes.rank++] = {1, 1, 0, 1, 1};

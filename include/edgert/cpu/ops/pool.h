@@ -175,7 +175,8 @@ struct Pool {
     if (x.dtype != y.dtype) return "input and output differ in type";
     if (x.dims[0] != y.dims[0] || x.dims[1] != y.dims[1]) return "input and output differ in batch or channels";
     if (attributes.kind > PoolKind::Average) return "unknown kind of pooling";
-    const bool floating = x.dtype == DType::F32 || x.dtype == DType::F64 || x.dtype == DType::F16 || x.dtype == DType::BF16;
+    const bool floating =
+        x.dtype == DType::F32 || x.dtype == DType::F64 || x.dtype == DType::F16 || x.dtype == DType::BF16;
     if (attributes.kind == PoolKind::Average && !floating) return "average of integers";
     if (x.dtype == DType::Bool) return "type is not supported";
     for (int axis = 0; axis < 2; ++axis) {

@@ -146,15 +146,19 @@ class Reducer {
 
   void run() noexcept {
     const bool floats = x_.dtype == DType::F32 && kind_ != ReduceKind::LogSumExp;
-    if (floats && kept_.inner_stride(0) == 1 && kept_.inner() >= 8 && reduced_.inner_stride(0) != 1) return run_columns();
+    if (floats && kept_.inner_stride(0) == 1 && kept_.inner() >= 8 && reduced_.inner_stride(0) != 1) {
+      return run_columns();
+    }
     const PartRange range = part_range(kept_.count, work_.part, work_.parts);
     Cursor<2> cursor(kept_, kept_.rank, range.begin);
     for (std::int64_t i = range.begin; i < range.end; ++i, cursor.advance()) {
       void* const to = element_at(y_.data, cursor.offset(1), y_.dtype);
       switch (arithmetic_) {
         case Arithmetic::F32: {
-          const float value = static_cast<float>(reduce_floating(cursor.offset(0)));
-          store_strip(y_.dtype, to, 1, &value, 1, work_.isa);
+          const double value = reduce_floating(cursor.offset(0));
+          float* const strip = static_cast<float*>(work_.scratch);  // free again
+          *strip = static_cast<float>(value);
+          store_strip(y_.dtype, to, 1, strip, 1, work_.isa);
           break;
         }
         case Arithmetic::F64: *static_cast<double*>(to) = reduce_floating(cursor.offset(0)); break;
@@ -212,7 +216,8 @@ class Reducer {
       const std::int64_t first = block * kColumns;
       const std::int64_t count = columns - first < kColumns ? columns - first : kColumns;
       reduce_columns(x_.as<const float>() + cursor.offset(0) + first,
-                     y_.as<float>() + cursor.offset(1) + first * kept_.strides[1][outer], kept_.strides[1][outer], count);
+                     y_.as<float>() + cursor.offset(1) + first * kept_.strides[1][outer], kept_.strides[1][outer],
+                     count);
       if (++block == blocks) {
         block = 0;
         cursor.advance();

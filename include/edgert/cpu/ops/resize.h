@@ -235,7 +235,8 @@ class Resizer {
         for (int k = 0; k < terms.count; ++k) rows[k] = x + terms.offset[k];
         EDGERT_ISA_DISPATCH(work_.isa, weighted_sum(y + to, rows, terms.weight, terms.count, inner.extent));
       } else {
-        for (std::int64_t i = 0; i < inner.extent; ++i) y[to + i * inner.to_stride] = weighted_element(x, terms, inner, i);
+        for (std::int64_t i = 0; i < inner.extent; ++i)
+          y[to + i * inner.to_stride] = weighted_element(x, terms, inner, i);
       }
     });
   }
