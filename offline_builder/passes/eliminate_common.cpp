@@ -59,8 +59,16 @@ int merge_constants(Graph& graph) {
 
 bool is_commutative(PointwiseOp op) {
   switch (op) {
-    case PointwiseOp::Add: case PointwiseOp::Mul: case PointwiseOp::Min: case PointwiseOp::Max: case PointwiseOp::And:
-    case PointwiseOp::Or: case PointwiseOp::Xor: case PointwiseOp::BitAnd: case PointwiseOp::BitOr: case PointwiseOp::BitXor:
+    case PointwiseOp::Add:
+    case PointwiseOp::Mul:
+    case PointwiseOp::Min:
+    case PointwiseOp::Max:
+    case PointwiseOp::And:
+    case PointwiseOp::Or:
+    case PointwiseOp::Xor:
+    case PointwiseOp::BitAnd:
+    case PointwiseOp::BitOr:
+    case PointwiseOp::BitXor:
     case PointwiseOp::Equal: return true;
     default: return false;
   }
@@ -88,7 +96,8 @@ int merge_nodes(Graph& graph) {
     const std::vector<ValueId> outputs = graph.node(id).outputs;
     const std::vector<std::string> provenance = graph.node(id).provenance;
     graph.add_provenance(found->second, provenance);
-    for (std::size_t i = 0; i < outputs.size(); ++i) graph.replace_uses(outputs[i], graph.node(found->second).outputs[i]);
+    for (std::size_t i = 0; i < outputs.size(); ++i)
+      graph.replace_uses(outputs[i], graph.node(found->second).outputs[i]);
     graph.erase(id);
     ++merged;
   }

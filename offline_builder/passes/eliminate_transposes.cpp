@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Transposes, and reshapes that only insert or drop extents of 1, move down through pointwise nodes. There they meet the
-// ones that undo them, and what they stood between (a convolution and its activation) becomes adjacent. A one-dimensional
-// convolution is imported as a two-dimensional one between two such reshapes.
+// Transposes, and reshapes that only insert or drop extents of 1, move down through pointwise nodes. There they meet
+// the ones that undo them, and what they stood between (a convolution and its activation) becomes adjacent. A
+// one-dimensional convolution is imported as a two-dimensional one between two such reshapes.
 #include <algorithm>
 
 #include "passes/pattern.h"
@@ -60,7 +60,8 @@ class Sinkable {
   /// Drops the row dimension of images of one row. Computed operands beside such a view are lifted above it; beside
   /// others they stay, or two views could push each other away for ever.
   bool drops_row() const {
-    return op_ == &ops::kReshape && above_.size() == 4 && above_[2] == 1 && below_ == ir::Dims{above_[0], above_[1], above_[3]};
+    return op_ == &ops::kReshape && above_.size() == 4 && above_[2] == 1 &&
+           below_ == ir::Dims{above_[0], above_[1], above_[3]};
   }
   ValueId lift_computed(Graph& graph, ValueId id, const std::vector<std::string>& provenance) const {
     return add_reshape(graph, id, above_, provenance);
@@ -91,7 +92,11 @@ class Sinkable {
 
  private:
   Sinkable(const Node* node, Perm perm, const Graph& graph, ValueId id)
-      : op_(node->op), perm_(std::move(perm)), source_(node->inputs[0]), above_(dims_of(graph, source_)), below_(dims_of(graph, id)) {}
+      : op_(node->op),
+        perm_(std::move(perm)),
+        source_(node->inputs[0]),
+        above_(dims_of(graph, source_)),
+        below_(dims_of(graph, id)) {}
 
   /// Extents `dims` of a broadcast operand below the reshape, at the places that they have above it.
   ir::Dims spread(const ir::Dims& dims) const {
@@ -112,7 +117,8 @@ class Sinkable {
   ir::Dims below_;
 };
 
-/// The view that all computed operands of a pointwise node are, if they are one, or that one is and the others can join.
+/// The view that all computed operands of a pointwise node are, if they are one, or that one is and the others can
+/// join.
 std::optional<Sinkable> common_view(const Graph& graph, const Node& node) {
   std::optional<Sinkable> common;
   bool everywhere = true;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// y * s + t with a scale and a shift per output channel (BatchNormalization is imported as that) goes into the weights and
-// the bias of the convolution or matrix product that makes y. Computed in double and rounded once.
+// y * s + t with a scale and a shift per output channel (BatchNormalization is imported as that) goes into the weights
+// and the bias of the convolution or matrix product that makes y. Computed in double and rounded once.
 #include <cmath>
 
 #include "edgert/cpu/ops/conv.h"
@@ -25,7 +25,8 @@ bool has_plain_epilogue(const Node& node) {
   if (node.op == &ops::kConv) epilogue = &node.as<cpu::ConvAttributes>().epilogue;
   if (node.op == &ops::kDepthwiseConv) epilogue = &node.as<cpu::DepthwiseConvAttributes>().epilogue;
   if (node.op == &ops::kMatMul) epilogue = &node.as<cpu::MatMulAttributes>().epilogue;
-  return epilogue != nullptr && epilogue->activation == PointwiseOp::Identity && epilogue->residual == scalar::ResidualMode::None;
+  return epilogue != nullptr && epilogue->activation == PointwiseOp::Identity &&
+         epilogue->residual == scalar::ResidualMode::None;
 }
 
 /// Output channel: dimension 1 of a convolution's result, the last one of a matrix product's.

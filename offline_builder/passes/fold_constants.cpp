@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Computes what is known when the plan is built. A view that would only repeat a constant stays a view: it costs nothing
-// at run time and the plan stays small.
+// Computes what is known when the plan is built. A view that would only repeat a constant stays a view: it costs
+// nothing at run time and the plan stays small.
 #include <map>
 
 #include "passes/pattern.h"
@@ -9,8 +9,8 @@
 namespace edgert::passes {
 namespace {
 
-/// A result may be this much larger than what it is computed from: a view's, which can be read in place otherwise, and a
-/// computed one's, which would be made anew in every run.
+/// A result may be this much larger than what it is computed from: a view's, which can be read in place otherwise, and
+/// a computed one's, which would be made anew in every run.
 constexpr std::size_t kViewGrowth = std::size_t{64} << 10;
 constexpr std::size_t kComputedGrowth = std::size_t{4} << 20;
 
@@ -81,8 +81,9 @@ class Folder {
     Graph scratch;
     std::vector<ValueId> inputs;
     for (const ValueId input : node.inputs) {
-      inputs.push_back(input == kNone ? kNone
-                                      : scratch.add_constant(graph_.value(input).name, type_of(graph_, input), bytes_of(input)));
+      inputs.push_back(input == kNone
+                           ? kNone
+                           : scratch.add_constant(graph_.value(input).name, type_of(graph_, input), bytes_of(input)));
     }
     const NodeId copy = scratch.add_node(*node.op, inputs, node.attributes, {});
     std::optional<std::vector<ir::Bytes>> results;
@@ -97,7 +98,7 @@ class Folder {
   }
 
   Graph& graph_;
-  std::map<ValueId, std::size_t> stored_;    ///< known values that are no constants (yet), by what they are made of
+  std::map<ValueId, std::size_t> stored_;  ///< known values that are no constants (yet), by what they are made of
   std::map<ValueId, ir::Bytes> computed_;
   int folded_ = 0;
 };

@@ -19,7 +19,8 @@ const cpu::PadAttributes* image_pad(const Graph& graph, ValueId id, float value)
   const Node* pad = graph.producer(id);
   if (!is(pad, ops::kPad) || type_of(graph, id).dtype != DType::F32 || dims_of(graph, id).size() != 4) return nullptr;
   const auto& attributes = pad->as<cpu::PadAttributes>();
-  if (attributes.mode != cpu::PadMode::Constant || std::memcmp(attributes.value, &value, sizeof(value)) != 0) return nullptr;
+  if (attributes.mode != cpu::PadMode::Constant || std::memcmp(attributes.value, &value, sizeof(value)) != 0)
+    return nullptr;
   for (std::size_t i = 0; i < 2; ++i) {
     if (attributes.before[i] != 0 || attributes.after[i] != 0) return nullptr;
   }
@@ -53,7 +54,8 @@ std::optional<ir::AttributeBlob> widened_pool(const Graph& graph, const Node& no
   const bool maximum = attributes.kind == cpu::PoolKind::Max;
   // Rounding up places the last window by where the declared padding begins.
   if (attributes.ceil_mode != 0) return std::nullopt;
-  const cpu::PadAttributes* pad = image_pad(graph, node.inputs[0], maximum ? -std::numeric_limits<float>::infinity() : 0.0f);
+  const cpu::PadAttributes* pad =
+      image_pad(graph, node.inputs[0], maximum ? -std::numeric_limits<float>::infinity() : 0.0f);
   if (pad == nullptr) return std::nullopt;
   if (!maximum && attributes.count_include_pad == 0) {
     // Padded zeros were elements of the image; declared padding would not have been.

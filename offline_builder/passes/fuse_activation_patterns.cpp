@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Exporters write activations out of smaller operators, in many orders. Here products are taken apart into a coefficient
-// and factors, so that x * 0.5 * (1 + erf(x / sqrt 2)) is the same pattern in whichever order it was multiplied.
+// Exporters write activations out of smaller operators, in many orders. Here products are taken apart into a
+// coefficient and factors, so that x * 0.5 * (1 + erf(x / sqrt 2)) is the same pattern in whichever order it was
+// multiplied.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -27,8 +28,8 @@ struct Activation {
 /// Constants in models have been rounded to float and often to a few digits.
 bool near(double a, double b) { return std::fabs(a - b) <= 1e-5 * std::fabs(b); }
 
-/// One attempt to see a value as a pattern. Remembers the nodes that the pattern would take the place of: nobody else may
-/// read what they make.
+/// One attempt to see a value as a pattern. Remembers the nodes that the pattern would take the place of: nobody else
+/// may read what they make.
 class Matcher {
  public:
   Matcher(const Graph& graph, ValueId root) : graph_(graph), root_(root) {}
@@ -36,7 +37,8 @@ class Matcher {
   std::optional<Activation> run() {
     if (type_of(graph_, root_).dtype != DType::F32) return std::nullopt;
     using Rule = std::optional<Activation> (Matcher::*)();
-    for (const Rule rule : {&Matcher::clamp, &Matcher::sigmoid, &Matcher::softplus, &Matcher::linear_clamp, &Matcher::gated}) {
+    for (const Rule rule :
+         {&Matcher::clamp, &Matcher::sigmoid, &Matcher::softplus, &Matcher::linear_clamp, &Matcher::gated}) {
       nodes_.clear();
       const std::optional<Activation> found = (this->*rule)();
       if (found && is_closed()) return found;
@@ -112,7 +114,9 @@ class Matcher {
     }
   }
 
-  bool has_room(const Product& product) const { return product.factors.size() < kMostFactors && nodes_.size() < kMostNodes; }
+  bool has_room(const Product& product) const {
+    return product.factors.size() < kMostFactors && nodes_.size() < kMostNodes;
+  }
 
   /// x^2 and x^3 count as two and three factors.
   bool add_power(ValueId id, Product& product) {
@@ -166,7 +170,8 @@ class Matcher {
     nodes_.resize(inner ? nodes_.size() : own);
     if (inner) {
       // A clamp is monotone, so it acts on the inner one's bounds as on any other value.
-      merged = {inner->x, std::clamp(inner->low, outer->low, outer->high), std::clamp(inner->high, outer->low, outer->high)};
+      merged = {inner->x, std::clamp(inner->low, outer->low, outer->high),
+                std::clamp(inner->high, outer->low, outer->high)};
     }
     const bool relu = merged.low == 0 && merged.high == kInfinity;
     Activation result{relu ? PointwiseOp::Relu : PointwiseOp::Clip, merged.x, 0, 0};
@@ -282,7 +287,8 @@ class Matcher {
       if (softplus != nullptr && operand(*softplus, 0) == x) return PointwiseOp::Mish;
     }
     Activation hard;
-    if (again() && is_hard_sigmoid(gate, coefficient, hard) && hard.x == x && near(hard.alpha, 1.0 / 6) && near(hard.beta, 0.5)) {
+    if (again() && is_hard_sigmoid(gate, coefficient, hard) && hard.x == x && near(hard.alpha, 1.0 / 6) &&
+        near(hard.beta, 0.5)) {
       return PointwiseOp::HardSwish;
     }
     if (near(coefficient, 0.5) && again()) return gelu_gate(gate, x);
@@ -320,7 +326,8 @@ class Matcher {
     ValueId square = kNone;
     double one = 0;
     const bool has_x = product.factors[0] == x || product.factors[1] == x;
-    return has_x && with_constant(bracket, PointwiseOp::Add, square, one) && one == 1 && is_scaled(square, kCubic, x, 2);
+    return has_x && with_constant(bracket, PointwiseOp::Add, square, one) && one == 1 &&
+           is_scaled(square, kCubic, x, 2);
   }
 
   const Graph& graph_;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dense kernels finish their results before they store them: y = activation(acc + residual) or activation(acc) + residual.
-// What comes right behind a convolution or a matrix product, and reads nothing else, becomes that.
+// Dense kernels finish their results before they store them: y = activation(acc + residual) or activation(acc) +
+// residual. What comes right behind a convolution or a matrix product, and reads nothing else, becomes that.
 #include "edgert/cpu/ops/conv.h"
 #include "edgert/cpu/ops/depthwise_conv.h"
 #include "edgert/cpu/ops/matmul.h"
@@ -44,7 +44,8 @@ void set_epilogue(Graph& graph, NodeId id, const Epilogue& epilogue) {
 
 class EpilogueFuser {
  public:
-  explicit EpilogueFuser(Graph& graph) : graph_(graph), order_(graph.topological_order()), position_(graph.node_count(), 0) {
+  explicit EpilogueFuser(Graph& graph)
+      : graph_(graph), order_(graph.topological_order()), position_(graph.node_count(), 0) {
     for (std::size_t i = 0; i < order_.size(); ++i) position_[order_[i]] = i;
   }
 
@@ -71,7 +72,8 @@ class EpilogueFuser {
 
   bool absorb_activation(NodeId id, const PointwiseStep& step) {
     Epilogue epilogue = *epilogue_of(graph_.node(id));
-    if (epilogue.activation != PointwiseOp::Identity || epilogue.residual == ResidualMode::AfterActivation) return false;
+    if (epilogue.activation != PointwiseOp::Identity || epilogue.residual == ResidualMode::AfterActivation)
+      return false;
     if (!is_activation(step.op)) return false;
     epilogue.activation = step.op;
     epilogue.alpha = step.alpha;
@@ -95,7 +97,8 @@ class EpilogueFuser {
     return true;
   }
 
-  /// Whether the value exists element by element: kernels do not read a repeated residual, which would have to be copied.
+  /// Whether the value exists element by element: kernels do not read a repeated residual, which would have to be
+  /// copied.
   bool is_stored(ValueId id) const {
     const Node* producer = graph_.producer(id);
     while (producer != nullptr && producer->op->view != nullptr) {

@@ -145,8 +145,9 @@ bool fuse_core(Graph& graph, NodeId id) {
   const ValueId out = graph.node(id).outputs[0];
   Matcher matcher(graph, out);
   if (type_of(graph, out).dtype != DType::F32 || !matcher.run()) return false;
-  const NodeId fresh = graph.add_node(ops::kNormalize, {matcher.x, kNone, kNone}, ir::AttributeBlob::of(matcher.attributes),
-                                      joined_provenance(graph, matcher.nodes));
+  const NodeId fresh =
+      graph.add_node(ops::kNormalize, {matcher.x, kNone, kNone}, ir::AttributeBlob::of(matcher.attributes),
+                     joined_provenance(graph, matcher.nodes));
   take_place(graph, out, graph.node(fresh).outputs[0]);
   return true;
 }

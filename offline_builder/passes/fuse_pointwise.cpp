@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A pointwise node that only one other pointwise node reads is computed inside of that: its result never goes to memory.
-// Readers come first, so that a value read along several ways into one program (x * f(x)) is absorbed once all of its
-// readers are.
+// A pointwise node that only one other pointwise node reads is computed inside of that: its result never goes to
+// memory. Readers come first, so that a value read along several ways into one program (x * f(x)) is absorbed once all
+// of its readers are.
 #include <algorithm>
 
 #include "passes/pattern.h"
@@ -88,10 +88,10 @@ class Fusion {
 
   /// Whether this program is all that reads `id`.
   bool is_internal(ValueId id) const {
-    if (graph_.is_output(id) || graph_.users(id).size() > scalar::kMaxPointwiseInputs * scalar::kMaxPointwiseSteps) return false;
-    return std::all_of(graph_.users(id).begin(), graph_.users(id).end(), [&](NodeId user) {
-      return std::find(nodes_.begin(), nodes_.end(), user) != nodes_.end();
-    });
+    if (graph_.is_output(id) || graph_.users(id).size() > scalar::kMaxPointwiseInputs * scalar::kMaxPointwiseSteps)
+      return false;
+    return std::all_of(graph_.users(id).begin(), graph_.users(id).end(),
+                       [&](NodeId user) { return std::find(nodes_.begin(), nodes_.end(), user) != nodes_.end(); });
   }
 
   bool absorb(ValueId id) {
@@ -102,8 +102,9 @@ class Fusion {
     std::size_t inputs = inputs_.size() - 1;
     for (std::size_t i = 0; i < producer->inputs.size(); ++i) {
       const ValueId each = producer->inputs[i];
-      const bool repeated = std::find(producer->inputs.begin(), producer->inputs.begin() + static_cast<std::ptrdiff_t>(i), each) !=
-                            producer->inputs.begin() + static_cast<std::ptrdiff_t>(i);
+      const bool repeated =
+          std::find(producer->inputs.begin(), producer->inputs.begin() + static_cast<std::ptrdiff_t>(i), each) !=
+          producer->inputs.begin() + static_cast<std::ptrdiff_t>(i);
       if (!repeated && std::find(inputs_.begin(), inputs_.end(), each) == inputs_.end()) ++inputs;
     }
     if (inputs > scalar::kMaxPointwiseInputs) return false;

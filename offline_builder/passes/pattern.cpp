@@ -23,14 +23,17 @@ std::optional<double> element(const ir::Value& value, std::int64_t offset) {
     case DType::F16: return scalar::to_float(scalar::Half{bytes.as<std::uint16_t>()[i]});
     case DType::BF16: return scalar::to_float(scalar::BFloat16{bytes.as<std::uint16_t>()[i]});
     case DType::I8: return bytes.as<std::int8_t>()[i];
-    case DType::U8: case DType::Bool: return bytes.as<std::uint8_t>()[i];
+    case DType::U8:
+    case DType::Bool: return bytes.as<std::uint8_t>()[i];
     case DType::I16: return bytes.as<std::int16_t>()[i];
     case DType::U16: return bytes.as<std::uint16_t>()[i];
     case DType::I32: return bytes.as<std::int32_t>()[i];
     case DType::U32: return bytes.as<std::uint32_t>()[i];
     case DType::I64: return static_cast<double>(bytes.as<std::int64_t>()[i]);
     case DType::U64: return static_cast<double>(bytes.as<std::uint64_t>()[i]);
-    case DType::Undefined: case DType::I4: case DType::U4: break;
+    case DType::Undefined:
+    case DType::I4:
+    case DType::U4: break;
   }
   return std::nullopt;
 }
@@ -94,8 +97,8 @@ const Node* match(const Graph& graph, ValueId id, PointwiseOp op) {
   return step != nullptr && step->op == op && static_cast<DType>(step->type) == DType::F32 ? node : nullptr;
 }
 
-NodeId add_pointwise(Graph& graph, PointwiseOp op, DType type, const std::vector<ValueId>& operands, float alpha, float beta,
-                     std::vector<std::string> provenance) {
+NodeId add_pointwise(Graph& graph, PointwiseOp op, DType type, const std::vector<ValueId>& operands, float alpha,
+                     float beta, std::vector<std::string> provenance) {
   PointwiseProgram program{};
   program.inputs = static_cast<unsigned>(operands.size());
   program.steps = 1;
@@ -137,7 +140,8 @@ std::optional<double> uniform_value(const Graph& graph, ValueId id) {
   const ir::Value& root = graph.value(window->root);
   const std::optional<double> first = element(root, distinct.offset);
   if (!first) return std::nullopt;
-  const bool same = visit_window(distinct, [&](std::int64_t offset, const ir::Dims&) { return element(root, offset) == first; });
+  const bool same =
+      visit_window(distinct, [&](std::int64_t offset, const ir::Dims&) { return element(root, offset) == first; });
   return same ? first : std::nullopt;
 }
 
@@ -236,7 +240,8 @@ ValueId add_expand(Graph& graph, ValueId x, const ir::Dims& dims, std::vector<st
   return graph.node(id).outputs[0];
 }
 
-ValueId add_transpose(Graph& graph, ValueId x, const std::vector<std::uint8_t>& perm, std::vector<std::string> provenance) {
+ValueId add_transpose(Graph& graph, ValueId x, const std::vector<std::uint8_t>& perm,
+                      std::vector<std::string> provenance) {
   if (std::is_sorted(perm.begin(), perm.end())) return x;
   ops::TransposeAttributes attributes{};
   std::copy(perm.begin(), perm.end(), attributes.perm);

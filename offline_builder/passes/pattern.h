@@ -34,8 +34,8 @@ ValueId operand(const Node& node, unsigned i);
 /// The node that makes `id` when it is the single instruction `op` on f32, else null.
 const Node* match(const Graph& graph, ValueId id, PointwiseOp op);
 /// A node of one instruction on `operands`; `alpha` and `beta` are the instruction's.
-NodeId add_pointwise(Graph& graph, PointwiseOp op, DType type, const std::vector<ValueId>& operands, float alpha, float beta,
-                     std::vector<std::string> provenance);
+NodeId add_pointwise(Graph& graph, PointwiseOp op, DType type, const std::vector<ValueId>& operands, float alpha,
+                     float beta, std::vector<std::string> provenance);
 
 // Constants
 
@@ -74,6 +74,7 @@ inline bool is(const Node* node, const ops::OperatorDef& op) { return node != nu
 // Views by their plain meaning
 ValueId add_reshape(Graph& graph, ValueId x, const ir::Dims& dims, std::vector<std::string> provenance);
 ValueId add_expand(Graph& graph, ValueId x, const ir::Dims& dims, std::vector<std::string> provenance);
-ValueId add_transpose(Graph& graph, ValueId x, const std::vector<std::uint8_t>& perm, std::vector<std::string> provenance);
+ValueId add_transpose(Graph& graph, ValueId x, const std::vector<std::uint8_t>& perm,
+                      std::vector<std::string> provenance);
 
 }  // namespace edgert::passes

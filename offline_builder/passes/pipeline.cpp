@@ -21,7 +21,8 @@ void write_file(const std::filesystem::path& path, const std::string& content) {
   if (!file) throw ir::BuildError("cannot write '" + path.string() + "'");
 }
 
-void write_dump(const std::string& folder, std::size_t index, const char* pass, const Snapshot& before, const Snapshot& after) {
+void write_dump(const std::string& folder, std::size_t index, const char* pass, const Snapshot& before,
+                const Snapshot& after) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) throw ir::BuildError("cannot make folder '" + folder + "': " + error.message());
@@ -49,7 +50,8 @@ const std::vector<Pass>& pipeline() {
       {"fold_constants", "transposed constants", &fold_constants},
       {"eliminate_common", "equal transposed constants", &eliminate_common},
       // Decomposed functions become the one that they are.
-      {"fuse_activation_patterns", "GELU, SiLU, HardSwish, clamps and others from their parts", &fuse_activation_patterns},
+      {"fuse_activation_patterns", "GELU, SiLU, HardSwish, clamps and others from their parts",
+       &fuse_activation_patterns},
       {"fuse_normalization", "layer and RMS normalization from their parts", &fuse_normalization},
       // Into the dense operators.
       {"fold_affine", "per-channel scale and shift into weights and bias", &fold_affine},

@@ -38,14 +38,14 @@ struct PipelineOptions {
 std::vector<PassReport> run_pipeline(ir::Graph& graph, const PipelineOptions& options = {});
 
 // The passes, each in the file of its name.
-int fold_constants(ir::Graph& graph);        ///< nodes with constant operands become constants
-int eliminate_dead(ir::Graph& graph);        ///< nodes that nobody reads
-int eliminate_common(ir::Graph& graph);      ///< equal nodes on equal operands (CSE), equal constants
-int remove_identity(ir::Graph& graph);       ///< Identity, x*1, x+0, same-shape Reshape/Expand/Slice, Cast to same, nested
+int fold_constants(ir::Graph& graph);    ///< nodes with constant operands become constants
+int eliminate_dead(ir::Graph& graph);    ///< nodes that nobody reads
+int eliminate_common(ir::Graph& graph);  ///< equal nodes on equal operands (CSE), equal constants
+int remove_identity(ir::Graph& graph);   ///< Identity, x*1, x+0, same-shape Reshape/Expand/Slice, Cast to same, nested
 int fuse_activation_patterns(ir::Graph& graph);  ///< GELU, SiLU, HardSwish, ... from their decomposed ONNX shapes
-int fuse_normalization(ir::Graph& graph);    ///< layer and RMS normalization from their decomposed ONNX shapes
-int fold_affine(ir::Graph& graph);           ///< BatchNorm and other per-channel scale/shift into Conv, Gemm weights and bias
-int fold_pad(ir::Graph& graph);              ///< constant-zero Pad into the convolution (or average pool) behind it
+int fuse_normalization(ir::Graph& graph);        ///< layer and RMS normalization from their decomposed ONNX shapes
+int fold_affine(ir::Graph& graph);  ///< BatchNorm and other per-channel scale/shift into Conv, Gemm weights and bias
+int fold_pad(ir::Graph& graph);     ///< constant-zero Pad into the convolution (or average pool) behind it
 int eliminate_transposes(ir::Graph& graph);  ///< they sink through pointwise, merge and cancel
 int fuse_epilogue(ir::Graph& graph);         ///< activation and residual add into Conv, DepthwiseConv, MatMul
 int fuse_pointwise(ir::Graph& graph);        ///< chains of pointwise nodes into one program

@@ -32,13 +32,19 @@ ValueId same_as_pointwise(const Graph& graph, const Node& node, const PointwiseS
   switch (step.op) {
     case PointwiseOp::Identity: return a;
     case PointwiseOp::Clip: return step.alpha == -kInfinity && step.beta == kInfinity ? a : kNone;
-    case PointwiseOp::Neg: case PointwiseOp::Not: case PointwiseOp::BitNot: return without_double(graph, node, step, false);
-    case PointwiseOp::Abs: case PointwiseOp::Floor: case PointwiseOp::Ceil: case PointwiseOp::Round: case PointwiseOp::Sign:
-      return without_double(graph, node, step, true);
+    case PointwiseOp::Neg:
+    case PointwiseOp::Not:
+    case PointwiseOp::BitNot: return without_double(graph, node, step, false);
+    case PointwiseOp::Abs:
+    case PointwiseOp::Floor:
+    case PointwiseOp::Ceil:
+    case PointwiseOp::Round:
+    case PointwiseOp::Sign: return without_double(graph, node, step, true);
     case PointwiseOp::Add: return neutral(0);
     case PointwiseOp::Mul: return neutral(1);
     case PointwiseOp::Sub: return second_is(0) ? a : kNone;
-    case PointwiseOp::Div: case PointwiseOp::Pow: return second_is(1) ? a : kNone;
+    case PointwiseOp::Div:
+    case PointwiseOp::Pow: return second_is(1) ? a : kNone;
     case PointwiseOp::Where: {
       if (operand(node, 1) == operand(node, 2)) return operand(node, 1);
       const std::optional<double> condition = uniform_value(graph, a);
@@ -51,15 +57,22 @@ ValueId same_as_pointwise(const Graph& graph, const Node& node, const PointwiseS
 
 /// Whether every value of `narrow` is one of `wide`.
 bool holds_all(DType wide, DType narrow) {
-  const auto is_signed = [](DType t) { return t == DType::I8 || t == DType::I16 || t == DType::I32 || t == DType::I64; };
-  const auto is_unsigned = [](DType t) { return t == DType::U8 || t == DType::U16 || t == DType::U32 || t == DType::U64; };
+  const auto is_signed = [](DType t) {
+    return t == DType::I8 || t == DType::I16 || t == DType::I32 || t == DType::I64;
+  };
+  const auto is_unsigned = [](DType t) {
+    return t == DType::U8 || t == DType::U16 || t == DType::U32 || t == DType::U64;
+  };
   if (narrow == DType::Bool) return true;
-  if (is_signed(wide)) return (is_signed(narrow) && bits_of(narrow) <= bits_of(wide)) || (is_unsigned(narrow) && bits_of(narrow) < bits_of(wide));
+  if (is_signed(wide))
+    return (is_signed(narrow) && bits_of(narrow) <= bits_of(wide)) ||
+           (is_unsigned(narrow) && bits_of(narrow) < bits_of(wide));
   if (is_unsigned(wide)) return is_unsigned(narrow) && bits_of(narrow) <= bits_of(wide);
   const bool small_integer = (is_signed(narrow) || is_unsigned(narrow)) && bits_of(narrow) <= 16;
   if (wide == DType::F32) return narrow == DType::F16 || narrow == DType::BF16 || small_integer;
-  if (wide == DType::F64) return narrow == DType::F32 || narrow == DType::F16 || narrow == DType::BF16 || small_integer ||
-                                 narrow == DType::I32 || narrow == DType::U32;
+  if (wide == DType::F64)
+    return narrow == DType::F32 || narrow == DType::F16 || narrow == DType::BF16 || small_integer ||
+           narrow == DType::I32 || narrow == DType::U32;
   return false;
 }
 
@@ -101,8 +114,10 @@ ValueId same_as(const Graph& graph, const Node& node) {
   if (node.op == &ops::kReduce) return same_as_reduce(graph, node);
   if (node.op == &ops::kPool) return same_as_pool(graph, node);
   if (node.op == &ops::kConcat) return node.inputs.size() == 1 ? node.inputs[0] : kNone;
-  if (node.op == &ops::kTranspose) return is_identity_perm(node.as<ops::TransposeAttributes>()) ? node.inputs[0] : kNone;
-  const bool placed = node.op == &ops::kReshape || node.op == &ops::kExpand || node.op == &ops::kSlice || node.op == &ops::kPad;
+  if (node.op == &ops::kTranspose)
+    return is_identity_perm(node.as<ops::TransposeAttributes>()) ? node.inputs[0] : kNone;
+  const bool placed =
+      node.op == &ops::kReshape || node.op == &ops::kExpand || node.op == &ops::kSlice || node.op == &ops::kPad;
   return placed && dims_of(graph, node.inputs[0]) == dims_of(graph, node.outputs[0]) ? node.inputs[0] : kNone;
 }
 
@@ -125,9 +140,11 @@ ValueId merge_views(Graph& graph, NodeId id) {
   if (inner == nullptr || inner->op != op) return kNone;
   ir::AttributeBlob attributes = graph.node(id).attributes;
   if (op == &ops::kSlice) {
-    attributes = ir::AttributeBlob::of(merged_slice(inner->as<ops::SliceAttributes>(), attributes.as<ops::SliceAttributes>()));
+    attributes =
+        ir::AttributeBlob::of(merged_slice(inner->as<ops::SliceAttributes>(), attributes.as<ops::SliceAttributes>()));
   }
-  const std::vector<std::string> provenance = joined_provenance(graph, {graph.value(graph.node(id).inputs[0]).producer, id});
+  const std::vector<std::string> provenance =
+      joined_provenance(graph, {graph.value(graph.node(id).inputs[0]).producer, id});
   const ValueId source = inner->inputs[0];
   return graph.node(graph.add_node(*op, {source}, attributes, provenance)).outputs[0];
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs a graph element by element in double, from the operators' definitions alone: the reference against which passes are
-// tested. No kernel of the product takes part.
+// Runs a graph element by element in double, from the operators' definitions alone: the reference against which passes
+// are tested. No kernel of the product takes part.
 #pragma once
 
 #include <cmath>
@@ -28,7 +28,8 @@ struct Tensor {
 
   std::size_t offset(const ir::Dims& index) const {
     std::size_t at = 0;
-    for (std::size_t i = 0; i < dims.size(); ++i) at = at * static_cast<std::size_t>(dims[i]) + static_cast<std::size_t>(index[i]);
+    for (std::size_t i = 0; i < dims.size(); ++i)
+      at = at * static_cast<std::size_t>(dims[i]) + static_cast<std::size_t>(index[i]);
     return at;
   }
   double at(const ir::Dims& index) const { return data.at(offset(index)); }
@@ -80,7 +81,8 @@ inline double apply_pointwise(scalar::PointwiseOp op, double a, double b, double
     case Op::Softplus: return std::log1p(std::exp(a));
     case Op::Mish: return a * std::tanh(std::log1p(std::exp(a)));
     case Op::Gelu: return 0.5 * a * (1 + std::erf(a / std::sqrt(2.0)));
-    case Op::GeluTanh: return 0.5 * a * (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (a + 0.044715 * a * a * a)));
+    case Op::GeluTanh:
+      return 0.5 * a * (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (a + 0.044715 * a * a * a)));
     case Op::Clip: return std::fmin(std::fmax(a, alpha), beta);
     case Op::Add: return a + b;
     case Op::Sub: return a - b;
@@ -105,7 +107,8 @@ class GraphInterpreter {
     for (const ir::NodeId id : graph_.topological_order()) {
       const ir::Node& node = graph_.node(id);
       values_[node.outputs.at(0)] = compute(node);
-      if (values_[node.outputs[0]].dims != graph_.value(node.outputs[0]).type.dims) throw std::logic_error("wrong extents");
+      if (values_[node.outputs[0]].dims != graph_.value(node.outputs[0]).type.dims)
+        throw std::logic_error("wrong extents");
     }
     std::vector<Tensor> outputs;
     for (const ir::Graph::Output& output : graph_.outputs()) outputs.push_back(read(output.value));
@@ -118,7 +121,8 @@ class GraphInterpreter {
     if (!value.is_constant()) return values_.at(id);
     if (value.format != WeightFormat::Strided) throw std::logic_error("packed weights");
     Tensor tensor{value.type.dims, {}};
-    for (std::int64_t i = 0; i < ir::element_count(value.type.dims); ++i) tensor.data.push_back(constant(value, static_cast<std::size_t>(i)));
+    for (std::int64_t i = 0; i < ir::element_count(value.type.dims); ++i)
+      tensor.data.push_back(constant(value, static_cast<std::size_t>(i)));
     return tensor;
   }
 
@@ -142,7 +146,8 @@ class GraphInterpreter {
     if (node.op == &ops::kSlice) return slice(node);
     if (node.op == &ops::kExpand) return expand(node);
     if (node.op == &ops::kConcat) return concat(node);
-    if (node.op == &ops::kConv) return conv(node, node.as<cpu::ConvAttributes>(), node.as<cpu::ConvAttributes>().groups);
+    if (node.op == &ops::kConv)
+      return conv(node, node.as<cpu::ConvAttributes>(), node.as<cpu::ConvAttributes>().groups);
     if (node.op == &ops::kDepthwiseConv) {
       return conv(node, node.as<cpu::DepthwiseConvAttributes>(), out_dims(node)[1]);
     }
@@ -217,7 +222,8 @@ class GraphInterpreter {
   }
 
   /// Bias of channel `channel`, then residual and activation.
-  double finish(const ir::Node& node, const scalar::Epilogue& epilogue, double sum, std::int64_t channel, const ir::Dims& index) const {
+  double finish(const ir::Node& node, const scalar::Epilogue& epilogue, double sum, std::int64_t channel,
+                const ir::Dims& index) const {
     if (has(node, 2)) sum += in(node, 2).at({channel});
     const double residual = has(node, 3) ? in(node, 3).at(index) : 0;
     if (epilogue.residual == scalar::ResidualMode::BeforeActivation) sum += residual;
@@ -301,7 +307,8 @@ class GraphInterpreter {
   Tensor reduce(const ir::Node& node) const {
     const Tensor x = in(node, 0);
     const auto& a = node.as<cpu::ReduceAttributes>();
-    if (a.kind != cpu::ReduceKind::Mean && a.kind != cpu::ReduceKind::Sum) throw std::logic_error("the interpreter does not know this reduction");
+    if (a.kind != cpu::ReduceKind::Mean && a.kind != cpu::ReduceKind::Sum)
+      throw std::logic_error("the interpreter does not know this reduction");
     return tabulate(out_dims(node), [&](const ir::Dims& index) {
       const std::vector<double> values = along(x, a.axes, index);
       return mean(values) * (a.kind == cpu::ReduceKind::Sum ? static_cast<double>(values.size()) : 1.0);

@@ -48,7 +48,8 @@ ValueId tanh_gate(Net& net, ValueId x, ValueId cube) {
 
 TEST_CASE("GELU with erf in three orders of multiplication") {
   becomes(Op::Gelu, [](Net& n, ValueId x) { return n.binary(Op::Mul, n.binary(Op::Mul, x, 0.5f), erf_gate(n, x)); });
-  becomes(Op::Gelu, [](Net& n, ValueId x) { return n.binary(Op::Mul, x, n.binary(Op::Mul, erf_gate(n, x, false), 0.5f)); });
+  becomes(Op::Gelu,
+          [](Net& n, ValueId x) { return n.binary(Op::Mul, x, n.binary(Op::Mul, erf_gate(n, x, false), 0.5f)); });
   becomes(Op::Gelu, [](Net& n, ValueId x) { return n.binary(Op::Mul, n.binary(Op::Mul, x, erf_gate(n, x)), 0.5f); });
   becomes(Op::Gelu, [](Net& n, ValueId x) { return n.binary(Op::Mul, n.binary(Op::Div, x, 2.0f), erf_gate(n, x)); });
 }
@@ -101,8 +102,10 @@ TEST_CASE("SiLU, sigmoid, softplus and Mish") {
     const ValueId divisor = sigmoid_divisor(n, x);
     return n.binary(Op::Div, n.expand(n.constant(1.0f), {3, 40}), divisor);
   });
-  becomes(Op::Softplus, [](Net& n, ValueId x) { return n.unary(Op::Log, n.binary(Op::Add, n.unary(Op::Exp, x), 1.0f)); });
-  becomes(Op::Mish, [](Net& n, ValueId x) { return n.binary(Op::Mul, x, n.unary(Op::Tanh, n.unary(Op::Softplus, x))); });
+  becomes(Op::Softplus,
+          [](Net& n, ValueId x) { return n.unary(Op::Log, n.binary(Op::Add, n.unary(Op::Exp, x), 1.0f)); });
+  becomes(Op::Mish,
+          [](Net& n, ValueId x) { return n.binary(Op::Mul, x, n.unary(Op::Tanh, n.unary(Op::Softplus, x))); });
   stays([](Net& n, ValueId x) { return n.binary(Op::Mul, n.unary(Op::Sigmoid, x), n.unary(Op::Exp, x)); });
 }
 
@@ -129,10 +132,14 @@ TEST_CASE("HardSigmoid and HardSwish from clamps") {
   becomes(Op::HardSigmoid, [](Net& n, ValueId x) {
     return n.unary(Op::Clip, n.binary(Op::Add, n.binary(Op::Mul, x, 0.2f), 0.5f), 0, 1);
   });
-  becomes(Op::HardSwish, [&](Net& n, ValueId x) { return n.binary(Op::Mul, x, n.binary(Op::Div, relu6_of_shifted(n, x), 6.0f)); });
-  becomes(Op::HardSwish, [&](Net& n, ValueId x) { return n.binary(Op::Div, n.binary(Op::Mul, x, relu6_of_shifted(n, x)), 6.0f); });
-  becomes(Op::HardSwish, [&](Net& n, ValueId x) { return n.binary(Op::Mul, n.binary(Op::Div, x, 6.0f), relu6_of_shifted(n, x)); });
-  becomes(Op::HardSwish, [](Net& n, ValueId x) { return n.binary(Op::Mul, x, n.unary(Op::HardSigmoid, x, 1.0f / 6, 0.5f)); });
+  becomes(Op::HardSwish,
+          [&](Net& n, ValueId x) { return n.binary(Op::Mul, x, n.binary(Op::Div, relu6_of_shifted(n, x), 6.0f)); });
+  becomes(Op::HardSwish,
+          [&](Net& n, ValueId x) { return n.binary(Op::Div, n.binary(Op::Mul, x, relu6_of_shifted(n, x)), 6.0f); });
+  becomes(Op::HardSwish,
+          [&](Net& n, ValueId x) { return n.binary(Op::Mul, n.binary(Op::Div, x, 6.0f), relu6_of_shifted(n, x)); });
+  becomes(Op::HardSwish,
+          [](Net& n, ValueId x) { return n.binary(Op::Mul, x, n.unary(Op::HardSigmoid, x, 1.0f / 6, 0.5f)); });
   stays([](Net& n, ValueId x) { return n.binary(Op::Mul, x, n.unary(Op::HardSigmoid, x, 0.2f, 0.5f)); });
   stays([&](Net& n, ValueId x) { return n.binary(Op::Mul, x, relu6_of_shifted(n, x)); });
 }

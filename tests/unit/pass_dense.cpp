@@ -157,7 +157,9 @@ TEST_CASE("fold_pad leaves what would not be exact") {
   unchanged([&](Net& n, ValueId x) { n.output(pool(n, n.pad(x, ones, ones), cpu::PoolKind::Max, 0, false)); });
   unchanged([&](Net& n, ValueId x) { n.output(pool(n, n.pad(x, ones, ones), cpu::PoolKind::Average, 0, true, true)); });
   // Padding as wide as the window would make averages of nothing.
-  unchanged([&](Net& n, ValueId x) { n.output(pool(n, n.pad(x, {0, 0, 3, 3}, {0, 0, 3, 3}), cpu::PoolKind::Average, 0, true)); });
+  unchanged([&](Net& n, ValueId x) {
+    n.output(pool(n, n.pad(x, {0, 0, 3, 3}, {0, 0, 3, 3}), cpu::PoolKind::Average, 0, true));
+  });
 }
 
 TEST_CASE("fuse_epilogue: an activation") {
@@ -187,7 +189,8 @@ TEST_CASE("fuse_epilogue: a residual after the activation, and nothing behind it
   net.output(net.unary(Op::Tanh, sum));
   CHECK(net.check(&passes::fuse_epilogue) == 2);
   CHECK(net.count(ops::kPointwise) == 1);
-  CHECK(epilogue(*net.graph.producer(net.maker_of_output().inputs[0])).residual == scalar::ResidualMode::AfterActivation);
+  CHECK(epilogue(*net.graph.producer(net.maker_of_output().inputs[0])).residual ==
+        scalar::ResidualMode::AfterActivation);
 }
 
 TEST_CASE("fuse_epilogue: of two convolutions the later one takes the sum") {
@@ -205,7 +208,8 @@ TEST_CASE("fuse_epilogue: of two convolutions the later one takes the sum") {
 TEST_CASE("fuse_epilogue: chains of residual blocks keep their order") {
   Net net;
   ValueId x = net.input({1, 4, 3, 3});
-  for (int i = 0; i < 5; ++i) x = net.unary(Op::Relu, net.binary(Op::Add, net.conv(net.unary(Op::Relu, net.conv(x, 4)), 4), x));
+  for (int i = 0; i < 5; ++i)
+    x = net.unary(Op::Relu, net.binary(Op::Add, net.conv(net.unary(Op::Relu, net.conv(x, 4)), 4), x));
   net.output(x);
   CHECK(net.check(&passes::fuse_epilogue) == 15);
   CHECK(net.count(ops::kConv) == 10);

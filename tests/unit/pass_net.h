@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Small graphs for the tests of passes, and the test that every pass must stand: the outputs keep their values, the graph
-// keeps its invariants, and a second run changes nothing.
+// Small graphs for the tests of passes, and the test that every pass must stand: the outputs keep their values, the
+// graph keeps its invariants, and a second run changes nothing.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -173,7 +173,8 @@ struct Net {
     std::vector<Tensor> inputs;
     for (const ValueId id : which.inputs()) {
       const bool truth = which.value(id).type.dtype == DType::Bool;
-      inputs.push_back(tabulate(which.value(id).type.dims, [&](const Dims&) { return truth ? values.next() > 0 : values.next(); }));
+      inputs.push_back(
+          tabulate(which.value(id).type.dims, [&](const Dims&) { return truth ? values.next() > 0 : values.next(); }));
     }
     return GraphInterpreter(which).run(inputs);
   }
@@ -190,7 +191,8 @@ struct Net {
       int wrong = 0;
       for (std::size_t k = 0; k < after[i].data.size(); ++k) {
         const double expected = before[i].data[k];
-        const bool same = after[i].data[k] == expected || std::fabs(after[i].data[k] - expected) < 2e-5 * (1 + std::fabs(expected));
+        const bool same =
+            after[i].data[k] == expected || std::fabs(after[i].data[k] - expected) < 2e-5 * (1 + std::fabs(expected));
         wrong += !same;
       }
       CHECK(wrong == 0);

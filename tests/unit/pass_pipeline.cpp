@@ -64,7 +64,8 @@ TEST_CASE("a residual block comes down to its convolutions") {
     if (!net.graph.node(id).alive) continue;
     names.insert(names.end(), net.graph.node(id).provenance.begin(), net.graph.node(id).provenance.end());
   }
-  for (const char* name : {"n0", "n1", "n3", "n5", "n7", "n9"}) CHECK(std::count(names.begin(), names.end(), name) >= 1);
+  for (const char* name : {"n0", "n1", "n3", "n5", "n7", "n9"})
+    CHECK(std::count(names.begin(), names.end(), name) >= 1);
 }
 
 TEST_CASE("channels-last exports of a block lose their transposes") {
@@ -110,7 +111,8 @@ TEST_CASE("run_pipeline packs weights, verifies and reports") {
   CHECK(seen.size() == reports.size());
   for (ir::NodeId id = 0; id < net.graph.node_count(); ++id) {
     const ir::Node& node = net.graph.node(id);
-    if (node.alive && node.op == &ops::kConv) CHECK(net.graph.value(node.inputs[1]).format == WeightFormat::PanelF32x16);
+    if (node.alive && node.op == &ops::kConv)
+      CHECK(net.graph.value(node.inputs[1]).format == WeightFormat::PanelF32x16);
   }
   CHECK(passes::pack_weights(net.graph) == 0);
 }
