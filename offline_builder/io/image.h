@@ -39,8 +39,8 @@ struct Placement {
   double offset_y = 0;
 };
 
-/// Bilinear to exactly width x height (pixel centres at half, edges clamped). When shrinking, every source pixel that an
-/// output pixel covers is averaged. The picture and the frame have at least one pixel.
+/// Bilinear to exactly width x height (pixel centres at half, edges clamped). When shrinking, every source pixel that
+/// an output pixel covers is averaged. The picture and the frame have at least one pixel.
 Image resize_stretch(const Image& image, int width, int height, Placement* placement = nullptr);
 /// Keeps the proportions; the rest of the frame is gray (114).
 Image resize_letterbox(const Image& image, int width, int height, Placement* placement = nullptr);

@@ -50,8 +50,9 @@ class JpegReader {
   bool read_pixels(std::uint8_t* pixels) {
     if (setjmp(jump_) != 0) return false;
     jpeg_start_decompress(&jpeg_);
+    const auto components = static_cast<std::size_t>(jpeg_.output_components);
+    const std::size_t row = static_cast<std::size_t>(jpeg_.output_width) * components;
     while (jpeg_.output_scanline < jpeg_.output_height) {
-      const std::size_t row = static_cast<std::size_t>(jpeg_.output_width) * static_cast<std::size_t>(jpeg_.output_components);
       JSAMPROW to = pixels + jpeg_.output_scanline * row;
       jpeg_read_scanlines(&jpeg_, &to, 1);
     }

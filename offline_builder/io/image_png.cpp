@@ -42,9 +42,9 @@ class PngReader {
     png_set_strip_alpha(png_);
     png_set_interlace_handling(png_);
     png_read_update_info(png_, info_);
-    const int channels = png_get_channels(png_, info_);
-    const std::size_t row = static_cast<std::size_t>(png_get_image_width(png_, info_)) * static_cast<std::size_t>(channels);
-    if ((channels != 1 && channels != 3) || png_get_rowbytes(png_, info_) != row) png_error(png_, "unknown kind of samples");
+    const std::size_t row = static_cast<std::size_t>(width()) * static_cast<std::size_t>(channels());
+    const bool known = channels() == 1 || channels() == 3;
+    if (!known || png_get_rowbytes(png_, info_) != row) png_error(png_, "unknown kind of samples");
     return true;
   }
 
@@ -84,9 +84,9 @@ Image decode_png(Span<const std::byte> file, const std::string& name) {
   if (!reader.read_header()) throw ir::BuildError(name + ": damaged PNG: " + reader.message());
   Image image;
   allocate_pixels(image, reader.width(), reader.height(), reader.channels(), name);
-  std::vector<png_bytep> rows;
-  const std::size_t row = image.pixels.size() / static_cast<std::size_t>(image.height);
-  for (std::size_t y = 0; y < static_cast<std::size_t>(image.height); ++y) rows.push_back(image.pixels.data() + y * row);
+  std::vector<png_bytep> rows(reader.height());
+  const std::size_t row = image.pixels.size() / rows.size();
+  for (std::size_t y = 0; y < rows.size(); ++y) rows[y] = image.pixels.data() + y * row;
   if (!reader.read_rows(rows.data())) throw ir::BuildError(name + ": damaged PNG: " + reader.message());
   return image;
 }

@@ -66,15 +66,17 @@ Image resize_stretch(const Image& image, int width, int height, Placement* place
     *placement = {static_cast<double>(width) / image.width, static_cast<double>(height) / image.height, 0, 0};
   }
   const auto channels = static_cast<std::size_t>(image.channels);
+  const double ratio_x = static_cast<double>(image.width) / width;
+  const double ratio_y = static_cast<double>(image.height) / height;
   std::vector<Taps> columns;
-  for (int x = 0; x < width; ++x) columns.push_back(make_taps(image.width, static_cast<double>(image.width) / width, x));
+  for (int x = 0; x < width; ++x) columns.push_back(make_taps(image.width, ratio_x, x));
   Image out = make_image(width, height, image.channels, 0);
   std::uint8_t* to = out.pixels.data();
   // One output row at a time, first over the rows, then over the columns: rounding happens once and memory for one row
   // is enough, whatever the proportions are.
   std::vector<float> row(row_size(image));
   for (int y = 0; y < height; ++y) {
-    const Taps rows = make_taps(image.height, static_cast<double>(image.height) / height, y);
+    const Taps rows = make_taps(image.height, ratio_y, y);
     std::fill(row.begin(), row.end(), 0.0f);
     for (std::size_t k = 0; k < rows.weights.size(); ++k) {
       const std::uint8_t* from = image.pixels.data() + (static_cast<std::size_t>(rows.first) + k) * row.size();
@@ -104,10 +106,11 @@ Image resize_letterbox(const Image& image, int width, int height, Placement* pla
     placement->offset_y = top;
   }
   Image out = make_image(width, height, image.channels, kLetterboxGray);
-  for (int y = 0; y < inner_height; ++y) {
+  const std::uint8_t* from = inner.pixels.data();
+  for (int y = 0; y < inner_height; ++y, from += row_size(inner)) {
     const std::size_t to = static_cast<std::size_t>(top + y) * row_size(out) +
                            static_cast<std::size_t>(left) * static_cast<std::size_t>(image.channels);
-    std::memcpy(out.pixels.data() + to, inner.pixels.data() + static_cast<std::size_t>(y) * row_size(inner), row_size(inner));
+    std::memcpy(out.pixels.data() + to, from, row_size(inner));
   }
   return out;
 }

@@ -44,7 +44,8 @@ class Shadow {
   }
 
   /// Whether only `producers` wrote the run; else `wrong` is the first part that somebody else wrote.
-  bool written_by(const Run& run, const std::vector<std::uint32_t>& producers, Run& wrong, std::uint32_t& writer) const {
+  bool written_by(const Run& run, const std::vector<std::uint32_t>& producers, Run& wrong,
+                  std::uint32_t& writer) const {
     for (auto it = std::prev(writers_.upper_bound(run.begin)); it != writers_.end() && it->first < run.end; ++it) {
       if (std::find(producers.begin(), producers.end(), it->second) != producers.end()) continue;
       const auto next = std::next(it);
@@ -173,7 +174,8 @@ bool Check::schedule_is_sound() {
   }
   for (std::uint32_t step = 0; !schedule_.sequential && step < schedule_.steps; ++step) {
     for (const std::uint32_t before : schedule_.depends_on[step]) {
-      if (before >= step) report(writer_name(step) + " depends on " + std::to_string(before) + ", which is not earlier");
+      if (before < step) continue;
+      report(writer_name(step) + " depends on " + std::to_string(before) + ", which is not earlier");
     }
   }
   const auto known = [&](std::uint32_t step) { return step < schedule_.steps || step == kArenaInput; };
@@ -256,8 +258,9 @@ void Check::replay_read(const Shadow& shadow, std::uint32_t step, const Read& re
   std::uint32_t writer = 0;
   for (const Run& run : runs) {
     if (shadow.written_by(run, read.producers, wrong, writer)) continue;
-    const std::string found = writer == kArenaInput ? "what lay there before the first step" : "bytes of " + writer_name(writer);
-    report(writer_name(step) + " reads " + range(wrong) + " and finds " + found + ", not of " +
+    const bool untouched = writer == kArenaInput;
+    report(writer_name(step) + " reads " + range(wrong) + " and finds " +
+           (untouched ? "what lay there before the first step" : "bytes of " + writer_name(writer)) + ", not of " +
            writer_names(read.producers));
     return;
   }

@@ -39,11 +39,14 @@ struct StorageUse {
 
 /// Returns what is wrong, one line a violation (at most 16), or nothing when the list is proved:
 ///  - every window lies inside the arena;
+///  - producers come before their readers in the schedule, not only by list position;
 ///  - replaying the steps byte by byte, each read finds exactly its producers' bytes;
+///  - no step writes a byte through two windows;
+///  - steps that the schedule does not order don't write what the other one touches;
 ///  - storages that share bytes are ordered by the schedule, not only by list position.
 /// Bytes that a graph input fills before the first step have producer kArenaInput.
 inline constexpr std::uint32_t kArenaInput = 0xffffffffu;
-std::vector<std::string> check(std::uint64_t arena_bytes, const Schedule& schedule, const std::vector<StepAccess>& steps,
-                               const std::vector<StorageUse>& storages);
+std::vector<std::string> check(std::uint64_t arena_bytes, const Schedule& schedule,
+                               const std::vector<StepAccess>& steps, const std::vector<StorageUse>& storages);
 
 }  // namespace edgert::memory

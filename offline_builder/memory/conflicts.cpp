@@ -13,7 +13,7 @@
 namespace edgert::memory {
 namespace {
 
-/// Row s: the steps that come before step s in every execution. Steps depend on earlier ones only, so that one pass does.
+/// Row s: the steps that come before step s in every execution. Steps depend on earlier ones only: one pass will do.
 BitMatrix ancestors(const Schedule& schedule) {
   BitMatrix result(schedule.steps, schedule.steps);
   for (std::uint32_t step = 0; step < schedule.steps; ++step) {

@@ -36,8 +36,8 @@ void validate(const Problem& problem);
 /// Bit (a, b): the buffers must not share bytes. Symmetric; empty buffers conflict with nothing.
 BitMatrix conflicts(const Problem& problem);
 
-/// For a sequential schedule every maximal clique: what is live at one step. Otherwise, finding all would be exponential,
-/// one maximal clique grown greedily from each buffer, without repetitions.
+/// For a sequential schedule every maximal clique: what is live at one step. Otherwise, since finding all would be
+/// exponential, one maximal clique grown greedily from each buffer, without repetitions.
 std::vector<Clique> cliques(const Problem& problem, const BitMatrix& conflict);
 
 /// No arena in which the clique's buffers lie disjoint and aligned is smaller. Throws std::overflow_error when that is

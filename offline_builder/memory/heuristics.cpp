@@ -132,7 +132,7 @@ std::vector<Order> orders(const Problem& problem, const BitMatrix& conflict) {
   return {
       by("greedy by size", [&](std::uint32_t b) { return std::make_tuple(-size(b), -lifetime(b)); }),
       by("greedy by breadth", [&](std::uint32_t b) { return std::make_tuple(-peaks[b], -size(b)); }),
-      by("greedy by size and lifetime", [&](std::uint32_t b) { return std::make_tuple(-size(b) * lifetime(b), -size(b)); }),
+      by("greedy by area", [&](std::uint32_t b) { return std::make_tuple(-size(b) * lifetime(b), -size(b)); }),
       by("greedy by conflicts", [&](std::uint32_t b) { return std::make_tuple(-neighbours[b], -size(b)); }),
       by("greedy by lifetime", [&](std::uint32_t b) { return std::make_tuple(-lifetime(b), -size(b)); }),
       by("execution order", [&](std::uint32_t b) { return std::make_tuple(buffers[b].first, -size(b)); }),

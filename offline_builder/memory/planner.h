@@ -25,8 +25,8 @@ struct Schedule {
   std::vector<std::vector<std::uint32_t>> depends_on;  ///< of each step; empty when sequential
 };
 
-/// A buffer's accesses for schedules that are not sequential: every step that reads or writes it. For a sequential one
-/// they are implied by first and last.
+/// A buffer's accesses for schedules that are not sequential: every step that reads or writes it; first and last count
+/// as accesses too. For a sequential one they are implied by first and last.
 struct Problem {
   std::vector<Buffer> buffers;
   Schedule schedule;
@@ -36,7 +36,7 @@ struct Problem {
 struct Placement {
   std::vector<std::uint64_t> offsets;  ///< of each buffer
   std::uint64_t bytes = 0;             ///< arena size
-  std::uint64_t lower_bound = 0;       ///< no placement can need less: the largest sum of sizes live at one step
+  std::uint64_t lower_bound = 0;       ///< no placement can need less: the most that must be live at once, aligned
   bool optimal = false;                ///< bytes == lower_bound, or the exact search ended
   std::string heuristic;               ///< name of what won: "greedy by size", "exact search", ...
 };
@@ -47,7 +47,8 @@ struct PlannerOptions {
 };
 
 /// Runs several heuristics and a bounded exact search and returns the smallest placement; ties go to the heuristic
-/// named first. Deterministic. Throws std::overflow_error when sizes don't fit 2^63.
+/// named first. Deterministic. Throws std::overflow_error when sizes don't fit 2^63, std::invalid_argument when the
+/// problem makes no sense.
 Placement plan(const Problem& problem, const PlannerOptions& options = {});
 
 /// Whether two buffers may share bytes: all accesses of one are ordered before all accesses of the other.

@@ -308,7 +308,8 @@ TEST_CASE("npz: numpy reads what is written here, and the other way round") {
   edgert::io::write_npz(folder.file("ours.npz"), samples());
   REQUIRE(std::system((std::string(python) + " " + script + " check " + folder.file("ours.npz")).c_str()) == 0);
   for (const std::string mode : {"write", "write-compressed"}) {
-    REQUIRE(std::system((std::string(python) + " " + script + " " + mode + " " + folder.file("theirs.npz")).c_str()) == 0);
+    const std::string command = std::string(python) + " " + script + " " + mode + " " + folder.file("theirs.npz");
+    REQUIRE(std::system(command.c_str()) == 0);
     const Arrays theirs = edgert::io::read_npz(folder.file("theirs.npz"));
     CHECK(theirs.size() == 6);
     for (const auto& [name, array] : samples()) {

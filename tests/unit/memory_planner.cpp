@@ -96,8 +96,8 @@ bool naive_may_share(const Problem& problem, std::size_t a, std::size_t b) {
   return all_precede(a, b) || all_precede(b, a);
 }
 
-/// The smallest arena: places the buffers in every order, each at the lowest offset where it fits. The optimum sorted by
-/// offset is one of these orders.
+/// The smallest arena: places the buffers in every order, each at the lowest offset where it fits. The optimum sorted
+/// by offset is one of these orders.
 std::uint64_t exhaustive_optimum(const Problem& problem) {
   const std::size_t count = problem.buffers.size();
   std::vector<std::vector<bool>> share(count, std::vector<bool>(count));
