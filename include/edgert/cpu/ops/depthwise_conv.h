@@ -36,7 +36,7 @@ constexpr std::int64_t channel_share(std::int64_t channels, std::int64_t limit) 
 /// A depthwise convolution's numbers and how its work is cut; data pointers are null while a plan is checked.
 struct DepthwiseProblem {
   /// Output pixels of a row for which pointers are prepared at once.
-  static constexpr std::int64_t kSegment = 16;
+  static constexpr std::int64_t kSegment = 28;
 
   const DepthwiseConvAttributes& attributes;
   const TensorView& x;
