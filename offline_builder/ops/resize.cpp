@@ -163,6 +163,23 @@ ValueId resize_antialiased(OnnxNode& node, ValueId x, const ResizeAttributes& at
   return x;
 }
 
+/// Where a scale leaves a fraction of an element, ONNX's align_corners counts it: x * (in - 1) / (scale * in - 1), with
+/// scale * in not rounded. The kernel knows whole extents only; asymmetric coordinates with another scale are the same.
+void keep_fractions(const Dims& dims, ResizeAttributes& attributes) {
+  if (attributes.coordinates != ResizeCoordinates::AlignCorners) return;
+  bool fractional = false;
+  float scale[kMaxRank] = {};
+  for (std::size_t i = 0; i < dims.size(); ++i) {
+    const auto in = static_cast<double>(dims[i]);
+    const double out = static_cast<double>(attributes.scale[i]) * in;
+    fractional = fractional || std::abs(out - static_cast<double>(attributes.size[i])) > 1e-3;
+    scale[i] = in > 1 && out > 1 ? static_cast<float>((out - 1) / (in - 1)) : attributes.scale[i];
+  }
+  if (!fractional) return;
+  attributes.coordinates = ResizeCoordinates::Asymmetric;
+  std::copy(scale, scale + dims.size(), attributes.scale);
+}
+
 void import_resize(OnnxNode& node) {
   const Dims dims = node.type(0).dims;
   const DType dtype = node.type(0).dtype;
@@ -202,6 +219,7 @@ void import_resize(OnnxNode& node) {
   if (node.int_or("antialias", 0) != 0 && shrinks && attributes.mode != ResizeMode::Nearest) {
     return node.set_output(0, cast(node, resize_antialiased(node, x, attributes), dtype));
   }
+  keep_fractions(dims, attributes);
   node.set_output(0, cast(node, node.emit(kResize, {x}, attributes), dtype));
 }
 
