@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 yes=no
 packages="g++ cmake ninja-build pkg-config python3 python3-venv libflatbuffers-dev flatbuffers-compiler protobuf-compiler
-  libprotobuf-dev doctest-dev libcli11-dev nlohmann-json3-dev libzip-dev libpng-dev zlib1g-dev"
+  libprotobuf-dev doctest-dev libcli11-dev nlohmann-json3-dev libzip-dev libpng-dev libjpeg-dev zlib1g-dev"
 for argument in "$@"; do
   case "$argument" in
     --yes) yes=yes ;;
