@@ -132,9 +132,7 @@ bool ExactSearch::branch(const std::vector<Rank>& part, std::uint64_t last_offse
     const Item& item = items_[rank];
     if (item.floor >= lowest_end || item.floor < last_offset) continue;
     if (item.floor == last_offset && rank < last_rank) continue;
-    if (item.twin != rank && !items_[item.twin].placed && std::binary_search(part.begin(), part.end(), item.twin)) {
-      continue;
-    }
+    if (item.twin != rank && std::binary_search(part.begin(), part.end(), item.twin)) continue;
     if (++nodes_ > limit_ || work_ / kWorkPerNode > limit_) {
       exhausted_ = true;
       return false;

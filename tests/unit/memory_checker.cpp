@@ -289,6 +289,16 @@ TEST_CASE("checker: runs of random windows are the bytes they cover") {
   }
 }
 
+TEST_CASE("checker: a dense tensor is one run in any order of its dimensions") {
+  std::vector<Run> runs;
+  REQUIRE(edgert::memory::runs_of({64, 4, {1 << 10, 1 << 20, 3}, {1 << 22, 4, std::int64_t{1} << 32}}, runs));
+  REQUIRE(runs.size() == 1);
+  CHECK(runs[0].begin == 64);
+  CHECK(runs[0].end == 64 + (std::uint64_t{3} << 32));
+  // One hole in each row, and the pieces would be more than anybody wants to look at.
+  CHECK_FALSE(edgert::memory::runs_of({0, 4, {1 << 20, 1 << 20}, {1 << 24, 8}}, runs));
+}
+
 TEST_CASE("checker: random lists are judged as a replay byte by byte judges them") {
   std::mt19937 random(11);
   int sound = 0;
