@@ -6,11 +6,12 @@
 #include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <thread>
+#include <numeric>
 
 #include "cli/allocation_counter.h"
 #include "cli/command.h"
 #include "cli/loaded_plan.h"
+#include "cli/step_text.h"
 
 namespace edgert::cli {
 namespace {
@@ -20,10 +21,11 @@ using Clock = std::chrono::steady_clock;
 struct Options {
   std::string plan;
   std::uint32_t threads = 1;
-  std::uint32_t profile = 0;
+  std::uint32_t shape_profile = 0;
   double warmup = 0.5;
   double duration = 3;
   std::uint64_t iterations = 0;
+  bool profile = false;
   bool json = false;
 };
 
@@ -67,6 +69,57 @@ Samples measure(HostSession& session, const Options& options) {
   return samples;
 }
 
+/// Median microseconds of each step, from passes over the plan step by step.
+std::vector<double> measure_steps(HostSession& session, const Options& options) {
+  std::vector<std::vector<double>> us(session.step_count());
+  const Clock::time_point start = Clock::now();
+  do {
+    for (std::uint32_t i = 0; i < session.step_count(); ++i) {
+      const Clock::time_point begin = Clock::now();
+      const Status status = session.run_step(i);
+      us[i].push_back(std::chrono::duration<double, std::micro>(Clock::now() - begin).count());
+      session.require(status, "step " + std::to_string(i));
+    }
+  } while (!us.empty() && (options.iterations != 0 ? us[0].size() < options.iterations : seconds_since(start) < options.duration));
+  std::vector<double> medians;
+  for (std::vector<double>& times : us) {
+    std::sort(times.begin(), times.end());
+    medians.push_back(times[times.size() / 2]);
+  }
+  return medians;
+}
+
+/// The slowest step first.
+nlohmann::json to_json(const PlanView& plan, std::uint32_t shape_profile, const std::vector<double>& times) {
+  const schema::Profile& profile = plan.profile(shape_profile);
+  const double total = std::accumulate(times.begin(), times.end(), 0.0);
+  std::vector<std::uint32_t> order(times.size());
+  std::iota(order.begin(), order.end(), 0u);
+  std::stable_sort(order.begin(), order.end(), [&times](std::uint32_t a, std::uint32_t b) { return times[a] > times[b]; });
+  nlohmann::json rows = nlohmann::json::array();
+  for (const std::uint32_t i : order) {
+    const schema::Step& step = *profile.lists()->Get(0)->steps()->Get(i);
+    const StepText text = describe_step(plan, step);
+    rows.push_back({{"step", i},
+                    {"us", times[i]},
+                    {"share", total > 0 ? times[i] / total : 0.0},
+                    {"operator", text.name},
+                    {"attributes", text.attributes},
+                    {"output", to_string(plan.tensor(shape_profile, step.outputs()->Get(0)))},
+                    {"nodes", text.nodes}});
+  }
+  return rows;
+}
+
+void print_steps(const nlohmann::json& rows) {
+  std::printf("%5s %12s %8s  %-14s %-22s %s\n", "step", "median us", "share", "operator", "output", "ONNX nodes");
+  for (const nlohmann::json& row : rows) {
+    std::printf("%5u %12.1f %6.2f %%  %-14s %-22s %s\n", row["step"].get<unsigned>(), row["us"].get<double>(),
+                100 * row["share"].get<double>(), row["operator"].get<std::string>().c_str(),
+                row["output"].get<std::string>().c_str(), joined(row["nodes"].get<std::vector<std::string>>()).c_str());
+  }
+}
+
 std::string cpu_name() {
   std::ifstream info("/proc/cpuinfo");
   for (std::string line; std::getline(info, line);) {
@@ -78,16 +131,17 @@ std::string cpu_name() {
 int bench(const Options& options) {
   if (options.threads < 1 || options.threads > 64) throw UsageError("--threads must be between 1 and 64");
   const LoadedPlan plan(options.plan);
-  if (options.profile >= plan.view().profile_count()) {
-    throw UsageError("--profile " + std::to_string(options.profile) + ": the plan has " +
-                     std::to_string(plan.view().profile_count()));
+  if (options.shape_profile >= plan.view().profile_count()) {
+    throw UsageError("--shape-profile " + std::to_string(options.shape_profile) + ": the plan has " +
+                     std::to_string(plan.view().profile_count()) + ", counted from 0");
   }
   HostSession session(plan, options.threads);
-  session.require(session.set_profile(options.profile), "profile");
+  session.require(session.set_profile(options.shape_profile), "profile");
   session.set_random_inputs(1);
   const Samples samples = measure(session, options);
+  const std::vector<double> step_times = options.profile ? measure_steps(session, options) : std::vector<double>();
   const std::string device = cpu_name() + " (" + session.isa_name() + ")";
-  const auto arena = plan.view().profile(options.profile).arena_bytes();
+  const auto arena = plan.view().profile(options.shape_profile).arena_bytes();
   const double throughput = static_cast<double>(samples.us.size()) / samples.seconds;
   if (options.json) {
     nlohmann::json json;
@@ -95,13 +149,14 @@ int bench(const Options& options) {
     json["throughput_per_s"] = throughput;
     json["iterations"] = samples.us.size();
     json["arena_bytes"] = arena;
-    json["arena_lower_bound"] = plan.view().profile(options.profile).arena_lower_bound();
+    json["arena_lower_bound"] = plan.view().profile(options.shape_profile).arena_lower_bound();
     json["session_bytes"] = session.memory_bytes();
     json["plan_bytes"] = plan.view().bytes().size();
     json["allocations_after_prepare"] = samples.allocations ? nlohmann::json(*samples.allocations) : nlohmann::json();
     json["threads"] = options.threads;
-    json["profile"] = options.profile;
+    json["shape_profile"] = options.shape_profile;
     json["device"] = device;
+    if (options.profile) json["steps"] = to_json(plan.view(), options.shape_profile, step_times);
     std::printf("%s\n", json.dump(2).c_str());
     return kOk;
   }
@@ -117,6 +172,7 @@ int bench(const Options& options) {
   } else {
     std::printf("  allocations after prepare: not counted in this build\n");
   }
+  if (options.profile) print_steps(to_json(plan.view(), options.shape_profile, step_times));
   return kOk;
 }
 
@@ -125,10 +181,12 @@ int bench(const Options& options) {
 void add_bench(CLI::App& program, std::function<int()>& run) {
   auto options = std::make_shared<Options>();
   CLI::App* command = program.add_subcommand("bench", "Measure the latency of a plan on random inputs");
-  command->footer("Examples:\n  edgert bench net.plan\n  edgert bench net.plan --threads 2 --duration 10 --json");
+  command->footer("Examples:\n  edgert bench net.plan\n  edgert bench net.plan --threads 2 --duration 10 --json\n  edgert bench net.plan --profile\n"
+                  "  edgert bench net.plan --shape-profile 1");
   command->add_option("plan", options->plan, "Plan file")->required();
   command->add_option("--threads", options->threads, "Threads, the calling one included")->capture_default_str();
-  command->add_option("--profile", options->profile, "Which shape profile")->capture_default_str();
+  command->add_option("--shape-profile", options->shape_profile, "Which shape profile, counted from 0")->capture_default_str();
+  command->add_flag("--profile", options->profile, "Also the time of each step, in passes of their own");
   command->add_option("--warmup", options->warmup, "Seconds of runs before measuring")->capture_default_str()->check(CLI::Range(0.0, 3600.0));
   CLI::Option* duration = command->add_option("--duration", options->duration, "Seconds of measuring")
                               ->capture_default_str()

@@ -2,6 +2,7 @@
 // edgert build: ONNX to plan.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "cli/command.h"
@@ -109,6 +110,11 @@ int build(const Options& options) {
   build_options.profiles = parse_profiles(model, options.shapes, options.dims, options.values);
   build_options.metadata = parse_metadata(options.metadata);
   build_options.dump_folder = options.dump_folder;
+  if (!options.dump_folder.empty()) {
+    std::error_code error;
+    std::filesystem::create_directories(options.dump_folder, error);
+    if (error) throw io::IoError("--dump-passes " + options.dump_folder + ": " + error.message());
+  }
   build_options.progress = [&progress](const std::string& what, double fraction) { progress.update(what, fraction); };
   const plan::BuildResult result = plan::build(model, build_options);
   io::write_file(options.output, {result.bytes.data(), result.bytes.size()});

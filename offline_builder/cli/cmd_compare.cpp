@@ -9,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/loaded_plan.h"
 #include "cli/reference.h"
+#include "cli/step_text.h"
 #include "edgert/scalar/convert.h"
 #include "ir/types.h"
 
@@ -82,7 +83,11 @@ Difference difference(const io::Array& actual, const io::Array& expected) {
     noise += error * error;
   }
   out.relative_to_max = largest > 0 ? out.max_abs / largest : out.max_abs;
-  if (norm_actual > 0 && norm_expected > 0) out.cosine = dot / std::sqrt(norm_actual * norm_expected);
+  if (norm_actual > 0 && norm_expected > 0) {
+    out.cosine = dot / std::sqrt(norm_actual * norm_expected);
+  } else if (norm_actual != norm_expected) {
+    out.cosine = 0;
+  }
   if (noise > 0) out.sqnr_db = 10 * std::log10(norm_expected / noise);
   return out;
 }
@@ -112,8 +117,9 @@ io::Arrays inputs_of(HostSession& session) {
   return arrays;
 }
 
-/// Writes a dense array into a strided view.
-void scatter(const io::Array& array, const TensorView& view) {
+/// Writes a dense array into a strided view that may repeat it.
+void scatter(const io::Array& array, TensorView view) {
+  for (std::size_t d = 0; d < view.rank; ++d) view.dims[d] = array.dims[d];
   const std::size_t size = bits_of(view.dtype) / 8;
   std::int64_t index[kMaxRank] = {};
   for (std::int64_t i = 0; i < view.elements(); ++i) {
@@ -125,12 +131,21 @@ void scatter(const io::Array& array, const TensorView& view) {
   }
 }
 
+/// Whether the view shows an array of these extents, some of them 1 and repeated by a stride of 0.
+bool repeats(const TensorView& view, const ir::Dims& dims) {
+  if (dims.size() != view.rank) return false;
+  for (std::size_t d = 0; d < view.rank; ++d) {
+    if (dims[d] != view.dims[d] && (dims[d] != 1 || view.strides[d] != 0)) return false;
+  }
+  return true;
+}
+
 /// The reference value of a plan's tensor: same ONNX name, type and shape; null when the model has none such.
 const io::Array* reference_of(const schema::Tensor& tensor, const TensorView& view, const io::Arrays& reference) {
   if (tensor.name() == nullptr) return nullptr;
   const auto found = reference.find(tensor.name()->str());
   if (found == reference.end() || found->second.dtype != view.dtype) return nullptr;
-  return found->second.dims == ir::Dims(view.dims, view.dims + view.rank) ? &found->second : nullptr;
+  return repeats(view, found->second.dims) ? &found->second : nullptr;
 }
 
 bool is_writable(const schema::Profile& profile, std::uint32_t tensor) {
@@ -156,10 +171,9 @@ json compare_layers(HostSession& session, const io::Arrays& inputs, const io::Ar
     json row{{"step", i}, {"accumulated", against_reference(i)}};
     const auto* name = profile.tensors()->Get(step.outputs()->Get(0))->name();
     row["value"] = name != nullptr ? name->str() : "";
-    row["nodes"] = json::array();
-    for (std::uint32_t n = 0; n < rules::count(step.nodes()); ++n) {
-      row["nodes"].push_back(session.plan().table().strings()->Get(step.nodes()->Get(n))->str());
-    }
+    const StepText text = describe_step(session.plan(), step);
+    row["operator"] = text.name;
+    row["nodes"] = text.nodes;
     rows.push_back(row);
   }
   // Every input is rewritten before each step, so what earlier steps left in the arena does not matter.
@@ -189,10 +203,9 @@ void print_layers(const json& rows) {
     return std::string(text);
   };
   for (const json& row : rows) {
-    std::string nodes;
-    for (const json& node : row["nodes"]) nodes += (nodes.empty() ? "" : ", ") + node.get<std::string>();
     std::printf("%5u  %-24s %-24s %s: %s\n", row["step"].get<unsigned>(), cell(row["accumulated"]).c_str(),
-                cell(row["local"]).c_str(), row["value"].get<std::string>().c_str(), nodes.c_str());
+                cell(row["local"]).c_str(), row["value"].get<std::string>().c_str(),
+                joined(row["nodes"].get<std::vector<std::string>>()).c_str());
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include "cli/command.h"
 #include "cli/loaded_plan.h"
+#include "cli/step_text.h"
 #include "onnx/import.h"
 #include "ops/operator.h"
 #include "plan/session_needs.h"
@@ -20,16 +21,6 @@ struct Options {
   std::string path;
   bool json = false;
 };
-
-/// The builder's description of a step: its operator's name and attributes.
-std::pair<std::string, std::string> describe_step(const schema::Step& step) {
-  for (const ops::OperatorDef* op : ops::Registry::instance().operators()) {
-    if (op->kernel == nullptr || op->kernel->id != step.op()) continue;
-    const bool known = op->describe != nullptr && rules::count(step.attributes()) == op->attribute_bytes;
-    return {op->name, known ? op->describe(ir::AttributeBlob::from_bytes(step.attributes()->Data(), op->attribute_bytes)) : ""};
-  }
-  return {"operator " + std::to_string(step.op()), ""};
-}
 
 json describe_bindings(const PlanView& plan, std::uint32_t profile, bool input) {
   json out = json::array();
@@ -47,13 +38,11 @@ json describe_steps(const PlanView& plan, std::uint32_t index) {
   json steps = json::array();
   for (std::uint32_t i = 0; i < rules::count(profile.lists()->Get(0)->steps()); ++i) {
     const schema::Step& step = *profile.lists()->Get(0)->steps()->Get(i);
-    const auto [name, attributes] = describe_step(step);
-    json entry{{"step", i}, {"operator", name}, {"attributes", attributes}, {"parts", step.parts()}};
+    const StepText text = describe_step(plan, step);
+    json entry{{"step", i}, {"operator", text.name}, {"attributes", text.attributes}, {"parts", step.parts()}};
     entry["compute"] = edgert::to_string(static_cast<DType>(step.compute()));
     entry["output"] = to_string(plan.tensor(index, step.outputs()->Get(0)));
-    for (std::uint32_t n = 0; n < rules::count(step.nodes()); ++n) {
-      entry["nodes"].push_back(plan.table().strings()->Get(step.nodes()->Get(n))->str());
-    }
+    if (!text.nodes.empty()) entry["nodes"] = text.nodes;
     steps.push_back(entry);
   }
   return steps;

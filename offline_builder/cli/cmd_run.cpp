@@ -28,6 +28,7 @@ struct Options {
 /// How many batches of the plan's own size the arrays hold: 1 when they fit a profile as they are; k when every input's
 /// first extent is k times that of profile 0 and the rest is equal; 0 otherwise.
 std::int64_t batches_in(const PlanView& plan, const io::Arrays& arrays) {
+  if (arrays.size() != plan.input_count()) return 0;
   std::int64_t batches = 0;
   for (std::uint32_t i = 0; i < plan.input_count(); ++i) {
     const auto found = arrays.find(plan.input_name(i));

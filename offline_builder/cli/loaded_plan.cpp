@@ -137,8 +137,11 @@ void HostSession::set_inputs(const io::Arrays& arrays) {
       throw ir::BuildError(std::string("input '") + plan.input_name(i) + "' must be " + edgert::to_string(expected.dtype) +
                            ", the array is " + edgert::to_string(found->second.dtype));
     }
+    if (found->second.dims.size() > kMaxRank) {
+      throw ir::BuildError(std::string("array '") + plan.input_name(i) + "' has more than 8 dimensions");
+    }
     TensorView shape;
-    shape.rank = static_cast<std::uint8_t>(std::min<std::size_t>(found->second.dims.size(), kMaxRank));
+    shape.rank = static_cast<std::uint8_t>(found->second.dims.size());
     for (std::size_t d = 0; d < shape.rank; ++d) shape.dims[d] = found->second.dims[d];
     shapes.push_back(shape);
   }

@@ -35,7 +35,10 @@ int run_program(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return program.exit(error) == 0 ? kOk : kUsage;
   }
-  return run();
+  const int code = run();
+  // Results that did not arrive, on a full disk for example, are no success.
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) throw edgert::io::IoError("cannot write to the standard output");
+  return code;
 }
 
 }  // namespace

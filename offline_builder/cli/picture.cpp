@@ -90,6 +90,9 @@ Picture::Picture(const PlanView& plan, const std::string& path) : plan_(plan) {
   const int width = static_cast<int>(input.dims[3]);
   const std::string color = metadata(plan, "edgert.image.color", channels == 1 ? "gray" : "rgb");
   if (color != "gray" && color != "rgb" && color != "bgr") throw ir::BuildError("metadata edgert.image.color must be gray, rgb or bgr, not '" + color + "'");
+  if ((color == "gray") != (channels == 1)) {
+    throw ir::BuildError("metadata edgert.image.color is '" + color + "' and the input has " + std::to_string(channels) + " channels");
+  }
   const io::Image source = io::with_channels(io::read_image(path), channels);
   io::Placement placement;
   const std::string resize = metadata(plan, "edgert.image.resize", "stretch");

@@ -24,7 +24,7 @@ namespace {
 namespace fs = std::filesystem;
 
 const char kScript[] = R"py(
-import sys, os
+import sys, zipfile
 import numpy as np, onnx, onnxruntime as ort
 model_path, inputs_path, outputs_path, layers = sys.argv[1:5]
 ort.set_default_logger_severity(3)
@@ -45,7 +45,12 @@ session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider
 feeds = dict(np.load(inputs_path))
 names = [o.name for o in session.get_outputs()]
 results = session.run(None, {i.name: feeds[i.name] for i in session.get_inputs()})
-np.savez(outputs_path, **{n: np.asarray(r) for n, r in zip(names, results) if isinstance(r, np.ndarray)})
+# Not np.savez, which has no place for an output called "file".
+with zipfile.ZipFile(outputs_path, "w") as archive:
+    for name, result in zip(names, results):
+        if isinstance(result, np.ndarray):
+            with archive.open(name + ".npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, result)
 )py";
 
 /// A private folder that goes away with the object.

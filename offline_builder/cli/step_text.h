@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// Steps of a plan in words, for people who read `inspect`, `bench --profile` and `compare --layers`.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "edgert/plan.h"
+
+namespace edgert::cli {
+
+struct StepText {
+  std::string name;                ///< the operator's
+  std::string attributes;          ///< as the builder describes them; empty when this builder does not know the operator
+  std::vector<std::string> nodes;  ///< ONNX nodes that the step computes
+};
+
+StepText describe_step(const PlanView& plan, const schema::Step& step);
+
+/// "a, b, c"
+std::string joined(const std::vector<std::string>& parts);
+
+}  // namespace edgert::cli
