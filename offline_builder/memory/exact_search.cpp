@@ -11,7 +11,7 @@ namespace edgert::memory {
 namespace {
 
 /// Elementary updates that one search node stands for: a node that makes more counts as more.
-constexpr std::uint64_t kWorkPerNode = 256;
+constexpr std::uint64_t kWorkPerNode = 192;
 
 std::uint64_t lowest_bit(std::uint64_t word) { return static_cast<std::uint64_t>(__builtin_ctzll(word)); }
 

@@ -162,7 +162,7 @@ void hill_climb(const Problem& problem, const BitMatrix& conflict, std::vector<s
                 std::uint64_t target, std::vector<std::uint64_t>& offsets, std::uint64_t& bytes) {
   if (order.size() < 3) return;
   // One pass compares every buffer with every other: big problems get fewer passes, so that time stays bounded.
-  constexpr std::uint64_t kComparisons = 60'000'000;
+  constexpr std::uint64_t kComparisons = 50'000'000;
   const std::uint64_t passes = std::min<std::uint64_t>(1000, kComparisons / (order.size() * order.size()));
   std::vector<std::uint64_t> current = offsets;
   std::vector<std::uint64_t> candidate;
