@@ -63,3 +63,7 @@ TEST_CASE("ArgReduce: check refuses") {
   CHECK(check<cpu::ArgReduce>({Tensor(DType::F32, {}).view()}, Tensor(DType::I64, {}).view(), {0, 0, 0, {}}) !=
         nullptr);
 }
+
+TEST_CASE("ArgReduce: random operands and attributes stay inside") {
+  survive_random_operands<cpu::ArgReduce>(1, {0, 0, 0, {}}, 20000);
+}

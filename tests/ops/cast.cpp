@@ -113,3 +113,7 @@ TEST_CASE("Cast: check refuses") {
   strange.dtype = DType::I4;
   CHECK(check<cpu::Cast>({strange}, x.view(), {}) != nullptr);
 }
+
+TEST_CASE("Cast: random operands and attributes stay inside") {
+  survive_random_operands<cpu::Cast>(1, {}, 20000);
+}

@@ -72,3 +72,7 @@ TEST_CASE("Copy: check refuses") {
   strange.format = WeightFormat::PanelF32x16;
   CHECK(check<cpu::Copy>({strange}, y.view(), {}) != nullptr);
 }
+
+TEST_CASE("Copy: random operands and attributes stay inside") {
+  survive_random_operands<cpu::Copy>(1, {}, 20000);
+}

@@ -92,3 +92,7 @@ TEST_CASE("Gather: check refuses") {
   CHECK(check<cpu::Gather>({data.view(), absent()}, y.view(), {0, 0}) != nullptr);
   CHECK(check<cpu::Gather>({data.view()}, y.view(), {0, 0}) != nullptr);
 }
+
+TEST_CASE("Gather: random operands and attributes stay inside") {
+  survive_random_operands<cpu::Gather>(2, {0, 0}, 20000);
+}

@@ -120,3 +120,7 @@ TEST_CASE("Normalize: check refuses") {
   CHECK(check<cpu::Normalize>({x.view(), absent(), absent()}, Tensor(DType::F32, {2, 3}, Order::RowMajor, 0, 1).view(),
                               good) != nullptr);
 }
+
+TEST_CASE("Normalize: random operands and attributes stay inside") {
+  survive_random_operands<cpu::Normalize>(3, {1, 1e-5f, 0, {}}, 20000);
+}

@@ -265,4 +265,63 @@ inline std::int64_t ravel(const Dims& index, const Dims& dims) {
   return i;
 }
 
+/// A view with any dims, strides and type that the loader would let through, in storage of exactly its size.
+inline std::shared_ptr<void> random_view(std::mt19937& random, const TensorView* like, TensorView& view) {
+  const auto pick = [&](auto... values) {
+    const std::int64_t all[] = {static_cast<std::int64_t>(values)...};
+    return all[random() % (sizeof...(values))];
+  };
+  for (;;) {
+    const bool alike = like != nullptr && random() % 4 != 0;
+    view = alike ? *like : TensorView{};
+    if (!alike || random() % 8 == 0) view.dtype = static_cast<DType>(pick(1, 1, 1, 1, 5, 11, 13, 2, 4, random() % 17));
+    if (!alike) view.rank = static_cast<std::uint8_t>(pick(4, 4, 3, 2, 1, 0, random() % 9));
+    std::int64_t dense = 1;
+    for (std::uint32_t d = view.rank; d-- > 0;) {
+      if (!alike || random() % 4 == 0) view.dims[d] = pick(0, 1, 1, 2, 3, 4, 5, 9);
+      const std::int64_t huge = view.dims[d] == 1 ? INT64_MAX : 2;
+      view.strides[d] = random() % 3 != 0 ? dense : pick(0, 1, 2, 3, 7, dense, huge);
+      dense *= view.dims[d] == 0 ? 1 : view.dims[d];
+    }
+    if (is_empty(view) && view.rank > 0) view.strides[random() % view.rank] = pick(0, INT64_MAX, INT64_MAX / 3);
+    view.format = static_cast<WeightFormat>(random() % 40 == 0 ? random() % 4 : 0);
+    std::uint64_t bytes = 0;
+    if (!span_bytes(view, bytes) || bytes > (1u << 16)) continue;
+    std::shared_ptr<void> storage(std::malloc(bytes == 0 ? 1 : static_cast<std::size_t>(bytes)), std::free);
+    unsigned char* const contents = static_cast<unsigned char*>(storage.get());
+    for (std::uint64_t i = 0; i < bytes; ++i) contents[i] = static_cast<unsigned char>(random() % 5);
+    view.data = storage.get();
+    return storage;
+  }
+}
+
+/// Runs whatever check() lets through of random operands and of `valid` attributes with random bytes changed. The
+/// sanitizers judge; the count makes sure that something ran.
+template <class Op>
+void survive_random_operands(std::size_t inputs, const typename Op::Attributes& valid, int trials) {
+  std::mt19937 random(1234);
+  int ran = 0;
+  for (int trial = 0; trial < trials; ++trial) {
+    alignas(16) typename Op::Attributes attributes = valid;
+    unsigned char* const bytes = reinterpret_cast<unsigned char*>(&attributes);
+    for (unsigned change = static_cast<unsigned>(random() % 4); change > 0; --change) {
+      const std::size_t at = random() % sizeof attributes;
+      const unsigned char values[] = {0, 1, 2, 3, 127, 128, 255, static_cast<unsigned char>(random())};
+      bytes[at] = values[random() % 8];
+    }
+    std::vector<std::shared_ptr<void>> storages;
+    std::vector<TensorView> views(inputs + (random() % 50 == 0 ? 1 : 0));
+    for (TensorView& view : views) {
+      storages.push_back(random_view(random, &view == &views[0] ? nullptr : &views[0], view));
+    }
+    TensorView output;
+    storages.push_back(random_view(random, views.empty() ? nullptr : &views[0], output));
+    if (check<Op>(views, output, attributes) != nullptr) continue;
+    ++ran;
+    const std::uint32_t parts = 1 + static_cast<std::uint32_t>(random() % 3);
+    for (const cpu::Isa isa : supported_isas()) static_cast<void>(run<Op>(views, output, attributes, isa, parts));
+  }
+  CHECK(ran > trials / 500);
+}
+
 }  // namespace edgert::test

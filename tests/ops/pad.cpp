@@ -99,3 +99,7 @@ TEST_CASE("Pad: check refuses") {
   attributes.mode = cpu::PadMode::Edge;
   CHECK(check<cpu::Pad>({Tensor(DType::F32, {0, 3}).view()}, y.view(), attributes) != nullptr);
 }
+
+TEST_CASE("Pad: random operands and attributes stay inside") {
+  survive_random_operands<cpu::Pad>(1, {}, 20000);
+}

@@ -456,3 +456,7 @@ TEST_CASE("Pointwise: as many inputs as a program may have") {
     });
   }
 }
+
+TEST_CASE("Pointwise: random operands and attributes stay inside") {
+  survive_random_operands<cpu::Pointwise>(2, program_of(PointwiseOp::Add, DType::F32, 1, 2), 20000);
+}

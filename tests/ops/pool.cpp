@@ -111,3 +111,7 @@ TEST_CASE("Pool: enormous windows and strides stay inside the image") {
                                        cpu::PoolKind::Max, 1,          0,      0};
   run_everywhere<cpu::Pool>({x.view()}, y, attributes, [&] { CHECK(y.get(3) == 4.0); });
 }
+
+TEST_CASE("Pool: random operands and attributes stay inside") {
+  survive_random_operands<cpu::Pool>(1, {{2, 3}, {1, 2}, {1, 1}, {1, 0}, {1, 1}, cpu::PoolKind::Max, 0, 0, 0}, 20000);
+}

@@ -210,3 +210,7 @@ TEST_CASE("Reduce: check refuses") {
   CHECK(check<cpu::Reduce>({n.view()}, Tensor(DType::I32, {2, 1}).view(), {2, ReduceKind::LogSumExp, {}}) != nullptr);
   CHECK(check<cpu::Reduce>({absent()}, y.view(), {2, ReduceKind::Sum, {}}) != nullptr);
 }
+
+TEST_CASE("Reduce: random operands and attributes stay inside") {
+  survive_random_operands<cpu::Reduce>(1, {1, ReduceKind::Sum, {}}, 20000);
+}

@@ -212,3 +212,7 @@ TEST_CASE("Resize: strange numbers in the attributes do no harm") {
     CHECK(run<cpu::Resize>({x.view()}, y.view(), a, cpu::Isa::Baseline, 1).ok());
   }
 }
+
+TEST_CASE("Resize: random operands and attributes stay inside") {
+  survive_random_operands<cpu::Resize>(1, attributes_of({1, 1, 1, 1}, {1, 1, 1, 1}), 20000);
+}

@@ -95,3 +95,7 @@ TEST_CASE("Softmax: check refuses") {
   CHECK(check<cpu::Softmax>({n.view()}, n.view(), {1, 0, {}}) != nullptr);
   CHECK(check<cpu::Softmax>({Tensor(DType::F32, {}).view()}, Tensor(DType::F32, {}).view(), {0, 0, {}}) != nullptr);
 }
+
+TEST_CASE("Softmax: random operands and attributes stay inside") {
+  survive_random_operands<cpu::Softmax>(1, {1, 0, {}}, 20000);
+}

@@ -109,7 +109,7 @@ void pad(const Work& work) noexcept {
       const std::int64_t index =
           axis.input > 0 ? source_index(position, axis.before, axis.input, attributes.mode) : std::int64_t{-1};
       outside = outside || index < 0;
-      from += index * axis.from_stride;
+      if (index > 0) from += index * axis.from_stride;  // the stride of a single element is not bounded
     }
     const T* const source = outside ? nullptr : static_cast<const T*>(work.in(0).data) + from;
     pad_row(inner, static_cast<T*>(work.out(0).data) + to, source, constant, attributes.mode);
