@@ -84,6 +84,8 @@ class Gpu {
     cuda::Function function = nullptr;
     must(driver.module_load(&module, cubin.data()), "cuModuleLoadData");
     must(driver.module_function(&function, module, entry), "cuModuleGetFunction");
+    // The same division of cache and shared memory for all: a multiprocessor must be idle to change it.
+    must(driver.function_set(function, cuda::FunctionAttribute::PreferredSharedCarveout, 100), "cuFuncSetAttribute");
     if (dynamic_shared > 48 * 1024) {
       must(driver.function_set(function, cuda::FunctionAttribute::MaxDynamicSharedBytes, static_cast<int>(dynamic_shared)), "cuFuncSetAttribute");
     }

@@ -156,9 +156,8 @@ class Bench {
     const auto begin = std::chrono::steady_clock::now();
     const auto compiled = compiler_->compile(jobs);
     for (std::size_t i = 0; i < specs.size(); ++i) {
-      cubins_[specs[i].job.name] = compiled[i];
       for (const auto& kernel : compiled[i].kernels) {
-        if (kernel.spill_bytes > 0) std::printf("spills: %s %u bytes\n", specs[i].job.name.c_str(), kernel.spill_bytes);
+        if (kernel.spill_bytes > 0) spilling_.insert(specs[i].job.name);
       }
     }
     std::fprintf(stderr, "%zu kernels, %.1f s, %u from the cache\n", jobs.size(),
@@ -215,6 +214,7 @@ class Bench {
       Buffers buffers = make_buffers(layer, data, x, r);
       std::vector<std::pair<double, const KernelSpec*>> times;
       for (const KernelSpec& spec : distinct_[key]) {
+        if (spilling_.count(spec.job.name) > 0) continue;
         const std::size_t wrong = check(layer, spec, buffers, data, reference);
         if (wrong != 0) {
           std::printf("WRONG %zu of %zu: %s\n", wrong, reference.value.size(), spec.job.name.c_str());
@@ -259,9 +259,9 @@ class Bench {
       tensors.push_back(gpu_->allocate(data.back().size.output * 4, 0xff));
       sum_us += best_us_[found->second.job.name];
     }
-    const auto record = [&](bool programmatic) {
-      return [&, programmatic](cuda::Stream stream) {
-        for (std::size_t i = 0; i < network.layers.size(); ++i) {
+    const auto record = [&](bool programmatic, std::size_t layers = ~std::size_t{0}) {
+      return [&, programmatic, layers](cuda::Stream stream) {
+        for (std::size_t i = 0; i < std::min(layers, network.layers.size()); ++i) {
           const Layer& layer = network.layers[i];
           launch(stream, layer, *specs[i], programmatic && i > 0, tensors[static_cast<std::size_t>(layer.input)],
                  layer.residual >= 0 ? tensors[static_cast<std::size_t>(layer.residual)] : 0, tensors[i + 1], data[i]);
@@ -278,11 +278,29 @@ class Bench {
     const Timing with = gpu_->time(gpu_->stream, programmatic, 500);
     const Timing without = gpu_->time(gpu_->stream, plain, 300);
     const bool same = first == gpu_->download<float>(tensors.back(), 1000);
+    print_steps(network, specs, record);
     std::printf("| %s | %zu | %.1f | %.1f - %.1f | %.1f | %.1f | %zu | %s |\n", network.name.c_str(), nodes, with.median_us, with.low_us,
                 with.high_us, without.median_us, sum_us, wrong, same ? "yes" : "NO");
     std::fflush(stdout);
     gpu_->must(gpu_->driver.graph_exec_destroy(plain), "destroy");
     gpu_->must(gpu_->driver.graph_exec_destroy(programmatic), "destroy");
+  }
+
+  /// What each step adds to the whole, as the difference between graphs of its first layers, beside its time alone.
+  template <class Record>
+  void print_steps(const Network& network, const std::vector<const KernelSpec*>& specs, const Record& record) {
+    std::ofstream file(options_.cache + "/steps_" + network.name + ".md");
+    file << "| step | us in the network | us alone | kernel |\n| --- | --- | --- | --- |\n";
+    double before = 0;
+    for (std::size_t i = 0; i < network.layers.size(); ++i) {
+      const cuda::GraphExec exec = gpu_->capture(gpu_->stream, record(true, i + 1));
+      const double now = gpu_->time(gpu_->stream, exec, 150).median_us;
+      gpu_->must(gpu_->driver.graph_exec_destroy(exec), "destroy");
+      char line[256];
+      std::snprintf(line, sizeof(line), "| %zu | %.2f | %.2f | %s |\n", i, now - before, best_us_[specs[i]->job.name], specs[i]->job.name.c_str());
+      file << line;
+      before = now;
+    }
   }
 
  private:
@@ -376,11 +394,12 @@ class Bench {
     return gemv_reference(layer.gemv, x, data.weights, data.bias);
   }
 
-  Loaded& loaded(const KernelSpec& spec) {
+  Loaded& loaded(const Layer& layer, const KernelSpec& spec) {
     const auto [entry, fresh] = loaded_.emplace(spec.job.name + std::string(spec.job.headers.back().text), Loaded{});
     if (fresh) {
       const auto compiled = compiler_->compile({spec.job})[0];
-      entry->second.function = gpu_->load(compiled.cubin, spec.entry.c_str(), spec.shared_bytes);
+      entry->second.function = gpu_->load(compiled.cubin, spec.entry.c_str(),
+                                              layer.kind == LayerKind::Conv ? static_cast<std::uint32_t>(target_.shared_bytes) - 1024 : 0);
       if (spec.workspace_bytes > 0) entry->second.workspace = gpu_->allocate(spec.workspace_bytes);
       if (spec.counters > 0) entry->second.counters = gpu_->allocate(spec.counters * 4);
     }
@@ -389,11 +408,16 @@ class Bench {
 
   void launch(cuda::Stream stream, const Layer& layer, const KernelSpec& spec, bool programmatic, cuda::DevicePointer x,
               cuda::DevicePointer residual, cuda::DevicePointer y, const Data& data) {
-    Loaded& kernel = loaded(spec);
+    Loaded& kernel = loaded(layer, spec);
     cuda::DevicePointer weights = data.device_weights, bias = data.device_bias;
     void* conv[] = {&x, &weights, &bias, &residual, &y, &kernel.workspace, &kernel.counters};
     void* other[] = {&x, &weights, &bias, &y};
-    gpu_->launch(stream, kernel.function, spec.grid, spec.block, spec.shared_bytes, spec.cluster, programmatic,
+    std::uint32_t shared = spec.shared_bytes;
+    if (layer.kind == LayerKind::Conv) {
+      shared = codegen::launch_shared_bytes(shared, narrow_ ? codegen::Footprint::Narrow : codegen::Footprint::Wide, target_);
+      narrow_ = !narrow_;
+    }
+    gpu_->launch(stream, kernel.function, spec.grid, spec.block, shared, spec.cluster, programmatic,
                  layer.kind == LayerKind::Conv ? conv : other);
   }
 
@@ -463,13 +487,14 @@ class Bench {
   Gpu* gpu_;
   ConvTarget target_;
   std::unique_ptr<codegen::Compiler> compiler_;
-  std::map<std::string, codegen::CompiledKernel> cubins_;
+  std::set<std::string> spilling_;
   std::map<std::string, std::vector<KernelSpec>> distinct_;
   std::vector<std::pair<std::string, Layer>> order_;
   std::vector<std::pair<Layer, std::vector<KernelSpec>>> odd_;
   std::map<std::string, Loaded> loaded_;
   std::map<std::string, KernelSpec> best_;
   std::map<std::string, double> best_us_;
+  bool narrow_ = false;  // which footprint the next convolution takes
 };
 
 }  // namespace

@@ -86,7 +86,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   extern __shared__ __align__(128) unsigned char memory[];
   allow_next_grid();
   if (static_cast<int>(blockIdx.x) >= kBlocks) {
+    // The next kernel's blocks take the places that the previous kernel's leave. This one stays until they all have,
+    // or two of them would share a multiprocessor that has no block of this kernel.
     wait_for_previous_grid();
+    hold_place(1500);
     return;
   }
   const Arguments arguments = {x, packed_weights, bias, residual, y, workspace, counters};
@@ -109,6 +112,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
 #endif
   Finish units(arguments, block);
   const Patch patch_loader(block);
+  patch_loader.clear(patches);
   uint32 row[kBlocksM];
   locate_rows(warp, row);
   wait_for_previous_grid();

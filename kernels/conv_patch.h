@@ -37,29 +37,46 @@ class Patch {
       const int column = slot % kColumnGroup * kInnerW + slot / kColumnGroup;
       const int h = block.row * kStrideHeight - kPadTop + pixel / kPatchColumns * kStepH;
       const int w = block.column * kStrideWidth - kPadLeft + column * kStepW;
-      const bool inside = h >= 0 && h < kHeight && w >= 0 && w < kWidth && column < kPatchWidth;
+      const bool inside = h >= 0 && h < kHeight && w >= 0 && w < kWidth && column < kPatchWidth && is_piece(i);
       offset_[i] = inside ? ((block.image * kHeight + h) * kWidth + w) * kInputPitch + piece % kParts * 8 : -1;
       pin(offset_[i]);
     }
   }
 
-  __device__ __forceinline__ void load(uint32 to, const void* input, int chunk) const {
-    const uint16* x = static_cast<const uint16*>(input);
+  /// Zeros where padding is, in all buffers: no later load touches these places.
+  __device__ __forceinline__ void clear(uint32 patches) const {
 #pragma unroll
     for (int i = 0; i < kPiecesPerThread; ++i) {
-      const int piece = static_cast<int>(threadIdx.x) + i * kThreads;
-      if (kPieces % kThreads != 0 && piece >= kPieces) break;
-      uint32 bytes = offset_[i] < 0 ? 0u : 16u;
-      if constexpr (kChannels % kChunk != 0) {
-        const int left = 2 * (kChannels - chunk * kChunk - piece % kParts * 8);
-        if (left < 16) bytes = offset_[i] < 0 || left < 0 ? 0u : static_cast<uint32>(left);
+      if (offset_[i] >= 0 || !is_piece(i)) continue;
+#pragma unroll 1
+      for (int b = 0; b < kPatchBuffers; ++b) store_shared_16(place(patches + static_cast<uint32>(b * kPatchBytes), i), Vector16{});
+    }
+  }
+
+  __device__ __forceinline__ void load(uint32 to, const void* input, int chunk) const {
+    const uint16* x = static_cast<const uint16*>(input) + chunk * kChunk;
+#pragma unroll
+    for (int i = 0; i < kPiecesPerThread; ++i) {
+      if constexpr (kChannels % kChunk == 0) {
+        if (offset_[i] >= 0) copy_async_16(place(to, i), x + offset_[i]);
+      } else {
+        const int left = 2 * (kChannels - chunk * kChunk - (static_cast<int>(threadIdx.x) + i * kThreads) % kParts * 8);
+        const uint32 bytes = left >= 16 ? 16u : left > 0 ? static_cast<uint32>(left) : 0u;
+        if (offset_[i] >= 0) copy_async_16(place(to, i), bytes == 0 ? input : x + offset_[i], bytes);
       }
-      const uint16* from = bytes == 0 ? x : x + offset_[i] + chunk * kChunk;
-      copy_async_16(to + static_cast<uint32>(piece / kParts * kPixelBytes + piece % kParts * 16), from, bytes);
     }
   }
 
  private:
+  __device__ static __forceinline__ bool is_piece(int i) {
+    return kPieces % kThreads == 0 || static_cast<int>(threadIdx.x) + i * kThreads < kPieces;
+  }
+  /// Where piece i of this thread lies in the patch that starts at `patch`.
+  __device__ static __forceinline__ uint32 place(uint32 patch, int i) {
+    const int piece = static_cast<int>(threadIdx.x) + i * kThreads;
+    return patch + static_cast<uint32>(piece / kParts * kPixelBytes + piece % kParts * 16);
+  }
+
   int offset_[kPiecesPerThread];  // element offset of a piece in channel chunk 0; -1 where padding is
 };
 

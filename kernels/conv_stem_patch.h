@@ -38,6 +38,8 @@ class Patch {
     }
   }
 
+  __device__ __forceinline__ void clear(uint32) const {}  // load() writes every place
+
   __device__ __forceinline__ void load(uint32 to, const void* input, int) const {
     const float* x = static_cast<const float*>(input);
     float value[kSlotsPerThread][kPixelChannels];

@@ -147,6 +147,14 @@ __device__ __forceinline__ void allow_next_grid() {
 #endif
 }
 
+/// Keeps this warp, and so its block's place on the multiprocessor, for about that many cycles.
+__device__ __forceinline__ void hold_place(int cycles) {
+  uint32 begin, now;
+  asm volatile("mov.u32 %0, %%clock;" : "=r"(begin));
+  do asm volatile("mov.u32 %0, %%clock;" : "=r"(now));
+  while (now - begin < static_cast<uint32>(cycles));
+}
+
 /// Adds to a counter in global memory and returns its old value; orders this thread's earlier writes before, and its
 /// later reads after, for all blocks.
 __device__ __forceinline__ uint32 fetch_add_ordered(uint32* counter, uint32 value) {

@@ -89,7 +89,7 @@ bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarge
   if (tile.cluster && (target.arch < 90 || tile.split < 2 || tile.split > 8 || g.units % tile.split != 0)) return false;
   // Every split has work: an empty one would still be launched and waited for.
   if ((tile.split - 1) * g.chunks_per_split >= g.chunks) return false;
-  return g.shared_bytes <= target.shared_bytes;
+  return g.shared_bytes <= target.shared_bytes - 1024;  // a few bytes are static
 }
 
 std::string number(std::int32_t value) { return std::to_string(value); }
@@ -136,6 +136,13 @@ std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geo
 
 std::int32_t stem_pixel_channels(const ConvShape& shape) { return shape.channels <= 4 && shape.stride[1] % 2 == 0 ? 4 : 8; }
 std::int32_t stem_chunk(const ConvShape& shape) { return round_up(shape.kernel[1] * stem_pixel_channels(shape), 16); }
+
+std::uint32_t launch_shared_bytes(std::uint32_t needed, Footprint footprint, const ConvTarget& target) {
+  // Each block also takes 1 KiB that the driver reserves.
+  const std::uint32_t half = static_cast<std::uint32_t>(target.shared_bytes) / 2;
+  const bool wide = footprint == Footprint::Wide || needed > half - 4096;
+  return std::max(needed, wide ? half + 2048 : half / 2 + 2048);
+}
 
 std::optional<std::uint32_t> conv_shared_bytes(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target) {
   if (!tile_is_valid(shape, tile, target)) return std::nullopt;

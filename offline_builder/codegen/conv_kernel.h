@@ -41,6 +41,13 @@ struct ConvTarget {
   std::int32_t shared_bytes = 163 * 1024;  ///< what a block can have
 };
 
+/// How much dynamic shared memory a launch asks for, beyond what its kernel needs, so that with programmatic dependent
+/// launch blocks spread evenly: with two of a kernel on one multiprocessor and none on another it takes twice as long,
+/// and the kernels after it inherit the imbalance. `Wide` leaves room for no second block of its kind, but for a `Narrow`
+/// one, of which again no two fit beside it. So steps alternate, and each kernel's blocks find one place everywhere.
+enum class Footprint : std::uint8_t { Wide, Narrow };
+std::uint32_t launch_shared_bytes(std::uint32_t needed, Footprint footprint, const ConvTarget& target);
+
 /// Bytes of dynamic shared memory that the kernel needs, or nothing when shape, tile and target do not go together.
 std::optional<std::uint32_t> conv_shared_bytes(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target);
 

@@ -55,6 +55,7 @@ struct Nvrtc::Library {
   int (*cubin)(Program, char*) = nullptr;
   int (*log_size)(Program, std::size_t*) = nullptr;
   int (*log)(Program, char*) = nullptr;
+  int major = 0;
   std::string version;
   std::vector<std::uint32_t> architectures;
 
@@ -79,7 +80,6 @@ struct Nvrtc::Library {
                           find(cubin_size, "nvrtcGetCUBINSize") && find(cubin, "nvrtcGetCUBIN") &&
                           find(log_size, "nvrtcGetProgramLogSize") && find(log, "nvrtcGetProgramLog");
     if (!complete) return path + " is no NVRTC of CUDA 11.2 or later";
-    int major = 0;
     int minor = 0;
     int count = 0;
     if (get_version(&major, &minor) != 0 || architecture_count(&count) != 0 || count <= 0) return path + " does not answer";
@@ -128,6 +128,8 @@ CompiledKernel Nvrtc::compile(const CompileJob& job) const {
   }
   const std::string arch = "--gpu-architecture=sm_" + std::to_string(job.arch);
   for (const char* option : {arch.c_str(), "--std=c++17", "--ptxas-options=-v"}) options.push_back(option);
+  // From a cache of its own NVRTC 13 answers a second time without the assembler's report.
+  if (nvrtc.major >= 13) options.push_back("--no-cache");
   for (const std::string& option : job.options) options.push_back(option.c_str());
 
   Program program = nullptr;

@@ -64,6 +64,7 @@ enum class FunctionAttribute : int {
   LocalBytes = 3,
   Registers = 4,
   MaxDynamicSharedBytes = 8,
+  PreferredSharedCarveout = 9,
   NonPortableClusterSize = 14,
 };
 
