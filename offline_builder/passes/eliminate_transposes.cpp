@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Transposes, and reshapes that only insert or drop extents of 1, move down through pointwise nodes. There they meet
 // the ones that undo them, and what they stood between (a convolution and its activation) becomes adjacent. A
-// one-dimensional convolution is imported as a two-dimensional one between two such reshapes.
+// one-dimensional convolution is imported as a two-dimensional one between two such reshapes. Reshapes that regroup
+// elements sink where no operand beside them cares.
 #include <algorithm>
 
 #include "passes/pattern.h"
@@ -41,15 +42,20 @@ bool moves_only_ones(const Perm& perm, const ir::Dims& dims) {
   return true;
 }
 
+/// The constant behind its repetition.
+ValueId unrepeated(const Graph& graph, ValueId id) {
+  const Node* producer = graph.producer(id);
+  return is(producer, ops::kExpand) ? producer->inputs[0] : id;
+}
+
 /// A view that can sink: what is above it, and how a constant operand beside it looks from there.
 class Sinkable {
  public:
   static std::optional<Sinkable> of(const Graph& graph, ValueId id) {
     const Node* node = graph.producer(id);
     if (is(node, ops::kTranspose)) return Sinkable(node, perm_of(*node), graph, id);
-    if (!is(node, ops::kReshape)) return std::nullopt;
-    if (without_ones(dims_of(graph, id)) != without_ones(dims_of(graph, node->inputs[0]))) return std::nullopt;
-    return Sinkable(node, {}, graph, id);
+    if (is(node, ops::kReshape)) return Sinkable(node, {}, graph, id);
+    return std::nullopt;
   }
 
   bool same_as(const Sinkable& other) const {
@@ -63,6 +69,9 @@ class Sinkable {
     return op_ == &ops::kReshape && above_.size() == 4 && above_[2] == 1 &&
            below_ == ir::Dims{above_[0], above_[1], above_[3]};
   }
+  /// Puts elements of one dimension into several or the reverse: only operands that are the same everywhere have a form
+  /// above it. Such a reshape may cost a copy, so it must not become two.
+  bool regroups() const { return op_ == &ops::kReshape && without_ones(above_) != without_ones(below_); }
   ValueId lift_computed(Graph& graph, ValueId id, const std::vector<std::string>& provenance) const {
     return add_reshape(graph, id, above_, provenance);
   }
@@ -70,9 +79,9 @@ class Sinkable {
   /// Adds the constant `id`, which has the extents below the view, with those above it.
   ValueId lift_constant(Graph& graph, ValueId id) const {
     // Constants stay small: what is repeated is repeated again above.
-    const Node* producer = graph.producer(id);
-    const ValueId small = is(producer, ops::kExpand) ? producer->inputs[0] : id;
+    const ValueId small = unrepeated(graph, id);
     ir::Dims dims = dims_of(graph, small);
+    if (ir::element_count(dims) == 1) return add_expand(graph, add_reshape(graph, small, {}, {}), above_, {});
     dims.insert(dims.begin(), below_.size() - dims.size(), 1);
     const std::vector<std::string> provenance;
     ValueId lifted = add_reshape(graph, small, dims, provenance);
@@ -117,19 +126,25 @@ class Sinkable {
   ir::Dims below_;
 };
 
-/// The view that all computed operands of a pointwise node are, if they are one, or that one is and the others can
-/// join.
+/// The view that all computed operands of a pointwise node are, or that one is and the others can be lifted above.
 std::optional<Sinkable> common_view(const Graph& graph, const Node& node) {
   std::optional<Sinkable> common;
   bool everywhere = true;
+  bool single_use = true;
+  bool scalars = true;
   for (const ValueId input : node.inputs) {
-    if (constant_window(graph, input)) continue;
+    if (constant_window(graph, input)) {
+      scalars = scalars && ir::element_count(dims_of(graph, unrepeated(graph, input))) == 1;
+      continue;
+    }
     const std::optional<Sinkable> view = Sinkable::of(graph, input);
     if (view && view->drops_row()) return view;
     everywhere = everywhere && view && (!common || common->same_as(*view));
+    single_use = single_use && graph.has_single_use(input);
     if (view) common = view;
   }
-  return everywhere ? common : std::nullopt;
+  if (!everywhere || (common && common->regroups() && !(scalars && single_use))) return std::nullopt;
+  return common;
 }
 
 bool sink(Graph& graph, NodeId id) {

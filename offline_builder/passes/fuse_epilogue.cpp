@@ -72,9 +72,7 @@ class EpilogueFuser {
 
   bool absorb_activation(NodeId id, const PointwiseStep& step) {
     Epilogue epilogue = *epilogue_of(graph_.node(id));
-    if (epilogue.activation != PointwiseOp::Identity || epilogue.residual == ResidualMode::AfterActivation)
-      return false;
-    if (!is_activation(step.op)) return false;
+    if (epilogue.activation != PointwiseOp::Identity || !is_activation(step.op)) return false;
     epilogue.activation = step.op;
     epilogue.alpha = step.alpha;
     epilogue.beta = step.beta;

@@ -81,10 +81,42 @@ TEST_CASE("reshapes that drop an extent of 1 sink too, with what broadcasts besi
   CHECK(net.dims(last.inputs[0]) == Dims{2, 3, 1, 5});
 }
 
-TEST_CASE("reshapes that regroup elements stay where they are") {
+TEST_CASE("reshapes that regroup elements sink past scalars only") {
   Net net;
-  const ValueId y = net.unary(PointwiseOp::Relu, net.reshape(net.input({4, 6}), {3, 8}));
+  ValueId y = net.reshape(net.input({4, 6}), {3, 8});
+  y = net.unary(PointwiseOp::Relu, net.binary(PointwiseOp::Mul, y, 2.0f));
+  y = net.binary(PointwiseOp::Add, y, net.random({8}));
   net.output(net.reshape(y, {24}));
+  CHECK(net.check(&passes::eliminate_transposes) == 2);
+  const ir::Node& sum = *net.graph.producer(net.maker_of_output().inputs[0]);
+  CHECK(sum.op == &ops::kPointwise);
+  CHECK(net.graph.producer(sum.inputs[0])->op == &ops::kReshape);
+}
+
+TEST_CASE("a reshape that regroups elements for two readers stays, since it may be a copy") {
+  Net net;
+  const ValueId x = net.reshape(net.input({4, 6}), {3, 8});
+  const ValueId sum = net.binary(PointwiseOp::Add, net.unary(PointwiseOp::Relu, x), net.unary(PointwiseOp::Exp, x));
+  net.output(net.reshape(sum, {24}));
+  CHECK(net.check(&passes::eliminate_transposes) == 0);
+}
+
+TEST_CASE("a scale behind the reshapes of attention reaches the projection") {
+  Net net;
+  const ValueId q = net.matmul(net.input({1, 6, 8}), net.random({8, 8}));
+  const ValueId heads = net.transpose(net.reshape(q, {1, 6, 2, 4}), {0, 2, 1, 3});
+  const ValueId scaled = net.binary(PointwiseOp::Mul, heads, 0.5f);
+  net.output(net.matmul(scaled, net.input({1, 2, 4, 6})));
+  CHECK(net.check(&passes::eliminate_transposes) == 2);
+  REQUIRE(net.graph.users(q).size() == 1);
+  CHECK(net.graph.node(net.graph.users(q)[0]).op == &ops::kPointwise);
+}
+
+TEST_CASE("operands under different permutations keep them") {
+  Net net;
+  const ValueId a = net.transpose(net.input({3, 3, 3}), {1, 2, 0});
+  const ValueId b = net.transpose(net.input({3, 3, 3}), {2, 0, 1});
+  net.output(net.unary(PointwiseOp::Exp, net.transpose(net.binary(PointwiseOp::Sub, a, b), {1, 2, 0})));
   CHECK(net.check(&passes::eliminate_transposes) == 0);
 }
 
