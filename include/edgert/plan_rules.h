@@ -239,6 +239,19 @@ inline Status check_profile_bindings(const Context& context, const schema::Profi
   return {};
 }
 
+/// A binding has memory for its bound tensor's storage, so no other storage of that binding may be larger.
+inline Status check_bound_storage(const Context& context, const schema::Profile& profile, std::uint32_t index) noexcept {
+  const schema::Storage& storage = *profile.storages()->Get(index);
+  const bool input = storage.region() == schema::Region::Input;
+  if (!input && storage.region() != schema::Region::Output) return {};
+  const std::uint32_t tensor = (input ? profile.inputs() : profile.outputs())->Get(storage.binding());
+  const schema::Storage& bound = *profile.storages()->Get(profile.tensors()->Get(tensor)->storage());
+  if (storage.size() > bound.size()) {
+    return violated(context.log, Rule::StorageBounds, "storage", index, "is larger than its input or output");
+  }
+  return {};
+}
+
 inline Status check_operands(const Context& context, const schema::Profile& profile, const schema::Step& step,
                              std::uint32_t index) noexcept {
   if (count(step.inputs()) > 4096 || count(step.outputs()) > 4096) {
@@ -330,6 +343,7 @@ inline Status check_profile(const Context& context, std::uint32_t index) noexcep
   for (std::uint32_t i = 0; i < count(profile.tensors()); ++i) EDGERT_RETURN_IF_ERROR(check_tensor(context, profile, i));
   EDGERT_RETURN_IF_ERROR(check_profile_bindings(context, profile, true));
   EDGERT_RETURN_IF_ERROR(check_profile_bindings(context, profile, false));
+  for (std::uint32_t i = 0; i < count(profile.storages()); ++i) EDGERT_RETURN_IF_ERROR(check_bound_storage(context, profile, i));
   return check_lists(context, profile);
 }
 

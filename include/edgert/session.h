@@ -111,6 +111,7 @@ class Session {
 
   /// The profile whose input shapes are those of `inputs`, in binding order; NameNotFound when there is none.
   Result<std::uint32_t> find_profile(Span<const TensorView> inputs) const noexcept {
+    if (!prepared_) return Error::NotPrepared;
     for (std::uint32_t p = 0; p < plan_.profile_count(); ++p) {
       bool equal = inputs.size() == plan_.input_count();
       for (std::uint32_t i = 0; equal && i < plan_.input_count(); ++i) equal = same_dims(inputs[i], plan_.input(p, i));
@@ -119,10 +120,12 @@ class Session {
     return Error::NameNotFound;
   }
 
-  /// Writes the initial values of all persistent tensors (or zeros).
+  /// Writes the initial values of all persistent tensors (or zeros). Does nothing before prepare().
   void reset() noexcept {
+    if (!prepared_) return;
     for (std::uint32_t i = 0; i < rules::count(plan_.table().states()); ++i) {
       const schema::State& state = *plan_.table().states()->Get(i);
+      if (state.size() == 0) continue;
       if (state.has_initial()) {
         std::memcpy(state_ + state.offset(), plan_.weights().data() + state.initial_offset(), static_cast<std::size_t>(state.size()));
       } else {
@@ -133,19 +136,23 @@ class Session {
 
   /// Number of the input or output of that name.
   Result<std::uint32_t> find_input(const char* name) const noexcept {
+    if (!prepared_) return Error::NotPrepared;
     return find_binding(plan_.input_count(), name, [this](std::uint32_t i) { return plan_.input_name(i); });
   }
   Result<std::uint32_t> find_output(const char* name) const noexcept {
+    if (!prepared_) return Error::NotPrepared;
     return find_binding(plan_.output_count(), name, [this](std::uint32_t i) { return plan_.output_name(i); });
   }
 
   /// Uses the caller's memory for input i or output i from now on, in every profile: aligned to 64, of the size of the
   /// binding in its largest profile, kept alive by the caller. For inputs nothing is ever written there.
   Status bind_input(std::uint32_t i, const void* data, std::size_t bytes) noexcept {
+    if (!prepared_) return Error::NotPrepared;
     if (i >= plan_.input_count()) return {Error::InvalidArgument, i};
     return bind(i, const_cast<void*>(data), bytes);
   }
   Status bind_output(std::uint32_t i, void* data, std::size_t bytes) noexcept {
+    if (!prepared_) return Error::NotPrepared;
     if (i >= plan_.output_count()) return {Error::InvalidArgument, i};
     return bind(plan_.input_count() + i, data, bytes);
   }
@@ -170,7 +177,9 @@ class Session {
     const schema::Tensor& tensor = *profile.tensors()->Get(index);
     for (std::uint32_t e = 0; e < rules::count(tensor.extents()); ++e) {
       const schema::Extent& extent = *tensor.extents()->Get(e);
-      const std::int64_t actual = *tensors_[extent.tensor()].template as<std::int64_t>();
+      const std::int64_t* counted = tensors_[extent.tensor()].template as<std::int64_t>();
+      if (counted == nullptr) return Status(Error::NotPrepared, i);  // an external input that nobody bound yet
+      const std::int64_t actual = *counted;
       if (actual < 0 || actual > view.dims[extent.dim()]) return Status(Error::ExtentMismatch, i);
       view.dims[extent.dim()] = actual;
     }
@@ -355,7 +364,6 @@ class Session {
   }
 
   Status bind(std::uint32_t binding, void* data, std::size_t bytes) noexcept {
-    if (!prepared_) return Error::NotPrepared;
     const std::uint64_t needed = binding_bytes(plan_, binding);
     if (data == nullptr || bytes < needed) return {Error::ArenaTooSmall, binding, needed};
     if (reinterpret_cast<std::uintptr_t>(data) % 64 != 0) return {Error::ArenaMisaligned, binding, 64};
