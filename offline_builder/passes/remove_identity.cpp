@@ -125,7 +125,9 @@ ValueId same_as(const Graph& graph, const Node& node) {
 ops::SliceAttributes merged_slice(const ops::SliceAttributes& inner, const ops::SliceAttributes& outer) {
   ops::SliceAttributes merged = outer;
   for (std::uint32_t i = 0; i < outer.rank; ++i) {
-    merged.start[i] = inner.start[i] + (outer.start[i] != 0 ? inner.step[i] * outer.start[i] : 0);
+    // What is empty starts anywhere; one element past the last could lie beyond the input.
+    const bool moves = outer.size[i] > 0 && outer.start[i] != 0;
+    merged.start[i] = inner.start[i] + (moves ? inner.step[i] * outer.start[i] : 0);
     // A step is of no account where there is no second element, and could overflow.
     merged.step[i] = outer.size[i] > 1 ? inner.step[i] * outer.step[i] : 1;
   }

@@ -140,6 +140,14 @@ TEST_CASE("remove_identity merges nested views") {
   CHECK(net.graph.outputs()[3].value == x);
 }
 
+TEST_CASE("remove_identity merges slices that leave nothing, whatever their steps") {
+  Net net;
+  const ValueId one = net.slice(net.input({4}), {3}, {INT64_MAX}, {1});
+  net.output(net.slice(one, {1}, {1}, {0}));
+  CHECK(net.check(&passes::remove_identity) == 1);
+  CHECK(net.count(ops::kSlice) == 1);
+}
+
 TEST_CASE("remove_identity drops views, pads, pools and reductions that change nothing") {
   Net net;
   const ValueId x = net.input({1, 4, 1, 1});
