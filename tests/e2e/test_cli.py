@@ -1,0 +1,597 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The edgert command as its users meet it: what each command does, and what it says and returns when it can't."""
+
+import errno
+import json
+import os
+import struct
+import subprocess
+import sys
+import unittest
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from edgert_command import (BAD_INPUT, COMPARISON_FAILED, IO, MODELS, OK, USAGE, CommandTest, conv_net, edgert,
+                            float_tensor, main, make_model, reference, relative_to_max, two_inputs, value)
+
+COMMANDS = ("build", "run", "bench", "inspect", "compare", "doctor")
+DIGITS = MODELS / "digits_resnet.onnx"
+
+
+class Usage(CommandTest):
+    def test_help_has_examples(self):
+        self.call("--help", says=["Examples:", "Exit codes:", *COMMANDS])
+        for command in COMMANDS:
+            with self.subTest(command):
+                self.call(command, "--help", says=["Examples:", f"edgert {command}"])
+
+    def test_version(self):
+        self.call("--version", says="edgert 0.")
+
+    def test_refused_command_lines(self):
+        for arguments, says in (
+                ([], "subcommand"),
+                (["fly"], "fly"),
+                (["build"], "model"),
+                (["build", "m.onnx"], "--output"),
+                (["build", "m.onnx", "-o", "p", "--fast"], "--fast"),
+                (["build", "m.onnx", "-o", "p", "extra"], "extra"),
+                (["run"], "plan"),
+                (["run", "p", "--repeat", "0"], "--repeat"),
+                (["run", "p", "--repeat", "often"], "often"),
+                (["run", "p", "--threads", "0"], "--threads"),
+                (["run", "p", "--inputs", "a.npz", "--image", "b.png"], "--image"),
+                (["run", "p", "--labels", "label"], "--labels"),
+                (["bench", "p", "--threads", "1000"], "--threads"),
+                (["bench", "p", "--iterations", "3", "--duration", "1"], "--duration"),
+                (["bench", "p", "--duration", "-1"], "--duration"),
+                (["compare", "p"], "--reference"),
+                (["compare", "p", "m.onnx", "--reference", "o.npz"], "exactly one"),
+                (["compare", "p", "m.onnx", "--tolerance", "-1"], "--tolerance"),
+                (["build", "m.onnx", "-o", "p", "--object-machine", "pdp11"], "pdp11")):
+            with self.subTest(arguments):
+                self.call(*arguments, code=USAGE, says=says)
+
+    def test_a_target_that_does_not_exist(self):
+        self.call("build", self.save("net.onnx", conv_net()), "-o", self.folder / "p", "--target", "abacus", code=USAGE,
+                  says="abacus")
+        self.assertEqual(self.files(), ["net.onnx"])
+
+    def test_results_that_cannot_be_printed_are_no_success(self):
+        with open("/dev/full", "w") as full:
+            self.call("doctor", code=IO, says="standard output", stdout=full)
+
+
+class Build(CommandTest):
+    def test_report(self):
+        model = self.save("net.onnx", conv_net())
+        self.call("build", model, "-o", self.folder / "a.plan", says=["build: ", "100 %", "profile"])
+        report = self.call_json("build", model, "-o", self.folder / "a.plan")
+        self.assertEqual(report["plan_bytes"], (self.folder / "a.plan").stat().st_size)
+        self.assertEqual(report["profiles"][0]["steps"], 3)  # into NHWC, convolution with ReLU, average
+        self.assertGreaterEqual(report["profiles"][0]["arena_bytes"], report["profiles"][0]["arena_lower_bound"])
+        result = edgert("build", model, "-o", self.folder / "a.plan", "--quiet")
+        self.assertEqual((result.stdout, result.stderr), ("", ""))
+        self.assertEqual(self.files(), ["a.plan", "net.onnx"])
+
+    def test_two_builds_from_different_folders_are_equal(self):
+        plans = []
+        for place in ("one", "two/deeper"):
+            folder = self.folder / place
+            folder.mkdir(parents=True)
+            (folder / "copy.onnx").write_bytes(DIGITS.read_bytes())
+            self.call("build", "copy.onnx", "-o", "net.plan", "--shape", "image=2x1x8x8", cwd=folder)
+            plans.append((folder / "net.plan").read_bytes())
+        self.assertEqual(plans[0], plans[1])
+        self.assertNotIn(str(self.folder).encode(), plans[0])
+
+    def test_profiles(self):
+        model = self.save("two.onnx", two_inputs())
+        plan = self.build(model, "p.plan", "--shape", "a=1x3:2x3:8x3", "--shape", "b=1x3", "--shape", "b=2x3", "--shape",
+                          "b=8x3")
+        profiles = self.call_json("inspect", plan)["profiles"]
+        self.assertEqual([p["inputs"][0]["shape"] for p in profiles], [[1, 3], [2, 3], [8, 3]])
+        for rows in (1, 2, 8):
+            a, b = np.random.default_rng(rows).standard_normal((2, rows, 3), np.float32)
+            self.call("run", plan, "--inputs", self.save_npz("in.npz", a=a, b=b), "--outputs", self.folder / "out.npz")
+            with np.load(self.folder / "out.npz") as out:
+                np.testing.assert_array_equal(out["sum"], a + b)
+                self.assertEqual(out["count"].dtype, np.int64)
+                self.assertEqual(int(out["count"]), rows * 3)
+        self.call("bench", plan, "--shape-profile", 2, "--iterations", 3, "--warmup", 0)
+        self.call("bench", plan, "--shape-profile", 3, code=USAGE, says="--shape-profile 3")
+        self.call("run", plan, "--inputs", self.save_npz("in.npz", a=np.zeros((3, 3), np.float32),
+                                                         b=np.zeros((2, 3), np.float32)),
+                  code=BAD_INPUT, says=["a=[3,3]", "b=[2,3]", "f32[8,3]"])
+
+    def test_symbolic_dimension(self):
+        plan = self.build(self.save("two.onnx", two_inputs()), "p.plan", "--dim", "N=5")
+        self.assertEqual(self.call_json("inspect", plan)["profiles"][0]["inputs"][1]["shape"], [5, 3])
+
+    def test_wrong_shapes(self):
+        model = self.save("two.onnx", two_inputs())
+        for arguments, code, says in (
+                (["--shape", "c=1x3"], USAGE, ["'c'", "a, b"]),
+                (["--shape", "a=1x3x"], USAGE, "a=1x3x"),
+                (["--shape", "a=1xthree"], USAGE, "three"),
+                (["--shape", "a=-1x3"], USAGE, "-1"),
+                (["--shape", "a"], USAGE, "--shape 'a'"),
+                (["--shape", "a="], USAGE, "--shape 'a='"),
+                (["--shape", "a=99999999999999999999x3"], USAGE, "99999999999999999999"),
+                (["--shape", "a=1x1x1x1x1x1x1x1x3"], USAGE, "more than 8"),
+                (["--shape", "a=1x3:2x3:4x3", "--shape", "b=1x3:2x3"], USAGE, "one shape"),
+                (["--shape", "a=1x3x3", "--shape", "b=1x3"], BAD_INPUT, ["--shape a", "f32[N,3]"]),
+                (["--shape", "a=1x4", "--shape", "b=1x3"], BAD_INPUT, ["--shape a", "f32[N,3]"]),
+                (["--shape", "a=2x3", "--shape", "b=4x3"], BAD_INPUT, "N"),
+                (["--dim", "N=many"], USAGE, "many"),
+                (["--value", "z=1"], USAGE, "'z'"),
+                (["--value", "a=x"], USAGE, "'x'"),
+                (["--meta", "novalue"], USAGE, "novalue")):
+            with self.subTest(arguments):
+                self.call("build", model, "-o", self.folder / "p.plan", *arguments, code=code, says=says)
+        self.assertEqual(self.files(), ["two.onnx"])
+
+    def test_a_dimension_that_is_not_bound(self):
+        image = value("image", TensorProto.FLOAT, [1, 3, "height", "width"])
+        model = make_model([helper.make_node("Relu", ["image"], ["y"])], [image], [value("y", TensorProto.FLOAT, None)])
+        path = self.save("free.onnx", model)
+        self.call("build", path, "-o", self.folder / "p.plan", code=BAD_INPUT, says=["image", "height", "width", "--shape"])
+        self.build(path, "p.plan", "--shape", "image=1x3x5x7")
+
+    def test_value_that_decides_a_shape(self):
+        nodes = [helper.make_node("Reshape", ["x", "target"], ["y"])]
+        model = make_model(nodes, [value("x", TensorProto.FLOAT, [2, 6]), value("target", TensorProto.INT64, [2])],
+                           [value("y", TensorProto.FLOAT, None)])
+        path = self.save("reshape.onnx", model)
+        self.call("build", path, "-o", self.folder / "p.plan", code=BAD_INPUT, says=["target", "--value"])
+        plan = self.build(path, "p.plan", "--value", "target=3,-1")
+        description = self.call_json("inspect", plan)["profiles"][0]
+        self.assertEqual(description["outputs"][0]["shape"], [3, 4])
+        self.assertEqual([i["name"] for i in description["inputs"]], ["x"])
+        self.call("build", path, "-o", plan, "--value", "target=3,2,2", code=USAGE, says=["target", "2 numbers, not 3"])
+
+    def test_metadata(self):
+        model = conv_net()
+        entry = model.metadata_props.add()
+        entry.key, entry.value = "author", "somebody"
+        plan = self.build(self.save("net.onnx", model), "p.plan", "--meta", "edgert.task=classify", "--meta", "a=b=c")
+        metadata = self.call_json("inspect", plan)["metadata"]
+        self.assertEqual(metadata, {"author": "somebody", "edgert.task": "classify", "a": "b=c"})
+
+    def test_dump_passes(self):
+        model = self.save("net.onnx", conv_net())
+        self.build(model, "p.plan", "--dump-passes", self.folder / "dumps" / "deeper")
+        names = sorted(path.name for path in (self.folder / "dumps" / "deeper").iterdir())
+        for ending in (".before.txt", ".before.dot", ".after.txt", ".after.dot"):
+            self.assertTrue(any(name.endswith("fuse_epilogue" + ending) for name in names), names)
+        dot = next((self.folder / "dumps" / "deeper").glob("*fuse_epilogue.after.dot")).read_text()
+        self.assertTrue(dot.startswith("digraph"), dot[:100])
+        self.call("build", model, "-o", self.folder / "q.plan", "--dump-passes", model, code=IO, says=str(model))
+
+    def test_header_and_objects(self):
+        model = self.save("net.onnx", conv_net())
+        plan = self.build(model, "my-net.plan", "--emit-header", self.folder / "net.h", "--emit-object", self.folder / "net.o")
+        header = (self.folder / "net.h").read_text()
+        for part in ("namespace my_net", "kPlanBytes", "memory_bytes", "\"image\"", "\"features\""):
+            self.assertIn(part, header)
+        self.build(model, "b.plan", "--emit-object", self.folder / "b.S", "--symbol", "net")
+        assembly = (self.folder / "b.S").read_text()
+        self.assertIn("net_plan", assembly)
+        self.build(model, "c.plan", "--emit-object", self.folder / "c.o", "--object-machine", "aarch64")
+        machines = []
+        for name in ("net.o", "c.o"):
+            elf = (self.folder / name).read_bytes()
+            self.assertEqual(elf[:4], b"\x7fELF")
+            self.assertIn(plan.read_bytes(), elf)
+            machines.append(struct.unpack_from("<H", elf, 18)[0])
+        self.assertEqual(machines, [62, 183])  # EM_X86_64, EM_AARCH64
+
+    def test_external_data(self):
+        path = self.folder / "net.onnx"
+        onnx.save_model(conv_net(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+        plan = self.build(path, "external.plan")
+        inside = self.build(self.save("inside.onnx", conv_net()), "inside.plan")
+        self.assertEqual(plan.read_bytes(), inside.read_bytes())
+        self.call("build", path, "-o", plan, "--no-external-data", code=BAD_INPUT, says="external")
+        os.truncate(self.folder / "weights.bin", 100)
+        self.call("build", path, "-o", plan, code=BAD_INPUT, says="weights.bin")
+        (self.folder / "weights.bin").unlink()
+        self.call("build", path, "-o", plan, code=BAD_INPUT, says="weights.bin")
+
+    def test_all_unsupported_operators_at_once(self):
+        nodes = [helper.make_node("NoSuchOperator", ["x"], ["a"], "first"),
+                 helper.make_node("Relu", ["x"], ["b"], "fine"),
+                 helper.make_node("Gadget", ["x"], ["c"], "second", domain="com.vendor")]
+        model = make_model(nodes, [value("x", TensorProto.FLOAT, [2])],
+                           [value(name, TensorProto.FLOAT, None) for name in "abc"], opsets=[("com.vendor", 3)])
+        path = self.save("odd.onnx", model)
+        says = ["first (NoSuchOperator, opset 17)", "second (com.vendor.Gadget, opset 3)", "odd.onnx"]
+        self.call("build", path, "-o", self.folder / "p.plan", code=BAD_INPUT, says=says)
+        result = edgert("inspect", path, "--json")
+        self.assertEqual(result.returncode, BAD_INPUT)
+        problems = {p["node"]: p for p in json.loads(result.stdout)["problems"]}
+        self.assertEqual(problems["first"]["operator"], "NoSuchOperator")
+        self.assertEqual((problems["second"]["operator"], problems["second"]["opset"]), ("Gadget", 3))
+        self.assertNotIn("fine", problems)
+
+    def test_files_that_are_no_models(self):
+        whole = DIGITS.read_bytes()
+        for name, content in (("text.onnx", b"This is no model.\n" * 50), ("empty.onnx", b""),
+                              ("short.onnx", whole[:len(whole) // 2]), ("tiny.onnx", whole[:7]),
+                              ("plan.onnx", b"EdgeRT\r\n" + bytes(200)), ("zeros.onnx", bytes(1000))):
+            with self.subTest(name):
+                path = self.folder / name
+                path.write_bytes(content)
+                self.call("build", path, "-o", self.folder / "p.plan", code=BAD_INPUT, says=name)
+        self.assertFalse((self.folder / "p.plan").exists())
+
+    def test_opsets_outside_the_range(self):
+        for opset in (8, 999):
+            model = make_model([helper.make_node("Relu", ["x"], ["y"])], [value("x", TensorProto.FLOAT, [2])],
+                               [value("y", TensorProto.FLOAT, [2])], opset=opset)
+            self.call("build", self.save("old.onnx", model), "-o", self.folder / "p.plan", code=BAD_INPUT, says=str(opset))
+
+    def test_files_that_cannot_be_read(self):
+        self.call("build", self.folder / "none.onnx", "-o", self.folder / "p.plan", code=IO, says="none.onnx")
+        self.call("build", self.folder, "-o", self.folder / "p.plan", code=IO, says=str(self.folder))
+
+    def test_places_that_cannot_be_written(self):
+        model = self.save("net.onnx", conv_net())
+        self.call("build", model, "-o", self.folder / "no" / "p.plan", code=IO, says="p.plan")
+        self.call("build", model, "-o", self.folder, code=IO, says=str(self.folder))
+        self.call("build", model, "-o", "/dev/full", code=IO, says=["/dev/full", os.strerror(errno.ENOSPC)])
+        self.call("build", model, "-o", self.folder / "p.plan", "--emit-header", "/dev/full", code=IO, says="/dev/full")
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root to mount a small file system")
+    def test_full_disk_leaves_the_old_plan(self):
+        disk = self.folder / "disk"
+        disk.mkdir()
+        mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], capture_output=True, check=False)
+        if mount.returncode != 0:
+            self.skipTest("may not mount: " + mount.stderr.decode().strip())
+        self.addCleanup(subprocess.run, ["umount", disk], check=False)
+        plan = disk / "net.plan"
+        self.call("build", self.save("small.onnx", conv_net()), "-o", plan)
+        before = plan.read_bytes()
+        self.call("build", DIGITS, "-o", plan, code=IO, says=["net.plan", os.strerror(errno.ENOSPC)])
+        self.assertEqual(plan.read_bytes(), before)
+        self.assertEqual([p.name for p in disk.iterdir()], ["net.plan"])
+        self.call("run", plan)
+
+    def test_too_large_a_file_leaves_the_old_plan(self):
+        # What a full disk does, without root: the process may not write more than 64 KiB into a file.
+        def limit():
+            import resource
+            import signal
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+        plan = self.build(self.save("small.onnx", conv_net()), "net.plan")
+        before = plan.read_bytes()
+        self.call("build", DIGITS, "-o", plan, code=IO, says=["net.plan", os.strerror(errno.EFBIG)], preexec_fn=limit)
+        self.assertEqual(plan.read_bytes(), before)
+        self.assertEqual(self.files(), ["net.plan", "small.onnx"])
+
+    def test_failed_build_leaves_the_old_plan(self):
+        plan = self.build(self.save("net.onnx", conv_net()), "net.plan")
+        before = plan.read_bytes()
+        (self.folder / "bad.onnx").write_text("no model")
+        self.call("build", self.folder / "bad.onnx", "-o", plan, code=BAD_INPUT)
+        self.assertEqual(plan.read_bytes(), before)
+
+
+class Plans(CommandTest):
+    """Files given as plans."""
+
+    def test_damaged_plans_are_refused(self):
+        plan = self.build(self.save("net.onnx", conv_net())).read_bytes()
+
+        def changed(offset):
+            copy = bytearray(plan)
+            copy[offset] ^= 0x10
+            return bytes(copy)
+
+        for name, content in (("short.plan", plan[:-1]), ("half.plan", plan[:len(plan) // 2]), ("header.plan", plan[:40]),
+                              ("long.plan", plan + b"\0"), ("flipped.plan", changed(len(plan) // 2)),
+                              ("last.plan", changed(len(plan) - 1)), ("length.plan", changed(16)), ("empty.plan", b""),
+                              ("text.plan", b"not a plan at all\n" * 20)):
+            path = self.folder / name
+            path.write_bytes(content)
+            for command in ("run", "bench"):
+                with self.subTest(name, command=command):
+                    self.call(command, path, code=BAD_INPUT, says=[name, "plan refused"])
+            with self.subTest(name, command="compare"):
+                self.call("compare", path, DIGITS, code=BAD_INPUT, says=name)
+            with self.subTest(name, command="inspect"):
+                self.call("inspect", path, code=BAD_INPUT, says=name)
+
+    def test_a_plan_of_another_version(self):
+        plan = bytearray(self.build(self.save("net.onnx", conv_net())).read_bytes())
+        struct.pack_into("<H", plan, 8, 77)
+        struct.pack_into("<I", plan, 60, crc32c(plan[:60]))
+        path = self.folder / "future.plan"
+        path.write_bytes(plan)
+        self.call("run", path, code=BAD_INPUT, says=["future.plan", "format 77.0", "reads 1."])
+
+    def test_plans_that_cannot_be_read(self):
+        for command in ("run", "bench", "inspect"):
+            self.call(command, self.folder / "none.plan", code=IO, says="none.plan")
+            self.call(command, self.folder, code=IO, says=str(self.folder))
+        self.call("compare", self.folder / "none.plan", DIGITS, code=IO, says="none.plan")
+
+
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+class Run(CommandTest):
+    def test_arrays(self):
+        model = self.save("net.onnx", conv_net())
+        plan = self.build(model)
+        image = np.random.default_rng(3).standard_normal((1, 3, 8, 8), np.float32)
+        self.call("run", plan, "--inputs", self.save_npz("in.npz", image=image), "--outputs", self.folder / "out.npz",
+                  says="features: f32[1,4,1,1]")
+        with np.load(self.folder / "out.npz") as out:
+            self.assertEqual(out.files, ["features"])
+            self.assertLess(relative_to_max(out["features"], reference(model, {"image": image})["features"]), 1e-5)
+
+    def test_fortran_order_and_compressed_archives(self):
+        plan = self.build(self.save("two.onnx", two_inputs()), "p.plan", "--dim", "N=4")
+        a, b = np.random.default_rng(3).standard_normal((2, 4, 3), np.float32)
+        np.savez_compressed(self.folder / "in.npz", a=np.asfortranarray(a), b=b)
+        self.call("run", plan, "--inputs", self.folder / "in.npz", "--outputs", self.folder / "out.npz")
+        with np.load(self.folder / "out.npz") as out:
+            np.testing.assert_array_equal(out["sum"], a + b)
+
+    def test_batches(self):
+        plan = self.build(self.save("two.onnx", two_inputs()), "p.plan", "--dim", "N=2")
+        a, b = np.random.default_rng(3).standard_normal((2, 6, 3), np.float32)
+        self.call("run", plan, "--inputs", self.save_npz("in.npz", a=a, b=b), "--outputs", self.folder / "out.npz")
+        with np.load(self.folder / "out.npz") as out:
+            np.testing.assert_array_equal(out["sum"], a + b)
+
+    def test_random_inputs_are_the_same_for_a_seed(self):
+        plan = self.build(self.save("net.onnx", conv_net()))
+        runs = [self.call("run", plan, "--random", seed, "--repeat", repeat, "--threads", threads)
+                for seed, repeat, threads in ((7, 1, 1), (7, 3, 2), (8, 1, 1))]
+        self.assertEqual(runs[0], runs[1])
+        self.assertNotEqual(runs[0], runs[2])
+
+    def test_wrong_arrays(self):
+        plan = self.build(self.save("two.onnx", two_inputs()), "p.plan", "--dim", "N=2")
+        good = np.zeros((2, 3), np.float32)
+        for arrays, says in (
+                ({"a": good}, "'b'"),
+                ({}, "'a'"),
+                ({"a": good, "b": good, "c": good}, "'c'"),
+                ({"a": good, "b": good, "c": np.float32(1)}, "'c'"),
+                ({"a": np.zeros((4, 3), np.float32), "b": np.zeros((4, 3), np.float32), "c": np.float32(1)}, "'c'"),
+                ({"A": good, "b": good}, "'a'"),
+                ({"a": good.astype(np.float64), "b": good}, ["'a'", "f32", "f64"]),
+                ({"a": good.astype(np.int32), "b": good}, ["'a'", "i32"]),
+                ({"a": good, "b": np.zeros((3, 3), np.float32)}, "b=[3,3]"),
+                ({"a": good, "b": np.zeros((2, 4), np.float32)}, "b=[2,4]"),
+                ({"a": good, "b": np.zeros(6, np.float32)}, "b=[6]"),
+                ({"a": good, "b": np.float32(0)}, "b=[]"),
+                ({"a": good, "b": np.zeros((1,) * 9, np.float32)}, "'b'"),
+                ({"a": good, "b": np.zeros((0, 3), np.float32)}, "b=[0,3]"),
+                ({"a": good, "b": good.astype(np.complex64)}, "b")):
+            with self.subTest({name: (array.shape, array.dtype.name) for name, array in arrays.items()}):
+                self.call("run", plan, "--inputs", self.save_npz("in.npz", **arrays), code=BAD_INPUT, says=says)
+
+    def test_archives_that_are_none(self):
+        plan = self.build(self.save("net.onnx", conv_net()))
+        whole = self.save_npz("whole.npz", image=np.zeros((1, 3, 8, 8), np.float32)).read_bytes()
+        flipped = bytearray(whole)
+        flipped[len(whole) // 2] ^= 1
+        for name, content in (("empty.npz", b""), ("text.npz", b"image,1,2,3\n"), ("short.npz", whole[:-30]),
+                              ("half.npz", whole[:len(whole) // 2]), ("flipped.npz", bytes(flipped))):
+            with self.subTest(name):
+                (self.folder / name).write_bytes(content)
+                self.call("run", plan, "--inputs", self.folder / name, code=BAD_INPUT, says=name)
+        self.call("run", plan, "--inputs", self.folder / "none.npz", code=IO, says="none.npz")
+        self.call("run", plan, "--inputs", self.folder, code=IO, says=str(self.folder))
+
+    def test_outputs_that_cannot_be_written(self):
+        plan = self.build(self.save("net.onnx", conv_net()))
+        self.call("run", plan, "--outputs", "/dev/full", code=IO, says="/dev/full")
+        self.call("run", plan, "--outputs", self.folder / "no" / "out.npz", code=IO, says="out.npz")
+
+    def test_pictures(self):
+        plan = self.build(DIGITS, "digits.plan", "--shape", "image=1x1x8x8:2x1x8x8")
+        for name in ("digit_3.png", "digit_3.pgm"):
+            self.assertRegex(self.call("run", plan, "--image", MODELS / name).splitlines()[0], r"^ *\d+\.\d+ %  3$")
+        self.call("run", plan, "--image", self.folder / "none.png", code=IO, says="none.png")
+        (self.folder / "text.png").write_text("no picture")
+        self.call("run", plan, "--image", self.folder / "text.png", code=BAD_INPUT, says="text.png")
+        whole = (MODELS / "digit_3.png").read_bytes()
+        (self.folder / "short.png").write_bytes(whole[:len(whole) // 2])
+        self.call("run", plan, "--image", self.folder / "short.png", code=BAD_INPUT, says="short.png")
+        two = self.build(self.save("two.onnx", two_inputs()), "two.plan", "--dim", "N=1")
+        self.call("run", two, "--image", MODELS / "digit_3.png", code=BAD_INPUT, says="--image needs")
+
+    def test_metadata_that_makes_no_sense(self):
+        for key, text in (("edgert.image.color", "purple"), ("edgert.image.color", "bgr"), ("edgert.image.mean", "a"),
+                          ("edgert.image.mean", "1,2"), ("edgert.image.resize", "fold"), ("edgert.image.scale", "big"),
+                          ("edgert.task", "sing")):
+            with self.subTest(key, text=text):
+                plan = self.build(DIGITS, "digits.plan", "--meta", f"{key}={text}")
+                self.call("run", plan, "--image", MODELS / "digit_3.png", code=BAD_INPUT, says=[key, text.split(",")[0]]
+                          if "," not in text else key)
+
+    def test_labels(self):
+        plan = self.build(DIGITS)
+        self.call("run", plan, "--inputs", MODELS / "digits_test.npz", "--labels", "label", says="accuracy: 0.99")
+        self.call("run", plan, "--inputs", MODELS / "digits_test.npz", "--labels", "truth", code=BAD_INPUT, says="'truth'")
+        self.call("run", plan, "--inputs", MODELS / "digits_test.npz", code=BAD_INPUT, says="'label'")
+        wrong = self.save_npz("in.npz", image=np.zeros((2, 1, 8, 8), np.float32), label=np.zeros(3, np.int64))
+        self.call("run", plan, "--inputs", wrong, "--labels", "label", code=BAD_INPUT, says="'label'")
+
+
+class Bench(CommandTest):
+    def test_json(self):
+        plan = self.build(DIGITS)
+        for threads in (1, 2):
+            report = self.call_json("bench", plan, "--threads", threads, "--warmup", 0.01, "--iterations", 20)
+            self.assertEqual(set(report["latency_us"]), {"median", "p90", "p99", "min"})
+            latency = report["latency_us"]
+            self.assertTrue(0 < latency["min"] <= latency["median"] <= latency["p90"] <= latency["p99"], latency)
+            self.assertEqual(report["allocations_after_prepare"], 0)
+            self.assertEqual(report["threads"], threads)
+            self.assertEqual(report["plan_bytes"], plan.stat().st_size)
+            self.assertEqual(report["iterations"], 20)
+            self.assertGreater(report["arena_bytes"], 0)
+            self.assertGreater(report["throughput_per_s"], 0)
+            self.assertTrue(report["device"])
+        report = self.call_json("bench", plan, "--warmup", 0, "--duration", 0.05)
+        self.assertGreater(report["iterations"], 0)
+
+    def test_text(self):
+        self.call("bench", self.build(DIGITS), "--warmup", 0, "--iterations", 5,
+                  says=["median", "p99", "allocations after prepare: 0"])
+
+    def test_profile(self):
+        plan = self.build(DIGITS)
+        report = self.call_json("bench", plan, "--warmup", 0, "--iterations", 5, "--profile")
+        steps = self.call_json("inspect", plan)["profiles"][0]["steps"]
+        self.assertEqual(sorted(row["step"] for row in report["steps"]), [step["step"] for step in steps])
+        self.assertAlmostEqual(sum(row["share"] for row in report["steps"]), 1, places=6)
+        times = [row["us"] for row in report["steps"]]
+        self.assertEqual(times, sorted(times, reverse=True))
+        for row in report["steps"]:
+            self.assertEqual(row["operator"], steps[row["step"]]["operator"])
+            self.assertTrue(row["nodes"])
+        self.call("bench", plan, "--warmup", 0, "--iterations", 5, "--profile", says=["median us", "(Conv)"])
+
+
+class Inspect(CommandTest):
+    def test_plan(self):
+        plan = self.build(DIGITS, "net.plan", "--shape", "image=3x1x8x8")
+        description = self.call_json("inspect", plan)
+        self.assertEqual(description["kind"], "plan")
+        self.assertEqual(description["target"], "cpu")
+        self.assertEqual(description["plan_bytes"], plan.stat().st_size)
+        profile, = description["profiles"]
+        self.assertEqual(profile["inputs"], [{"name": "image", "type": "f32", "shape": [3, 1, 8, 8]}])
+        self.assertEqual(profile["outputs"], [{"name": "logits", "type": "f32", "shape": [3, 10]}])
+        self.assertLessEqual(profile["arena_lower_bound"], profile["arena_bytes"])
+        self.assertTrue(any("(BatchNormalization)" in node for step in profile["steps"] for node in step["nodes"]))
+        self.assertEqual(description["metadata"]["edgert.task"], "classify")
+        self.call("inspect", plan, says=["lower bound", "Conv", "f32[3,10]", "edgert.task = classify"])
+
+    def test_model(self):
+        description = self.call_json("inspect", DIGITS)
+        self.assertEqual((description["kind"], description["problems"]), ("model", []))
+        self.assertEqual(description["opsets"], {"ai.onnx": 17})
+        self.assertEqual(description["inputs"][0]["name"], "image")
+        self.assertEqual(description["operators"]["Conv"], 10)
+        self.call("inspect", DIGITS, says=["it builds", "Conv", "f32[N,1,8,8]"])
+
+
+class Compare(CommandTest):
+    def setUp(self):
+        super().setUp()
+        self.model = self.save("net.onnx", conv_net())
+        self.plan = self.build(self.model)
+
+    def compare(self, *arguments, **options):
+        return self.call("compare", self.plan, *arguments, "--python", sys.executable, **options)
+
+    def test_model(self):
+        report = json.loads(self.compare(self.model, "--json"))
+        self.assertTrue(report["passed"])
+        output = report["outputs"]["features"]
+        self.assertLess(output["relative_to_max"], 1e-5)
+        self.assertGreater(output["cosine"], 0.999999)
+        self.assertLessEqual({"max_abs", "max_rel", "sqnr_db"}, set(output))
+        self.compare(self.model, says=["ok", "features", "max abs", "cosine", "SQNR"])
+
+    def test_model_that_differs(self):
+        other = conv_net()
+        other.graph.initializer[0].CopyFrom(float_tensor("w", np.random.default_rng(2).standard_normal((4, 3, 3, 3))))
+        path = self.save("other.onnx", other)
+        self.compare(path, code=COMPARISON_FAILED, says=["FAILED", "features"])
+        self.compare(path, "--tolerance", "1e6")
+
+    def test_reference_arrays(self):
+        image = np.random.default_rng(5).standard_normal((1, 3, 8, 8), np.float32)
+        inputs = self.save_npz("in.npz", image=image)
+        right = reference(self.model, {"image": image})["features"]
+        self.compare("--inputs", inputs, "--reference", self.save_npz("right.npz", features=right))
+        self.compare("--inputs", inputs, "--reference", self.save_npz("wrong.npz", features=right * 1.01),
+                     code=COMPARISON_FAILED, says="FAILED")
+        zeros = self.save_npz("zeros.npz", features=np.zeros_like(right))
+        self.compare("--inputs", inputs, "--reference", zeros, code=COMPARISON_FAILED, says="cosine 0.0")
+        nan = self.save_npz("nan.npz", features=np.full_like(right, np.nan))
+        self.compare("--inputs", inputs, "--reference", nan, code=COMPARISON_FAILED, says="NaN")
+        self.compare("--inputs", inputs, "--reference", self.save_npz("shape.npz", features=right.ravel()),
+                     code=BAD_INPUT, says=["features", "f32[4]"])
+        self.compare("--inputs", inputs, "--reference", self.save_npz("name.npz", other=right), code=BAD_INPUT,
+                     says="'features'")
+        self.compare("--reference", self.folder / "none.npz", code=IO, says="none.npz")
+        self.compare(self.model, "--inputs", self.folder / "none.npz", code=IO, says="none.npz")
+
+    def test_second_plan(self):
+        self.compare(self.plan, says="ok")
+        self.compare(self.build(DIGITS, "digits.plan"), code=BAD_INPUT, says="image")
+
+    def test_layers(self):
+        rows = json.loads(self.compare(self.model, "--layers", "--json"))["layers"]
+        self.assertEqual([row["step"] for row in rows], [0, 1, 2])  # into NHWC, convolution with ReLU, average
+        self.assertEqual(rows[1]["nodes"], ["conv (Conv)", "relu (Relu)"])
+        self.assertEqual([row["value"] for row in rows], ["image", "r", "features"])
+        for row in rows:
+            self.assertLess(row["accumulated"]["relative_to_max"], 1e-5)
+            self.assertLess(row["local"]["relative_to_max"], 1e-5)
+        self.compare(self.model, "--layers", says=["accumulated", "local", "conv (Conv)"])
+
+    def test_layers_tell_whose_error_it_is(self):
+        # The reference has other weights in its convolution: the error runs through, the average makes none itself.
+        other = conv_net()
+        other.graph.initializer[0].CopyFrom(float_tensor("w", np.random.default_rng(2).standard_normal((4, 3, 3, 3))))
+        output = self.compare(self.save("other.onnx", other), "--layers", "--json", code=COMPARISON_FAILED)
+        rows = json.loads(output)["layers"]
+        self.assertGreater(rows[1]["local"]["relative_to_max"], 0.01)
+        self.assertGreater(rows[2]["accumulated"]["relative_to_max"], 0.01)
+        self.assertLess(rows[2]["local"]["relative_to_max"], 1e-5)
+
+    def test_python_that_cannot(self):
+        self.call("compare", self.plan, self.model, "--python", self.folder / "no-python", code=IO, says="no-python")
+        liar = self.folder / "liar"
+        liar.write_text("#!/bin/sh\necho \"ModuleNotFoundError: No module named 'onnxruntime'\" >&2\nexit 1\n")
+        liar.chmod(0o755)
+        self.call("compare", self.plan, self.model, "--python", liar, code=IO, says=["onnxruntime", "setup.sh"])
+
+    def test_model_that_onnx_runtime_does_not_run(self):
+        bad = self.folder / "bad.onnx"
+        bad.write_bytes(self.model.read_bytes()[:100])
+        self.compare(bad, code=BAD_INPUT, says="bad.onnx")
+
+    def test_an_output_called_file(self):
+        model = make_model([helper.make_node("Neg", ["x"], ["file"])], [value("x", TensorProto.FLOAT, [3])],
+                           [value("file", TensorProto.FLOAT, [3])])
+        path = self.save("file.onnx", model)
+        self.call("compare", self.build(path, "file.plan"), path, "--python", sys.executable)
+
+
+class Doctor(CommandTest):
+    def test_findings(self):
+        self.call("doctor", "--python", sys.executable, says=["edgert", "CPU kernels", "opsets 9 to", "onnxruntime"])
+        findings = {f["what"]: f for f in self.call_json("doctor", "--python", sys.executable)}
+        self.assertTrue(findings["ONNX Runtime (for compare)"]["found"])
+        self.assertEqual({key for f in findings.values() for key in f}, {"what", "found", "detail", "required"})
+
+    def test_missing_things_come_with_advice(self):
+        findings = {f["what"]: f for f in self.call_json("doctor", "--python", self.folder / "none")}
+        self.assertFalse(findings["ONNX Runtime (for compare)"]["found"])
+        self.assertIn("scripts/setup.sh", findings["ONNX Runtime (for compare)"]["detail"])
+
+
+if __name__ == "__main__":
+    main()
