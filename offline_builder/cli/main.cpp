@@ -30,6 +30,11 @@ int run_program(int argc, char** argv) {
   program.require_subcommand(1);
   std::function<int()> run;
   for (const AddCommand add : {&add_build, &add_run, &add_bench, &add_inspect, &add_compare, &add_doctor}) add(program, run);
+  // CLI11 would only say that a command is missing.
+  const auto is_wanted = [&](const CLI::App* command) { return command->get_name() == argv[1]; };
+  if (argc > 1 && argv[1][0] != '-' && program.get_subcommands(std::function<bool(CLI::App*)>(is_wanted)).empty()) {
+    throw UsageError(std::string("unknown command '") + argv[1] + "'; edgert --help lists them");
+  }
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
