@@ -28,6 +28,7 @@ using codegen::KernelSpec;
 struct Options {
   std::string cache, nvrtc, networks = "resnet18,resnet50,mobilenet_v2";
   std::size_t candidates = 12;
+  std::size_t prefetch = 2;  // how many steps ahead a step asks for weights
   std::uint32_t compile_arch = 0;
 };
 
@@ -143,12 +144,12 @@ class Bench {
       std::ifstream(options.cache + "/nvrtc_version") >> compiler.cached_version;
       compiler_ = std::make_unique<codegen::Compiler>(compiler);
     }
+    log_ = std::fopen((options.cache + "/candidates.txt").c_str(), "w");
     target_.arch = gpu != nullptr ? static_cast<std::uint32_t>(gpu->arch) : options.compile_arch;
     target_.multiprocessors = gpu != nullptr ? gpu->multiprocessors : 132;
     target_.shared_bytes = gpu != nullptr ? gpu->shared_bytes : 227 * 1024;
   }
 
-  const ConvTarget& target() const { return target_; }
 
   void compile(const std::vector<KernelSpec>& specs) {
     std::vector<codegen::CompileJob> jobs;
@@ -226,6 +227,7 @@ class Bench {
       std::sort(times.begin(), times.end());
       if (times.empty()) continue;
       best_[key] = *times[0].second;
+      for (std::size_t i = 0; i < times.size(); ++i) std::fprintf(log_, "%.2f %s\n", times[i].first, times[i].second->job.name.c_str());
       const double floor = 0.67 + std::max(data.size.bytes / 5.5e6, data.size.macs / 3.0e8);
       std::string list;
       char text[32];
@@ -264,7 +266,8 @@ class Bench {
         for (std::size_t i = 0; i < std::min(layers, network.layers.size()); ++i) {
           const Layer& layer = network.layers[i];
           launch(stream, layer, *specs[i], programmatic && i > 0, tensors[static_cast<std::size_t>(layer.input)],
-                 layer.residual >= 0 ? tensors[static_cast<std::size_t>(layer.residual)] : 0, tensors[i + 1], data[i]);
+                 layer.residual >= 0 ? tensors[static_cast<std::size_t>(layer.residual)] : 0, tensors[i + 1], data[i],
+                 i + options_.prefetch < network.layers.size() && options_.prefetch > 0 ? &data[i + options_.prefetch] : nullptr);
         }
       };
     };
@@ -407,13 +410,16 @@ class Bench {
   }
 
   void launch(cuda::Stream stream, const Layer& layer, const KernelSpec& spec, bool programmatic, cuda::DevicePointer x,
-              cuda::DevicePointer residual, cuda::DevicePointer y, const Data& data) {
+              cuda::DevicePointer residual, cuda::DevicePointer y, const Data& data, const Data* later = nullptr) {
     Loaded& kernel = loaded(layer, spec);
     cuda::DevicePointer weights = data.device_weights, bias = data.device_bias;
-    void* conv[] = {&x, &weights, &bias, &residual, &y, &kernel.workspace, &kernel.counters};
+    cuda::DevicePointer prefetch = later == nullptr ? 0 : later->device_weights;
+    std::uint32_t prefetch_bytes = later == nullptr ? 0 : static_cast<std::uint32_t>(later->size.weights * 2);
+    void* conv[] = {&x, &weights, &bias, &residual, &y, &kernel.workspace, &kernel.counters, &prefetch, &prefetch_bytes};
     void* other[] = {&x, &weights, &bias, &y};
     std::uint32_t shared = spec.shared_bytes;
     if (layer.kind == LayerKind::Conv) {
+      if (spec.cluster > 1) narrow_ = false;  // narrow places would split clusters
       shared = codegen::launch_shared_bytes(shared, narrow_ ? codegen::Footprint::Narrow : codegen::Footprint::Wide, target_);
       narrow_ = !narrow_;
     }
@@ -494,6 +500,7 @@ class Bench {
   std::map<std::string, Loaded> loaded_;
   std::map<std::string, KernelSpec> best_;
   std::map<std::string, double> best_us_;
+  std::FILE* log_ = nullptr;  // every candidate's time
   bool narrow_ = false;  // which footprint the next convolution takes
 };
 
@@ -506,6 +513,7 @@ int main(int argc, char** argv) {
     if (key == "--cache") options.cache = argv[i + 1];
     else if (key == "--nvrtc") options.nvrtc = argv[i + 1];
     else if (key == "--networks") options.networks = argv[i + 1];
+    else if (key == "--prefetch") options.prefetch = static_cast<std::size_t>(std::atoi(argv[i + 1]));
     else if (key == "--candidates") options.candidates = static_cast<std::size_t>(std::atoi(argv[i + 1]));
     else if (key == "--compile") options.compile_arch = static_cast<std::uint32_t>(std::atoi(argv[i + 1]));
   }

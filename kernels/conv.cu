@@ -82,17 +82,18 @@ __device__ __forceinline__ void multiply_item(float (&sum)[kBlocksM][2 * kBlocks
 
 extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) EDGERT_ENTRY(
     const void* x, const Vector16* packed_weights, const float* bias, const uint16* residual, uint16* y, float* workspace,
-    uint32* counters) {
+    uint32* counters, const char* prefetch, uint32 prefetch_bytes) {
   extern __shared__ __align__(128) unsigned char memory[];
   allow_next_grid();
   if (static_cast<int>(blockIdx.x) >= kBlocks) {
+    prefetch_weights(prefetch, prefetch_bytes);
     // The next kernel's blocks take the places that the previous kernel's leave. This one stays until they all have,
     // or two of them would share a multiprocessor that has no block of this kernel.
     wait_for_previous_grid();
     hold_place(1500);
     return;
   }
-  const Arguments arguments = {x, packed_weights, bias, residual, y, workspace, counters};
+  const Arguments arguments = {x, packed_weights, bias, residual, y, workspace, counters, prefetch, prefetch_bytes};
   const uint32 patches = shared_address(memory);
   const Block block = this_block();
   const Warp warp = this_warp();
@@ -110,6 +111,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     cluster_arrive();
   }
 #endif
+  prefetch_weights(arguments.prefetch, arguments.prefetch_bytes);
   Finish units(arguments, block);
   const Patch patch_loader(block);
   patch_loader.clear(patches);

@@ -76,6 +76,11 @@ __device__ __forceinline__ Vector16 load_constant_16(const void* pointer) {
   return v;
 }
 
+/// Asks for the 128 bytes around `pointer` to be brought into the L2 cache.
+__device__ __forceinline__ void prefetch_l2(const void* pointer) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(pointer)));
+}
+
 /// IEEE half: 16 bits.
 struct F16 {
   static constexpr uint32 kLowestPair = 0xfc00fc00u;  // minus infinity, twice

@@ -233,7 +233,7 @@ double estimate(const ConvShape& shape, const ConvTile& tile, const ConvTarget& 
   const double prefetch = 0.25 * weight_bytes * tile.warps_m / bandwidth * per_sm;  // hidden behind the previous kernel in part
   const double units = double(g.units) / g.threads;
   const double end = 250 + units * (60 + 25 * tile.warps_k);
-  const double combine = tile.split == 1 ? 0 : tile.cluster ? 700 + 40 * tile.split + units * 60 : 2800 + units * tile.split * 40;
+  const double combine = tile.split == 1 ? 0 : tile.cluster ? 500 + 30 * tile.split + units * 60 : 2800 + units * tile.split * 40;
   const double crowded = blocks_per_multiprocessor(g, target) == 2 && per_sm == 1 ? 0 : 1500;
   return (std::max(main_loop, late) + input + prefetch + end + combine + crowded) / cycles_per_us;
 }
@@ -273,7 +273,7 @@ std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& 
           if (blocks_m % warps_m != 0 || blocks_m / warps_m > 4) continue;
           for (const std::int32_t warps_n : {1, 2, 4}) {
             if (block_n % (16 * warps_n) != 0 || block_n / warps_n > 64) continue;
-            for (const std::int32_t warps_k : {1, 2, 4}) {
+            for (const std::int32_t warps_k : {1, 2, 4, 8}) {
               const std::int32_t warps = warps_m * warps_n * warps_k;
               if (chunk % (16 * warps_k) != 0 || warps < 4 || warps > 8) continue;
               for (const std::int32_t split : {1, 2, 4, 8, 16}) {

@@ -51,7 +51,8 @@ std::uint32_t launch_shared_bytes(std::uint32_t needed, Footprint footprint, con
 /// Bytes of dynamic shared memory that the kernel needs, or nothing when shape, tile and target do not go together.
 std::optional<std::uint32_t> conv_shared_bytes(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target);
 
-/// The kernel. Its arguments are x, packed weights, bias, residual, y, workspace, counters, all addresses.
+/// The kernel. Its arguments are x, packed weights, bias, residual, y, workspace, counters, all addresses, and the
+/// address and size in bytes of a later kernel's weights to bring into the L2 cache (size 0 for none).
 /// Throws CompileError when conv_shared_bytes() has no value.
 KernelSpec make_conv(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target);
 
