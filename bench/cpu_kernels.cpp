@@ -128,7 +128,8 @@ void depthwise(std::int64_t channels, std::int64_t size, std::int32_t kernel, st
       image_of(x.data(), channels, size, size),
       view_of(w.data(), {kernel, kernel, channels}, {kernel * channels, channels, 1}),
       view_of(bias.data(), {channels}, {1}), image_of(y.data(), channels, out, out)};
-  const DepthwiseConvAttributes attributes = {{kernel, kernel}, {stride, stride}, {1, 1}, {pad, pad}, kRelu, {pad, pad}};
+  const DepthwiseConvAttributes attributes = {{kernel, kernel}, {stride, stride}, {1, 1}, {pad, pad}, kRelu,
+                                              {pad, pad}};
   std::printf("depthwise %dx%d/%d  %4d x %3d^2     ", kernel, kernel, stride, int(channels), int(size));
   double last = 1;
   for (const Isa isa : isas) {

@@ -199,3 +199,20 @@ TEST_CASE("Conv: operands that it must refuse") {
   CHECK(refused_with([](ConvAttributes& a) { a.epilogue.activation = PointwiseOp::Add; }));
   CHECK(refused_with([](ConvAttributes& a) { a.epilogue.residual = ResidualMode::BeforeActivation; }));
 }
+
+TEST_CASE("Conv: whatever it accepts stays inside its operands") {
+  Tensor x = image(2, 8, 5, 6, 8, 1);
+  Tensor w = panels(2, 36, 12, [](std::int64_t, std::int64_t, std::int64_t) { return 1.0f; });
+  Tensor bias = dense({24}, 1);
+  Tensor y = image(2, 24, 5, 6, 24, 2);
+  Tensor residual = y;
+  const ConvAttributes attributes = {
+      {3, 3}, {1, 1}, {1, 1}, {1, 1}, 2, 0, {PointwiseOp::Relu, ResidualMode::AfterActivation, {0, 0}, 0, 0}, {1, 1}};
+  run_hostile<Conv>({&x, &w, &bias, &residual}, y, attributes,
+                    [](ConvAttributes& a, const std::function<std::int64_t()>& number) {
+                      std::int32_t* const fields[] = {&a.kernel[0], &a.kernel[1], &a.stride[0], &a.stride[1],
+                                                      &a.dilation[0], &a.dilation[1], &a.pad_begin[0],
+                                                      &a.pad_begin[1], &a.groups};
+                      *fields[number() % 9] = static_cast<std::int32_t>(number());
+                    });
+}

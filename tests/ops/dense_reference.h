@@ -272,4 +272,57 @@ void compare(const std::vector<Tensor*>& inputs, const Tensor& y, const typename
   }
 }
 
+/// Changes a few numbers of a valid call, as a hostile plan could, and runs whatever check() still accepts in exactly
+/// sized memory: a sanitizer sees if that leaves an operand. `spoil` may change the attributes.
+template <class Op>
+void run_hostile(const std::vector<Tensor*>& inputs, Tensor& output, const typename Op::Attributes& attributes,
+                 const std::function<void(typename Op::Attributes&, const std::function<std::int64_t()>&)>& spoil) {
+  Random random(7);
+  const auto below = [&](std::int64_t limit) {
+    return static_cast<std::int64_t>((static_cast<double>(random.next()) + 1.0) * 0.5 * static_cast<double>(limit));
+  };
+  const auto number = [&] {
+    constexpr std::int64_t kNumbers[] = {0, 1, 2, 3, 4, 5, 7, 8, 12, 16, 17, 24, 33, 36, 72, 288};
+    return kNumbers[below(16)];
+  };
+  int accepted = 0;
+  for (int round = 0; round < 20000; ++round) {
+    Call call(inputs, output, false);
+    typename Op::Attributes spoiled = attributes;
+    for (std::int64_t change = below(4); change >= 0; --change) {
+      const std::int64_t which = below(static_cast<std::int64_t>(inputs.size()) + 2);
+      if (which == static_cast<std::int64_t>(inputs.size()) + 1) {
+        spoil(spoiled, number);
+        continue;
+      }
+      TensorView& view = call.input(static_cast<std::size_t>(which));  // the last one is the output
+      const std::int64_t dim = below(4);
+      (below(2) == 0 ? view.dims : view.strides)[dim] = number();
+    }
+    std::vector<std::unique_ptr<void, Free>> memory;
+    const auto allocate = [&](std::uint64_t bytes) {
+      memory.emplace_back(std::malloc(bytes == 0 ? 1 : bytes));
+      std::memset(memory.back().get(), 0, bytes);
+      return memory.back().get();
+    };
+    bool valid = true;  // what the plan's rules guarantee
+    std::uint64_t bytes[8] = {};
+    for (std::size_t i = 0; i <= inputs.size(); ++i) {
+      valid = valid && edgert::span_bytes(call.input(i), bytes[i]) && bytes[i] < 1 << 22;
+    }
+    edgert::cpu::Work work = call.work(spoiled);
+    if (!valid || Op::check(work) != nullptr) continue;
+    ++accepted;
+    for (std::size_t i = 0; i <= inputs.size(); ++i) call.input(i).data = allocate(bytes[i]);
+    const std::uint64_t scratch = Op::scratch_bytes(work);
+    std::unique_ptr<void, Free> aligned(std::aligned_alloc(64, (scratch + 63) / 64 * 64));
+    work.scratch = aligned.get();
+    work.parts = 2;
+    const std::vector<Isa> available = isas();
+    work.isa = available[static_cast<std::size_t>(below(static_cast<std::int64_t>(available.size())))];
+    for (work.part = 0; work.part < 2; ++work.part) REQUIRE(Op::run(work).ok());
+  }
+  CHECK(accepted > 500);
+}
+
 }  // namespace dense_test

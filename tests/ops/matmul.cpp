@@ -174,3 +174,18 @@ TEST_CASE("MatMul: operands that it must refuse") {
   CHECK(refused([](Call& c) { c.input(3).strides[2] = 0; }));
   CHECK(refused([](Call& c) { c.input(3).dims[0] = 1; }));
 }
+
+TEST_CASE("MatMul: whatever it accepts stays inside its operands") {
+  Tensor a = dense({2, 3, 17, 12}, 1);
+  Tensor plain_b = dense({2, 3, 12, 24}, 2);
+  Tensor packed_b = panels(6, 12, 24, [](std::int64_t, std::int64_t, std::int64_t) { return 1.0f; });
+  Tensor bias = dense({24}, 1);
+  Tensor y = dense({2, 3, 17, 24}, 3);
+  Tensor residual = y;
+  const MatMulAttributes attributes = {{PointwiseOp::Clip, ResidualMode::BeforeActivation, {0, 0}, -1.0f, 1.0f}};
+  const auto spoil = [](MatMulAttributes& at, const std::function<std::int64_t()>& number) {
+    at.epilogue.activation = static_cast<PointwiseOp>(number());
+  };
+  run_hostile<MatMul>({&a, &plain_b, &bias, &residual}, y, attributes, spoil);
+  run_hostile<MatMul>({&a, &packed_b, &bias, &residual}, y, attributes, spoil);
+}

@@ -166,6 +166,10 @@ class PanelGemmRun {
 
   void block(std::int64_t problem, std::int64_t row, std::int64_t row_end, std::int64_t panel,
              std::int64_t panel_end) noexcept {
+    if (gemm_.depth() == 0) {  // no operand has elements, and their addresses may be null
+      rows_by_panels(problem, row, row_end, panel, panel_end, scratch_.init);
+      return;
+    }
     if (gemm_.panels != nullptr) {
       rows_by_panels(problem, row, row_end, panel, panel_end,
                      gemm_.panels + problem * gemm_.problem_panels + panel * gemm_.panel_floats());
@@ -199,7 +203,7 @@ class PanelGemmRun {
     const std::int64_t higher_tiles = count % tiles;  // the first ones are a row higher
     const auto height_of = [&](std::int64_t t) { return static_cast<int>(low_height + (t < higher_tiles ? 1 : 0)); };
     source_.begin_chunk();
-    for (std::int64_t t = 0, first = 0; t < tiles; first += height_of(t++)) {
+    for (std::int64_t t = 0, first = 0; t < tiles && gemm_.depth() != 0; first += height_of(t++)) {
       source_.rows(problem, row + first, height_of(t), scratch_.table + first * gemm_.taps);
     }
     float* const y = gemm_.y + gemm_.problems.offset(problem, gemm_.y_problem_strides) +
@@ -211,9 +215,10 @@ class PanelGemmRun {
     for (std::int64_t next; panel < panel_end; panel = next) {
       next = panel + shape_.panels < panel_end ? panel + shape_.panels : panel_end;
       const std::int64_t column = panel * kPanelColumns;
-      GemmTile job = {scratch_.table, gemm_.taps, gemm_.chunk, b, gemm_.panel_floats(), init_of(problem, panel, next),
-                      y + column, y_pitch_, residual == nullptr ? nullptr : residual + column, residual_pitch_,
-                      gemm_.epilogue.low, gemm_.epilogue.high};
+      GemmTile job = {scratch_.table, gemm_.chunk == 0 ? 0 : gemm_.taps, gemm_.chunk, b, gemm_.panel_floats(),
+                      init_of(problem, panel, next), y + column, y_pitch_,
+                      residual == nullptr ? nullptr : residual + column, residual_pitch_, gemm_.epilogue.low,
+                      gemm_.epilogue.high};
       for (std::int64_t t = 0; t < tiles; ++t) {
         const int height = height_of(t);
         tile(job, height, static_cast<int>(next - panel), gemm_.columns - column);
