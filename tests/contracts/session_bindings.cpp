@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Inputs and outputs: by name, in the caller's memory, and with no memory of the session's at all.
-#include "support/plan_file.h"
+#include "contracts/digits_plans.h"
 
 using namespace edgert;
 using namespace edgert::test;

@@ -5,7 +5,7 @@
 
 #include "edgert/thread_pool.h"
 #include "support/allocation_counter.h"
-#include "support/plan_file.h"
+#include "contracts/digits_plans.h"
 
 using namespace edgert;
 using namespace edgert::test;

@@ -4,7 +4,7 @@
 #include <thread>
 
 #include "edgert/thread_pool.h"
-#include "support/plan_file.h"
+#include "contracts/digits_plans.h"
 
 using namespace edgert;
 using namespace edgert::test;

@@ -122,11 +122,4 @@ inline float largest_difference(const std::vector<float>& a, const std::vector<f
   return largest;
 }
 
-/// The trained networks.
-inline const std::vector<std::string>& digits_plans() {
-  static const std::vector<std::string> names{"digits_resnet", "digits_mobilenet", "digits_vit"};
-  return names;
-}
-inline LoadedPlan digits_plan(const std::string& name) { return LoadedPlan(EDGERT_TEST_PLANS "/" + name + ".plan"); }
-
 }  // namespace edgert::test

@@ -7,22 +7,23 @@
 #include <functional>
 #include <set>
 
-#include "edgert/session.h"
 #include "support/small_plan.h"
+#include "support/test_session.h"
 
 using namespace edgert;
 using test::PlanEditor;
 using test::load_status;
+using test::TestSession;
 
 namespace {
 
-const std::vector<std::byte>& plan() {
+const std::vector<std::byte>& plan_bytes() {
   static const std::vector<std::byte> bytes = test::small_plan();
   return bytes;
 }
 
 Rule broken_rule(const std::function<void(PlanEditor&)>& change) {
-  PlanEditor editor(plan());
+  PlanEditor editor(plan_bytes());
   change(editor);
   const Status status = load_status(editor.bytes());
   CHECK(status.error() == Error::RuleViolated);
@@ -73,6 +74,12 @@ const std::vector<Breakage>& breakages() {
       {Rule::StorageAlignment, "offset off its alignment", [](PlanEditor& e) { storage_in(e, Region::Weights).offset += 4; }},
       {Rule::StorageBounds, "outside the weights", [](PlanEditor& e) { storage_in(e, Region::Weights).offset = 1u << 20; }},
       {Rule::StorageBounds, "size that wraps", [](PlanEditor& e) { storage_in(e, Region::Weights).size = ~std::uint64_t{0}; }},
+      {Rule::StorageBounds, "a second storage of an input, larger than its buffer",
+       [](PlanEditor& e) {
+         auto second = std::make_unique<schema::StorageT>(storage_in(e, Region::Input));
+         second->size += 64;
+         profile(e).storages.push_back(std::move(second));
+       }},
       {Rule::StorageLifetime, "ends before it begins",
        [](PlanEditor& e) { storage_in(e, Region::Arena).first_step = 1; storage_in(e, Region::Arena).last_step = 0; }},
       {Rule::RegionSize, "huge arena", [](PlanEditor& e) { profile(e).arena_bytes = std::uint64_t{1} << 50; }},
@@ -154,8 +161,8 @@ const std::vector<Breakage>& breakages() {
 }  // namespace
 
 TEST_CASE("the plan loads as it is, and after being taken apart") {
-  CHECK(load_status(plan()).ok());
-  CHECK(load_status(PlanEditor(plan()).bytes()).ok());
+  CHECK(load_status(plan_bytes()).ok());
+  CHECK(load_status(PlanEditor(plan_bytes()).bytes()).ok());
 }
 
 TEST_CASE("each rule refuses what breaks it") {
@@ -180,29 +187,27 @@ TEST_CASE("every loading rule has a breakage") {
 }
 
 TEST_CASE("attributes off their alignment are refused") {
-  // A padding of four bytes before the whole table moves everything in it by four: still a valid FlatBuffer at its own
-  // alignment of four, but no longer aligned to sixteen.
-  PlanEditor editor(plan());
+  // Eight bytes before the whole table move everything in it: still a valid FlatBuffer, whose own alignment is eight at
+  // most, but no longer aligned to sixteen.
+  PlanEditor editor(plan_bytes());
   editor.pack_table = false;
   std::vector<std::byte>& content = editor.sections[0].content;
   std::uint32_t root = 0;
   std::memcpy(&root, content.data(), 4);
-  content.insert(content.begin() + 8, 4, std::byte{0});
-  root += 4;
+  content.insert(content.begin() + 8, 8, std::byte{0});
+  root += 8;
   std::memcpy(content.data(), &root, 4);
-  const Status status = load_status(editor.bytes());
-  // Tables with 8-byte fields are now misaligned too, which FlatBuffers' own verifier sees first.
-  CHECK((status.error() == Error::TableInvalid || status.rule() == static_cast<std::uint16_t>(Rule::StepAttributes)));
+  CHECK(load_status(editor.bytes()).rule() == static_cast<std::uint16_t>(Rule::StepAttributes));
 }
 
 TEST_CASE("operators refuse operands and attributes that don't fit") {
   const auto needs = [](const std::function<void(PlanEditor&)>& change) {
-    PlanEditor editor(plan());
+    PlanEditor editor(plan_bytes());
     change(editor);
-    const plan::Bytes64 bytes(editor.bytes());
+    const edgert::plan::Bytes64 bytes(editor.bytes());
     const Result<PlanView> view = PlanView::load(bytes.span());
     REQUIRE(view.ok());
-    return Session<>::needs(*view).status();
+    return TestSession::needs(*view).status();
   };
   CHECK(needs([](PlanEditor& e) { step(e).attributes.pop_back(); }).rule() == static_cast<std::uint16_t>(Rule::OperatorAttributes));
   CHECK(needs([](PlanEditor& e) { step(e).inputs.pop_back(); step(e).inputs.pop_back(); step(e).inputs.pop_back(); }).rule() ==
@@ -211,7 +216,7 @@ TEST_CASE("operators refuse operands and attributes that don't fit") {
 }
 
 TEST_CASE("a flipped bit anywhere is refused") {
-  plan::Bytes64 bytes(plan());
+  edgert::plan::Bytes64 bytes(plan_bytes());
   const Span<std::byte> span = bytes.mutable_span();
   std::size_t accepted = 0;
   for (std::size_t i = 0; i < span.size() * 8; ++i) {
@@ -224,9 +229,9 @@ TEST_CASE("a flipped bit anywhere is refused") {
 }
 
 TEST_CASE("a plan cut off anywhere is refused") {
-  const plan::Bytes64 bytes(plan());
+  const edgert::plan::Bytes64 bytes(plan_bytes());
   std::size_t accepted = 0;
-  for (std::size_t size = 0; size < plan().size(); ++size) {
+  for (std::size_t size = 0; size < plan_bytes().size(); ++size) {
     accepted += PlanView::load({bytes.span().data(), size}).ok() ? 1 : 0;
   }
   CHECK(accepted == 0);
@@ -237,17 +242,17 @@ TEST_CASE("a flipped bit behind right checksums is refused by a rule or runs har
   std::size_t ran = 0;
   std::size_t refused = 0;
   const std::size_t header = sizeof(PlanHeader) + 2 * sizeof(SectionEntry);
-  for (std::size_t i = header * 8; i < plan().size() * 8; ++i) {
-    PlanEditor editor(plan());
+  for (std::size_t i = header * 8; i < plan_bytes().size() * 8; ++i) {
+    PlanEditor editor(plan_bytes());
     editor.pack_table = false;
     editor.edit_bytes = [i](std::vector<std::byte>& file) { file[i / 8] ^= static_cast<std::byte>(1u << (i % 8)); };
-    const plan::Bytes64 bytes(editor.bytes());
+    const edgert::plan::Bytes64 bytes(editor.bytes());
     const Result<PlanView> view = PlanView::load(bytes.span());
     if (!view.ok()) {
       ++refused;
       continue;
     }
-    const Result<std::uint64_t> needed = Session<>::memory_bytes(*view);
+    const Result<std::uint64_t> needed = TestSession::memory_bytes(*view);
     if (!needed.ok() || *needed > (1u << 24)) {
       ++refused;
       continue;
@@ -256,7 +261,7 @@ TEST_CASE("a flipped bit behind right checksums is refused by a rule or runs har
       std::byte bytes[64];
     };
     std::vector<Line> memory((*needed + 63) / 64);
-    Session<> session;
+    TestSession session;
     if (session.prepare(*view, {memory.data()->bytes, *needed}).ok()) session.run().ok() ? ++ran : ++refused;
   }
   CHECK(ran > 0);
@@ -265,7 +270,7 @@ TEST_CASE("a flipped bit behind right checksums is refused by a rule or runs har
 }
 
 TEST_CASE("versions") {
-  PlanEditor editor(plan());
+  PlanEditor editor(plan_bytes());
   std::vector<std::byte> bytes = editor.bytes();
   const std::uint16_t newer = kPlanMinor + 1;
   std::memcpy(bytes.data() + offsetof(PlanHeader, minor), &newer, sizeof(newer));
@@ -286,15 +291,15 @@ TEST_CASE("signatures") {
     ++asked.calls;
     return asked.answer;
   };
-  CHECK(load_status(plan(), options).ok());
+  CHECK(load_status(plan_bytes(), options).ok());
   CHECK(verdict.calls == 1);
   verdict.answer = false;
-  CHECK(load_status(plan(), options).error() == Error::SignatureInvalid);
+  CHECK(load_status(plan_bytes(), options).error() == Error::SignatureInvalid);
 }
 
 TEST_CASE("a signed plan's section hashes are checked") {
   // CRC32C can be forged by anybody; the SHA-256 in the signed section table cannot.
-  PlanEditor editor(plan());
+  PlanEditor editor(plan_bytes());
   std::vector<std::byte> bytes = editor.bytes();
   std::vector<SectionEntry> entries(2);
   std::memcpy(entries.data(), bytes.data() + sizeof(PlanHeader), 2 * sizeof(SectionEntry));
