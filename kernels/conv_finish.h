@@ -31,14 +31,20 @@ __device__ __forceinline__ void store_unit(uint16* to, const Vector16& value, in
   if (kOutChannels % 8 == 0 || channel + 8 <= kOutChannels) {
     *reinterpret_cast<Vector16*>(to) = value;
   } else {
-    for (int i = 0; i < kOutChannels - channel; ++i) to[i] = static_cast<uint16>(value.word[i / 2] >> (i % 2 * 16));
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      if (channel + i < kOutChannels) to[i] = static_cast<uint16>(value.word[i / 2] >> (i % 2 * 16));
+    }
   }
 }
 
 __device__ __forceinline__ Vector16 load_unit(const uint16* from, int channel) {
   if (kOutChannels % 8 == 0 || channel + 8 <= kOutChannels) return *reinterpret_cast<const Vector16*>(from);
   Vector16 value = {};
-  for (int i = 0; i < kOutChannels - channel; ++i) value.word[i / 2] |= static_cast<uint32>(from[i]) << (i % 2 * 16);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    if (channel + i < kOutChannels) value.word[i / 2] |= static_cast<uint32>(from[i]) << (i % 2 * 16);
+  }
   return value;
 }
 

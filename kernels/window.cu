@@ -124,7 +124,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uin
     if (kChannels % 8 == 0 || vector * 8 + 8 <= kChannels) {
       *reinterpret_cast<Vector16*>(to) = out;
     } else {
-      for (int c = 0; c < kChannels - vector * 8; ++c) to[c] = static_cast<uint16>(out.word[c / 2] >> (c % 2 * 16));
+#pragma unroll
+      for (int c = 0; c < 8; ++c) {
+        if (vector * 8 + c < kChannels) to[c] = static_cast<uint16>(out.word[c / 2] >> (c % 2 * 16));
+      }
     }
   }
 }

@@ -44,8 +44,13 @@ void add_patch(const ConvShape& shape, const ConvTile& tile, Geometry& g) {
   g.patch_bytes = g.patch_pixels * (2 * tile.chunk + 16);
 }
 
-/// Registers beside sums and weights: addresses, bias, one fragment of the input.
-constexpr std::int32_t kOtherRegisters = 44;
+/// Registers beside sums and weights: addresses, bias, residual, a fragment of the input or two for each 16 rows.
+std::int32_t other_registers(const ConvShape& shape, const ConvTile& tile, const Geometry& g) {
+  const std::int32_t pieces = divide_up(shape.float_planes ? g.patch_pixels : g.patch_pixels * tile.chunk / 8, g.threads);
+  const std::int32_t units = divide_up(g.units / (tile.cluster ? tile.split : 1), g.threads);
+  const bool residual = shape.epilogue.residual != scalar::ResidualMode::None;
+  return 40 + (shape.float_planes ? 2 : 1) * pieces + units * (residual ? 5 : 1) + 4 * (g.block_m / tile.warps_m / 16);
+}
 
 Geometry geometry(const ConvShape& shape, const ConvTile& tile) {
   Geometry g = {};
@@ -56,16 +61,18 @@ Geometry geometry(const ConvShape& shape, const ConvTile& tile) {
   g.chunks_per_split = divide_up(g.chunks, tile.split);
   g.block_m = round_up(tile.tile_height * tile.tile_width, 16 * tile.warps_m);
   g.items = g.taps * (tile.chunk / 16 / tile.warps_k);
-  const std::int32_t blocks_n = tile.block_n / tile.warps_n / 16;
-  const std::int32_t sums = g.block_m / tile.warps_m / 16 * blocks_n * 8;
-  // As many items' weights as fit beside the sums, in equal rounds where there is more than one chunk.
-  const std::int32_t limit = 65536 / (2 * g.threads) - kOtherRegisters - sums;
-  g.held = std::min(g.items, std::max(1, std::max(limit, 32) / (4 * blocks_n)));
-  while (g.chunks_per_split > 1 && g.items % g.held != 0) --g.held;
-  g.registers = kOtherRegisters + sums + 4 * blocks_n * g.held;
-  add_patch(shape, tile, g);
-  g.buffers = std::min(tile.buffers, g.chunks_per_split);
   g.units = g.block_m * tile.block_n / 8;
+  add_patch(shape, tile, g);
+  const std::int32_t blocks_n = tile.block_n / tile.warps_n / 16;
+  const std::int32_t fixed = other_registers(shape, tile, g) + g.block_m / tile.warps_m / 16 * blocks_n * 8;
+  // As many items' weights as leave room for two blocks a multiprocessor, or as a thread may have; in equal rounds where
+  // there is more than one chunk.
+  std::int32_t room = std::min(65536 / (2 * g.threads), 204) - fixed;
+  if (room < 24) room = std::min(65536 / g.threads, 204) - fixed;
+  g.held = std::max(1, std::min(g.items, room / (4 * blocks_n)));
+  while (g.chunks_per_split > 1 && g.items % g.held != 0) --g.held;
+  g.registers = fixed + 4 * blocks_n * g.held;
+  g.buffers = std::min(tile.buffers, g.chunks_per_split);
   g.tiles = shape.batch * divide_up(shape.out_height, tile.tile_height) * divide_up(shape.out_width, tile.tile_width);
   g.blocks = g.tiles * divide_up(shape.out_channels, tile.block_n) * tile.split;
   const std::int32_t ring = g.buffers * g.patch_bytes;
@@ -84,7 +91,7 @@ bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarge
   const Geometry g = geometry(shape, tile);
   if (g.threads > 1024 || g.threads % (tile.block_n / 8) != 0) return false;
   if (tile.buffers < 2 && g.chunks_per_split > 1) return false;
-  if (g.registers * g.threads > 65536 || g.registers > 240) return false;
+  if (g.registers * g.threads > 65536 || g.registers > 204) return false;
   if (shape.float_planes && (tile.chunk != stem_chunk(shape) || tile.split != 1)) return false;
   if (tile.cluster && (target.arch < 90 || tile.split < 2 || tile.split > 8 || g.units % tile.split != 0)) return false;
   // Every split has work: an empty one would still be launched and waited for.
@@ -275,7 +282,7 @@ std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& 
             if (block_n % (16 * warps_n) != 0 || block_n / warps_n > 64) continue;
             for (const std::int32_t warps_k : {1, 2, 4, 8}) {
               const std::int32_t warps = warps_m * warps_n * warps_k;
-              if (chunk % (16 * warps_k) != 0 || warps < 4 || warps > 8) continue;
+              if (chunk % (16 * warps_k) != 0 || warps < std::min(4, blocks_m * block_n / 16 * chunk / 16) || warps > 8) continue;
               for (const std::int32_t split : {1, 2, 4, 8, 16}) {
                 for (const bool cluster : {false, true}) {
                   if (split == 1 && cluster) continue;

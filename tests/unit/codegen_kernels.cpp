@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every kernel family compiles for every target, spills no register, and fits its target. Needs an NVRTC: without one
+// the test says so and passes, unless EDGERT_REQUIRE_NVRTC=1 is set. An NVRTC that does not know an SM skips that SM.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "codegen/compiler.h"
+#include "codegen/conv_kernel.h"
+#include "codegen/window_kernel.h"
+#include "edgert/cuda/cubin.h"
+#include "edgert/scalar/convert.h"
+
+namespace {
+
+using namespace edgert;
+using namespace edgert::codegen;
+
+std::optional<Nvrtc> find_nvrtc() {
+  try {
+    return Nvrtc::open();
+  } catch (const CompileError& error) {
+    const char* required = std::getenv("EDGERT_REQUIRE_NVRTC");
+    if (required != nullptr && std::string(required) == "1") FAIL(error.what());
+    MESSAGE("SKIPPED: " << error.what());
+    return std::nullopt;
+  }
+}
+
+ConvTarget target_of(std::uint32_t arch) {
+  ConvTarget target;
+  target.arch = arch;
+  target.multiprocessors = arch == 87 ? 16 : arch == 110 ? 20 : 132;
+  target.shared_bytes = arch == 87 ? 163 * 1024 : 227 * 1024;
+  return target;
+}
+
+ConvShape conv(std::int32_t extent, std::int32_t channels, std::int32_t out_channels, std::int32_t kernel, std::int32_t stride) {
+  ConvShape s;
+  s.height = s.width = extent;
+  s.channels = channels;
+  s.out_channels = out_channels;
+  s.kernel[0] = s.kernel[1] = kernel;
+  s.stride[0] = s.stride[1] = stride;
+  s.pad[0] = s.pad[1] = kernel / 2;
+  s.out_height = s.out_width = (extent - 1) / stride + 1;
+  s.input_pitch = (channels + 7) / 8 * 8;
+  s.output_pitch = s.residual_pitch = (out_channels + 7) / 8 * 8;
+  return s;
+}
+
+/// One kernel of each kind of code path: taps, strides, tails, residuals, splits, both types, the first layer.
+std::vector<KernelSpec> all_families(const ConvTarget& target) {
+  std::vector<KernelSpec> specs;
+  const auto add = [&](const ConvShape& shape) {
+    const auto tiles = rank_conv_tiles(shape, target, 2);
+    REQUIRE(tiles.size() == 2);
+    for (const ConvTile& tile : tiles) specs.push_back(make_conv(shape, tile, target));
+  };
+  add(conv(56, 64, 64, 3, 1));
+  add(conv(28, 128, 256, 3, 2));
+  add(conv(7, 512, 512, 3, 1));
+  add(conv(14, 1024, 256, 1, 1));
+  add(conv(13, 40, 20, 5, 1));
+  ConvShape shape = conv(14, 256, 256, 3, 1);
+  shape.element = ElementType::BF16;
+  shape.epilogue.activation = scalar::PointwiseOp::Silu;
+  shape.epilogue.residual = scalar::ResidualMode::AfterActivation;
+  add(shape);
+  shape = conv(224, 3, 64, 7, 2);
+  shape.float_planes = true;
+  add(shape);
+  ConvTile split;
+  split.tile_width = 32, split.block_n = 32, split.split = 4;
+  shape = conv(7, 512, 64, 1, 1);
+  shape.width = shape.out_width = 49, shape.height = shape.out_height = 1;
+  specs.push_back(make_conv(shape, split, target));
+  for (const WindowKind kind : {WindowKind::Depthwise, WindowKind::Maximum, WindowKind::Average}) {
+    WindowShape window;
+    window.kind = kind;
+    window.height = window.width = window.out_height = window.out_width = 14;
+    window.channels = 100;
+    window.input_pitch = window.output_pitch = 104;
+    specs.push_back(make_window(window, 2, 128, target));
+  }
+  GemvShape gemv;
+  gemv.pixels = 49;
+  gemv.input_pitch = 512;
+  gemv.output_pitch = 1000;
+  specs.push_back(make_gemv(gemv, {256, 1, target.arch >= 90 ? 4 : 1}, target));
+  gemv.rows = 4, gemv.pixels = 1;
+  specs.push_back(make_gemv(gemv, {128, 2, 1}, target));
+  return specs;
+}
+
+TEST_CASE("every family compiles for every target without a spill") {
+  const auto nvrtc = find_nvrtc();
+  if (!nvrtc) return;
+  for (const std::uint32_t arch : {87u, 90u, 110u}) {
+    const auto& known = nvrtc->architectures();
+    if (std::find(known.begin(), known.end(), arch) == known.end()) {
+      MESSAGE("SKIPPED: NVRTC " << nvrtc->version() << " does not know sm_" << arch);
+      continue;
+    }
+    const std::vector<KernelSpec> specs = all_families(target_of(arch));
+    std::vector<CompileJob> jobs;
+    for (const KernelSpec& spec : specs) jobs.push_back(spec.job);
+    CompilerOptions options;
+    options.threads = std::max(1u, std::thread::hardware_concurrency());
+    const auto compiled = Compiler(options).compile(jobs);
+    for (std::size_t i = 0; i < specs.size(); ++i) {
+      CAPTURE(specs[i].job.name);
+      CAPTURE(arch);
+      REQUIRE(compiled[i].kernels.size() == 1);
+      const KernelResources& kernel = compiled[i].kernels[0];
+      MESSAGE("sm_" << arch << " " << specs[i].job.name << ": " << kernel.registers << " registers, "
+                    << specs[i].shared_bytes + kernel.shared_bytes << " bytes shared");
+      CHECK(kernel.spill_bytes == 0);
+      CHECK(kernel.stack_bytes == 0);
+      CHECK(kernel.registers * specs[i].block[0] <= 65536);
+      const auto cubin = cuda::Cubin::check({compiled[i].cubin.data(), compiled[i].cubin.size()}, arch);
+      REQUIRE(cubin.ok());
+      CHECK(cubin->has_kernel(specs[i].entry.c_str()));
+    }
+  }
+}
+
+TEST_CASE("packed weights hold each weight once, in the place that the fragment layout gives it") {
+  ConvShape shape = conv(8, 24, 20, 3, 1);
+  std::vector<float> weights(20 * 24 * 9);
+  for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = static_cast<float>(i % 1021) + 1.0f;
+  const auto packed = pack_conv_weights(shape, weights.data());
+  REQUIRE(packed.size() == 9u * 2 * 2 * 256);
+  // From mma.m16n8k16's definition: lane holds rows 2 (lane % 4) + {0, 1, 8, 9} of column lane / 4.
+  std::size_t zeros = 0;
+  for (std::size_t i = 0; i < packed.size(); ++i) {
+    const std::size_t block = i / 256, lane = i % 256 / 8, in_lane = i % 8;
+    const std::size_t tap = block / 4, k0 = block / 2 % 2 * 16, n0 = block % 2 * 16;
+    const std::size_t n = n0 + in_lane / 4 * 8 + lane / 4;
+    const std::size_t k = k0 + in_lane / 2 % 2 * 8 + lane % 4 * 2 + in_lane % 2;
+    const float expected = n < 20 && k < 24 ? weights[(n * 24 + k) * 9 + tap] : 0.0f;
+    CHECK(scalar::to_float(scalar::Half{packed[i]}) == expected);
+    zeros += expected == 0.0f;
+  }
+  CHECK(packed.size() - zeros == weights.size());
+}
+
+TEST_CASE("tiles that do not fit are refused") {
+  const ConvShape shape = conv(14, 64, 64, 3, 1);
+  const ConvTarget orin = target_of(87);
+  ConvTile tile;
+  tile.tile_height = tile.tile_width = 7;
+  REQUIRE(conv_shared_bytes(shape, tile, orin).has_value());
+  const auto refused = [&](auto change) {
+    ConvTile other = tile;
+    change(other);
+    return !conv_shared_bytes(shape, other, orin).has_value();
+  };
+  CHECK(refused([](ConvTile& t) { t.block_n = 40; }));
+  CHECK(refused([](ConvTile& t) { t.warps_k = 8; }));
+  CHECK(refused([](ConvTile& t) { t.split = 2; }));            // one chunk cannot be split
+  CHECK(refused([](ConvTile& t) { t.chunk = 32, t.split = 2, t.cluster = true; }));  // no clusters on sm_87
+  CHECK(refused([](ConvTile& t) { t.chunk = 16, t.buffers = 1; }));
+  CHECK(refused([](ConvTile& t) { t.tile_height = t.tile_width = 64; }));
+  ConvTile bad = tile;
+  bad.block_n = 40;
+  CHECK_THROWS_AS(make_conv(shape, bad, orin), CompileError);
+}
+
+TEST_CASE("every layer has tiles on every target, the first of them valid") {
+  for (const std::uint32_t arch : {87u, 90u, 110u}) {
+    for (const ConvShape& shape : {conv(56, 64, 64, 3, 1), conv(7, 960, 160, 1, 1), conv(5, 8, 8, 3, 1), conv(100, 3, 5, 1, 1)}) {
+      const auto tiles = rank_conv_tiles(shape, target_of(arch), 4);
+      REQUIRE(!tiles.empty());
+      for (const ConvTile& tile : tiles) CHECK(conv_shared_bytes(shape, tile, target_of(arch)).has_value());
+    }
+  }
+}
+
+TEST_CASE("wide and narrow footprints fit beside each other, but no two of a kind") {
+  const ConvTarget target = target_of(90);
+  const std::uint32_t all = 228 * 1024;  // a multiprocessor's, with 1 KiB reserved a block
+  const std::uint32_t wide = launch_shared_bytes(1000, Footprint::Wide, target) + 1024;
+  const std::uint32_t narrow = launch_shared_bytes(1000, Footprint::Narrow, target) + 1024;
+  CHECK(wide + narrow <= all);
+  CHECK(2 * wide > all);
+  CHECK(wide + 2 * narrow > all);
+  CHECK(launch_shared_bytes(200 * 1024, Footprint::Narrow, target) == 200 * 1024);
+}
+
+}  // namespace
