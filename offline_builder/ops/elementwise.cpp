@@ -52,12 +52,36 @@ void import_mod(OnnxNode& node) {
   node.set_output(0, binary(node, op, node.input(0), node.input(1)));
 }
 
+DType unsigned_of(DType dtype) {
+  switch (dtype) {
+    case DType::I8: return DType::U8;
+    case DType::I16: return DType::U16;
+    case DType::I32: return DType::U32;
+    case DType::I64: return DType::U64;
+    default: return dtype;
+  }
+}
+
+/// Shifts by as many bits as there are or more give 0. A signed number is shifted by way of its bits: to the left they
+/// are just moved (and a negative amount counts as a huge one), to the right a negative number's complement is shifted,
+/// so that the vacated bits are copies of the sign.
 void import_bit_shift(OnnxNode& node) {
   const std::string direction = node.string_or("direction", "");
   if (direction != "LEFT" && direction != "RIGHT")
     node.fail("direction must be LEFT or RIGHT, not '" + direction + "'");
-  const PointwiseOp op = direction == "LEFT" ? PointwiseOp::ShiftLeft : PointwiseOp::ShiftRight;
-  node.set_output(0, binary(node, op, node.input(0), node.input(1)));
+  const bool left = direction == "LEFT";
+  const DType dtype = node.type(0).dtype;
+  const DType bits = unsigned_of(dtype);
+  const ValueId x = node.input(0);
+  const ValueId amount = cast(node, node.input(1), bits);
+  const auto shift = [&](ValueId value) {
+    const PointwiseOp op = left ? PointwiseOp::ShiftLeft : PointwiseOp::ShiftRight;
+    return cast(node, binary(node, op, cast(node, value, bits), amount), dtype);
+  };
+  if (left || bits == dtype) return node.set_output(0, shift(x));
+  const ValueId negative = binary(node, PointwiseOp::Less, x, scalar_constant(node, dtype, 0));
+  const ValueId shifted = shift(select(node, negative, unary(node, PointwiseOp::BitNot, x), x));
+  node.set_output(0, select(node, negative, unary(node, PointwiseOp::BitNot, shifted), shifted));
 }
 
 void import_is_inf(OnnxNode& node) {

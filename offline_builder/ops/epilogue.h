@@ -7,6 +7,9 @@
 
 namespace edgert::ops {
 
+/// "Relu"; defined in pointwise.cpp.
+const char* pointwise_name(scalar::PointwiseOp op);
+
 /// Inputs 2 and 3 are the bias [channels] and the residual of y's type; either may be absent.
 inline void require_epilogue(const InferContext& context, const scalar::Epilogue& epilogue, std::int64_t channels,
                              const ir::TensorType& y) {
@@ -27,7 +30,7 @@ inline void require_epilogue(const InferContext& context, const scalar::Epilogue
 inline std::string describe_epilogue(const scalar::Epilogue& epilogue) {
   std::string text;
   if (epilogue.activation != scalar::PointwiseOp::Identity) {
-    text += " activation=" + std::to_string(static_cast<unsigned>(epilogue.activation));
+    text += std::string(" activation=") + pointwise_name(epilogue.activation);
     if (epilogue.alpha != 0 || epilogue.beta != 0) {
       text += '(' + std::to_string(epilogue.alpha) + ',' + std::to_string(epilogue.beta) + ')';
     }

@@ -3,6 +3,7 @@
 #include "edgert/cpu/ops/pointwise.h"
 
 #include "ops/compose.h"
+#include "ops/epilogue.h"
 
 namespace edgert::ops {
 namespace {
@@ -44,7 +45,66 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   return {{types.back(), context.type(0).dims}};
 }
 
-const char* name_of(PointwiseOp op) {
+/// "2 inputs: v2=Add(v0,v1) v3=Relu(v2)"
+std::string describe(const ir::AttributeBlob& blob) {
+  const auto& program = blob.as<PointwiseProgram>();
+  std::string text;
+  for (unsigned i = 0; i < program.steps && i < scalar::kMaxPointwiseSteps; ++i) {
+    const PointwiseStep& step = program.step[i];
+    const unsigned char operands[] = {step.a, step.b, step.c};
+    if (i != 0) text += ' ';
+    text += 'v' + std::to_string(program.inputs + i) + '=' + pointwise_name(step.op) + '(';
+    for (unsigned k = 0; k < scalar::arity(step.op); ++k) text += (k != 0 ? ",v" : "v") + std::to_string(operands[k]);
+    if (step.alpha != 0 || step.beta != 0) text += ';' + std::to_string(step.alpha) + ',' + std::to_string(step.beta);
+    text += ')';
+  }
+  return text;
+}
+
+/// One operation on operands of the same extents, all of type `type` but for a condition.
+ValueId emit_step(OnnxNode& node, PointwiseOp op, DType type, const std::vector<ValueId>& operands, float alpha,
+                  float beta) {
+  PointwiseProgram program{};
+  program.inputs = static_cast<unsigned>(operands.size());
+  program.steps = 1;
+  PointwiseStep& step = program.step[0];
+  step.op = op;
+  step.type = static_cast<unsigned char>(type);
+  step.b = operands.size() > 1 ? 1 : 0;
+  step.c = operands.size() > 2 ? 2 : 0;
+  step.alpha = alpha;
+  step.beta = beta;
+  return node.emit(kPointwise, operands, program);
+}
+
+}  // namespace
+
+extern const OperatorDef kPointwise = [] {
+  OperatorDef op;
+  op.name = "Pointwise";
+  op.attribute_bytes = sizeof(PointwiseProgram);
+  op.infer = &infer;
+  op.describe = &describe;
+  op.kernel = &kEntry;
+  op.in_place = (1u << scalar::kMaxPointwiseInputs) - 1;
+  return op;
+}();
+
+ValueId unary(OnnxNode& node, PointwiseOp op, ValueId x, float alpha, float beta) {
+  return emit_step(node, op, dtype_of(node, x), {x}, alpha, beta);
+}
+
+ValueId binary(OnnxNode& node, PointwiseOp op, ValueId a, ValueId b) {
+  const std::vector<ValueId> operands = broadcast_operands(node, {a, b});
+  return emit_step(node, op, dtype_of(node, a), operands, 0, 0);
+}
+
+ValueId select(OnnxNode& node, ValueId condition, ValueId then, ValueId otherwise) {
+  const std::vector<ValueId> operands = broadcast_operands(node, {condition, then, otherwise});
+  return emit_step(node, PointwiseOp::Where, dtype_of(node, then), operands, 0, 0);
+}
+
+const char* pointwise_name(PointwiseOp op) {
   switch (op) {
     case PointwiseOp::Identity: return "Identity";
     case PointwiseOp::Neg: return "Neg";
@@ -117,65 +177,6 @@ const char* name_of(PointwiseOp op) {
     case PointwiseOp::Where: return "Where";
   }
   return "?";
-}
-
-/// "2 inputs: v2=Add(v0,v1) v3=Relu(v2)"
-std::string describe(const ir::AttributeBlob& blob) {
-  const auto& program = blob.as<PointwiseProgram>();
-  std::string text;
-  for (unsigned i = 0; i < program.steps && i < scalar::kMaxPointwiseSteps; ++i) {
-    const PointwiseStep& step = program.step[i];
-    const unsigned char operands[] = {step.a, step.b, step.c};
-    if (i != 0) text += ' ';
-    text += 'v' + std::to_string(program.inputs + i) + '=' + name_of(step.op) + '(';
-    for (unsigned k = 0; k < scalar::arity(step.op); ++k) text += (k != 0 ? ",v" : "v") + std::to_string(operands[k]);
-    if (step.alpha != 0 || step.beta != 0) text += ';' + std::to_string(step.alpha) + ',' + std::to_string(step.beta);
-    text += ')';
-  }
-  return text;
-}
-
-/// One operation on operands of the same extents, all of type `type` but for a condition.
-ValueId emit_step(OnnxNode& node, PointwiseOp op, DType type, const std::vector<ValueId>& operands, float alpha,
-                  float beta) {
-  PointwiseProgram program{};
-  program.inputs = static_cast<unsigned>(operands.size());
-  program.steps = 1;
-  PointwiseStep& step = program.step[0];
-  step.op = op;
-  step.type = static_cast<unsigned char>(type);
-  step.b = operands.size() > 1 ? 1 : 0;
-  step.c = operands.size() > 2 ? 2 : 0;
-  step.alpha = alpha;
-  step.beta = beta;
-  return node.emit(kPointwise, operands, program);
-}
-
-}  // namespace
-
-extern const OperatorDef kPointwise = [] {
-  OperatorDef op;
-  op.name = "Pointwise";
-  op.attribute_bytes = sizeof(PointwiseProgram);
-  op.infer = &infer;
-  op.describe = &describe;
-  op.kernel = &kEntry;
-  op.in_place = (1u << scalar::kMaxPointwiseInputs) - 1;
-  return op;
-}();
-
-ValueId unary(OnnxNode& node, PointwiseOp op, ValueId x, float alpha, float beta) {
-  return emit_step(node, op, dtype_of(node, x), {x}, alpha, beta);
-}
-
-ValueId binary(OnnxNode& node, PointwiseOp op, ValueId a, ValueId b) {
-  const std::vector<ValueId> operands = broadcast_operands(node, {a, b});
-  return emit_step(node, op, dtype_of(node, a), operands, 0, 0);
-}
-
-ValueId select(OnnxNode& node, ValueId condition, ValueId then, ValueId otherwise) {
-  const std::vector<ValueId> operands = broadcast_operands(node, {condition, then, otherwise});
-  return emit_step(node, PointwiseOp::Where, dtype_of(node, then), operands, 0, 0);
 }
 
 void register_pointwise(Registry& registry) { registry.add(kPointwise); }
