@@ -35,7 +35,9 @@ std::vector<double> per_channel(const PlanView& plan, const char* key, double fa
   for (std::string part; std::getline(text, part, ',');) {
     char* end = nullptr;
     values.push_back(std::strtod(part.c_str(), &end));
-    if (end == part.c_str()) throw ir::BuildError(std::string("metadata ") + key + ": '" + part + "' is no number");
+    if (end == part.c_str() || *end != '\0' || !std::isfinite(values.back())) {
+      throw ir::BuildError(std::string("metadata ") + key + ": '" + part + "' is no number");
+    }
   }
   if (values.empty()) values.push_back(fallback);
   if (values.size() == 1) values.resize(static_cast<std::size_t>(channels), values[0]);
@@ -109,6 +111,7 @@ Picture::Picture(const PlanView& plan, const std::string& path) : plan_(plan) {
   const double scale = number(plan, "edgert.image.scale", 1.0 / 255);
   const std::vector<double> mean = per_channel(plan, "edgert.image.mean", 0, channels);
   const std::vector<double> deviation = per_channel(plan, "edgert.image.std", 1, channels);
+  if (std::count(deviation.begin(), deviation.end(), 0.0) != 0) throw ir::BuildError("metadata edgert.image.std: a deviation of 0");
   io::Array array;
   array.dtype = DType::F32;
   array.dims = {1, channels, height, width};
@@ -141,7 +144,10 @@ void Picture::print_classes(const io::Array& scores) const {
   const std::size_t count = scores.bytes.size() / sizeof(float);
   std::vector<std::size_t> order(count);
   for (std::size_t i = 0; i < count; ++i) order[i] = i;
-  std::stable_sort(order.begin(), order.end(), [values](std::size_t a, std::size_t b) { return values[a] > values[b]; });
+  // NaNs come last: they have no order of their own.
+  std::stable_sort(order.begin(), order.end(), [values](std::size_t a, std::size_t b) {
+    return std::isnan(values[b]) ? !std::isnan(values[a]) : values[a] > values[b];
+  });
   // Logits to probabilities; outputs that are probabilities already (they sum to 1) stay.
   double sum = 0;
   double exponentials = 0;
@@ -160,7 +166,7 @@ void Picture::print_classes(const io::Array& scores) const {
 void Picture::print_boxes(const io::Arrays& outputs) const {
   const io::Array& boxes = float_output(outputs, metadata(plan_, "edgert.detect.boxes", "boxes"));
   const io::Array& scores = float_output(outputs, metadata(plan_, "edgert.detect.scores", "scores"));
-  if (boxes.dims.size() != 3 || scores.dims.size() != 3 || boxes.dims[2] != 4 || boxes.dims[1] != scores.dims[1] || scores.dims[2] < 1) {
+  if (boxes.dims.size() != 3 || scores.dims.size() != 3 || boxes.dims[0] != 1 || scores.dims[0] != 1 || boxes.dims[2] != 4 || boxes.dims[1] != scores.dims[1] || scores.dims[2] < 1) {
     throw ir::BuildError("a detector needs boxes [1, N, 4] and scores [1, N, classes]");
   }
   const double threshold = number(plan_, "edgert.detect.score_threshold", 0.5);
@@ -169,7 +175,7 @@ void Picture::print_boxes(const io::Arrays& outputs) const {
   for (std::size_t i = 0; i < static_cast<std::size_t>(boxes.dims[1]); ++i) {
     const float* row = reinterpret_cast<const float*>(scores.bytes.data()) + i * classes;
     const float* best = std::max_element(row, row + classes);
-    if (static_cast<double>(*best) < threshold) continue;
+    if (!(static_cast<double>(*best) >= threshold)) continue;  // nor NaN
     Box box{};
     std::memcpy(box.corner, boxes.bytes.data() + i * sizeof(box.corner), sizeof(box.corner));
     box.score = *best;

@@ -61,10 +61,17 @@ const onnx_import::TensorInfo& find_input(const onnx_import::Model& model, const
 
 void append_number(std::vector<std::byte>& bytes, DType dtype, const std::string& text, const std::string& whole) {
   char* end = nullptr;
-  const double real = std::strtod(text.c_str(), &end);
-  if (text.empty() || *end != '\0') throw UsageError("'" + text + "' in --value '" + whole + "' is no number");
-  const std::int64_t integer = std::strtoll(text.c_str(), nullptr, 10);
-  const auto put = [&bytes](auto value) {
+  const bool is_real = dtype == DType::F32 || dtype == DType::F64;
+  const double real = is_real ? std::strtod(text.c_str(), &end) : 0;
+  errno = 0;
+  const std::int64_t integer = is_real ? 0 : std::strtoll(text.c_str(), &end, 10);
+  if (text.empty() || *end != '\0' || (!is_real && errno != 0)) {
+    throw UsageError("'" + text + "' in --value '" + whole + "' is no " + to_string(dtype) + " number");
+  }
+  const auto put = [&](auto value) {
+    if (!is_real && static_cast<std::int64_t>(value) != integer) {
+      throw UsageError("'" + text + "' in --value '" + whole + "' is beyond " + to_string(dtype));
+    }
     const auto* data = reinterpret_cast<const std::byte*>(&value);
     bytes.insert(bytes.end(), data, data + sizeof(value));
   };
@@ -76,7 +83,7 @@ void append_number(std::vector<std::byte>& bytes, DType dtype, const std::string
     case DType::I16: return put(static_cast<std::int16_t>(integer));
     case DType::I8: return put(static_cast<std::int8_t>(integer));
     case DType::U8: return put(static_cast<std::uint8_t>(integer));
-    case DType::Bool: return put(static_cast<std::uint8_t>(integer != 0));
+    case DType::Bool: return put(static_cast<std::uint8_t>(integer & 1));
     default: throw UsageError("--value '" + whole + "': inputs of type " + to_string(dtype) + " cannot be given");
   }
 }

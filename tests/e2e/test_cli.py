@@ -4,6 +4,7 @@
 import errno
 import json
 import os
+import pty
 import struct
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from edgert_command import (BAD_INPUT, COMPARISON_FAILED, IO, MODELS, OK, USAGE, CommandTest, conv_net, edgert,
+from edgert_command import (BAD_INPUT, COMPARISON_FAILED, EDGERT, IO, MODELS, OK, USAGE, CommandTest, conv_net, edgert,
                             float_tensor, main, make_model, reference, relative_to_max, two_inputs, value)
 
 COMMANDS = ("build", "run", "bench", "inspect", "compare", "doctor")
@@ -75,6 +76,24 @@ class Build(CommandTest):
         result = edgert("build", model, "-o", self.folder / "a.plan", "--quiet")
         self.assertEqual((result.stdout, result.stderr), ("", ""))
         self.assertEqual(self.files(), ["a.plan", "net.onnx"])
+
+    def test_progress_bar_on_a_terminal(self):
+        model = self.save("net.onnx", conv_net())
+        main_end, terminal = pty.openpty()
+        process = subprocess.Popen([EDGERT, "build", model, "-o", self.folder / "p.plan"], stdout=subprocess.DEVNULL,
+                                   stderr=terminal)
+        os.close(terminal)
+        shown = b""
+        with open(main_end, "rb", buffering=0) as reader:
+            try:
+                while chunk := reader.read(65536):
+                    shown += chunk
+            except OSError:  # the end of a terminal, on Linux
+                pass
+        self.assertEqual(process.wait(), OK)
+        self.assertIn(b"\rbuild [" + b"." * 30, shown)
+        self.assertIn(b"\rbuild [" + b"#" * 30 + b"] 100 %", shown)
+        self.assertTrue(shown.endswith(b"\n"))
 
     def test_two_builds_from_different_folders_are_equal(self):
         plans = []
@@ -150,7 +169,9 @@ class Build(CommandTest):
         description = self.call_json("inspect", plan)["profiles"][0]
         self.assertEqual(description["outputs"][0]["shape"], [3, 4])
         self.assertEqual([i["name"] for i in description["inputs"]], ["x"])
-        self.call("build", path, "-o", plan, "--value", "target=3,2,2", code=USAGE, says=["target", "2 numbers, not 3"])
+        for text, says in (("3,2,2", "2 numbers, not 3"), ("3.5,-1", "'3.5'"), ("3,99999999999999999999", "99999999999999999999"),
+                           ("3,", "''")):
+            self.call("build", path, "-o", plan, "--value", f"target={text}", code=USAGE, says=["target", says])
 
     def test_metadata(self):
         model = conv_net()
@@ -418,7 +439,7 @@ class Run(CommandTest):
 
     def test_metadata_that_makes_no_sense(self):
         for key, text in (("edgert.image.color", "purple"), ("edgert.image.color", "bgr"), ("edgert.image.mean", "a"),
-                          ("edgert.image.mean", "1,2"), ("edgert.image.resize", "fold"), ("edgert.image.scale", "big"),
+                          ("edgert.image.mean", "1,2"), ("edgert.image.std", "0"), ("edgert.image.mean", "1x"), ("edgert.image.resize", "fold"), ("edgert.image.scale", "big"),
                           ("edgert.task", "sing")):
             with self.subTest(key, text=text):
                 plan = self.build(DIGITS, "digits.plan", "--meta", f"{key}={text}")
