@@ -3,6 +3,7 @@
 #include "edgert/cpu/ops/arg_reduce.h"
 
 #include "ops/compose.h"
+#include "ops/runnable.h"
 
 namespace edgert::ops {
 namespace {
@@ -20,7 +21,7 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   std::int64_t& extent = y.dims[static_cast<std::size_t>(axis)];
   require(extent >= 1, "no element to choose from along axis " + std::to_string(axis));
   extent = 1;
-  return {y};
+  return runnable(kEntry, context, {y});
 }
 
 std::string describe(const ir::AttributeBlob& blob) {

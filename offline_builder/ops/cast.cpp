@@ -3,6 +3,7 @@
 #include "edgert/cpu/ops/cast.h"
 
 #include "ops/compose.h"
+#include "ops/runnable.h"
 
 namespace edgert::ops {
 namespace {
@@ -13,7 +14,7 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   require_inputs(context, 1, 1);
   const DType to = context.attributes.as<cpu::CastAttributes>().to;
   require(bits_of(to) != 0, "no such type");
-  return {{to, context.type(0).dims}};
+  return runnable(kEntry, context, {{to, context.type(0).dims}});
 }
 
 std::string describe(const ir::AttributeBlob& blob) {

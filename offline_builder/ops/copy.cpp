@@ -4,6 +4,7 @@
 #include "edgert/cpu/ops/copy.h"
 
 #include "ops/compose.h"
+#include "ops/runnable.h"
 
 namespace edgert::ops {
 namespace {
@@ -12,7 +13,7 @@ constexpr cpu::OperatorEntry kEntry = cpu::entry_of<cpu::Copy>();
 
 std::vector<ir::TensorType> infer(const InferContext& context) {
   require_inputs(context, 1, 1);
-  return {context.type(0)};
+  return runnable(kEntry, context, {context.type(0)});
 }
 
 void import_identity(OnnxNode& node) { node.set_output(0, node.input(0)); }

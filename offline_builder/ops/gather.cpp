@@ -3,6 +3,7 @@
 #include "edgert/cpu/ops/gather.h"
 
 #include "ops/compose.h"
+#include "ops/runnable.h"
 
 namespace edgert::ops {
 namespace {
@@ -25,7 +26,7 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   y.dims.insert(y.dims.end(), indices.dims.begin(), indices.dims.end());
   y.dims.insert(y.dims.end(), position + 1, data.dims.end());
   require_rank(y.dims);
-  return {y};
+  return runnable(kEntry, context, {y});
 }
 
 std::string describe(const ir::AttributeBlob& blob) {

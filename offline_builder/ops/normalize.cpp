@@ -4,6 +4,7 @@
 
 #include "edgert/cpu/ops/reduce.h"
 #include "ops/compose.h"
+#include "ops/runnable.h"
 
 namespace edgert::ops {
 namespace {
@@ -25,7 +26,7 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
     require_type(context.type(i), DType::F32, "scale and bias");
     require_dims(context.type(i).dims, x.dims, "scale and bias");
   }
-  return {x};
+  return runnable(kEntry, context, {x});
 }
 
 std::string describe(const ir::AttributeBlob& blob) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "ops/compose.h"
+#include "ops/runnable.h"
 
 namespace edgert::ops {
 namespace {
@@ -31,7 +32,7 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
             "axis " + std::to_string(i) + " of shape " + ir::to_string(y.dims) + " has too few elements for this mode");
     y.dims[i] += before + after;
   }
-  return {y};
+  return runnable(kEntry, context, {y});
 }
 
 std::string describe(const ir::AttributeBlob& blob) {

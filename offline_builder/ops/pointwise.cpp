@@ -4,6 +4,7 @@
 
 #include "ops/compose.h"
 #include "ops/epilogue.h"
+#include "ops/runnable.h"
 
 namespace edgert::ops {
 namespace {
@@ -42,7 +43,7 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
     types.push_back(context.type(i).dtype);
   }
   for (unsigned i = 0; i < program.steps; ++i) types.push_back(infer_step(program.step[i], types));
-  return {{types.back(), context.type(0).dims}};
+  return runnable(kEntry, context, {{types.back(), context.type(0).dims}});
 }
 
 /// "2 inputs: v2=Add(v0,v1) v3=Relu(v2)"

@@ -4,6 +4,7 @@
 #include "edgert/cpu/ops/pool.h"
 
 #include "edgert/cpu/ops/reduce.h"
+#include "ops/runnable.h"
 #include "ops/window.h"
 
 namespace edgert::ops {
@@ -25,8 +26,9 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
             "padding as wide as the kernel: a window would lie outside of the image");
   }
   const bool ceil = a.ceil_mode != 0;
-  return {
-      {x.dtype, {x.dims[0], x.dims[1], window_output(a, 0, x.dims[2], ceil), window_output(a, 1, x.dims[3], ceil)}}};
+  return runnable(
+      kEntry, context,
+      {{x.dtype, {x.dims[0], x.dims[1], window_output(a, 0, x.dims[2], ceil), window_output(a, 1, x.dims[3], ceil)}}});
 }
 
 std::string describe(const ir::AttributeBlob& blob) {

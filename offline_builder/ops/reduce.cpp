@@ -3,6 +3,7 @@
 #include "edgert/cpu/ops/reduce.h"
 
 #include "ops/compose.h"
+#include "ops/runnable.h"
 
 namespace edgert::ops {
 namespace {
@@ -22,7 +23,7 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   for (std::size_t i = 0; i < y.dims.size(); ++i) {
     if ((attributes.axes >> i & 1) != 0) y.dims[i] = 1;
   }
-  return {y};
+  return runnable(kEntry, context, {y});
 }
 
 std::string describe(const ir::AttributeBlob& blob) {

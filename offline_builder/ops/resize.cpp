@@ -7,6 +7,7 @@
 
 #include "ops/antialias.h"
 #include "ops/compose.h"
+#include "ops/runnable.h"
 
 namespace edgert::ops {
 namespace {
@@ -31,7 +32,7 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
     require(std::isfinite(attributes.scale[i]) && attributes.scale[i] > 0, "a scale must be finite and above 0");
     require(x.dims[i] > 0 || y.dims[i] == 0, "an empty axis cannot be resized");
   }
-  return {y};
+  return runnable(kEntry, context, {y});
 }
 
 std::string describe(const ir::AttributeBlob& blob) {

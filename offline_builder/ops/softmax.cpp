@@ -3,6 +3,7 @@
 #include "edgert/cpu/ops/softmax.h"
 
 #include "ops/compose.h"
+#include "ops/runnable.h"
 
 namespace edgert::ops {
 namespace {
@@ -18,7 +19,7 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   require_type(x, DType::F32, "the input");
   require(axis >= 0 && static_cast<std::size_t>(axis) < x.dims.size(),
           "axis " + std::to_string(axis) + " is out of range");
-  return {x};
+  return runnable(kEntry, context, {x});
 }
 
 std::string describe(const ir::AttributeBlob& blob) {
