@@ -191,10 +191,12 @@ def old_style():
 
 # Operator, constant operands behind the input [1, 4, 6, 6], attributes: importers that compute with hostile numbers.
 OPERATORS = {
+    "ArgMax": ([], dict(axis=1, keepdims=0)),
     "AveragePool": ([], dict(kernel_shape=[3, 3], pads=[1, 1, 1, 1], auto_pad="NOTSET", count_include_pad=1)),
     "BatchNormalization": ([[1.0] * 4] * 4, dict(epsilon=1e-5)),
     "Cast": ([], dict(to=INT64)),
     "Clip": ([0.0, 6.0], {}),
+    "Conv": ([np.ones((4, 1, 3, 3), np.float32)], dict(group=4, pads=[1, 1, 1, 1])),
     "CumSum": ([np.array(2, np.int64)], {}),
     "DepthToSpace": ([], dict(blocksize=2, mode="CRD")),
     "Expand": ([np.array([2, 4, 6, 6], np.int64)], {}),
