@@ -74,15 +74,17 @@ class TestNode {
     verify(*graph_);
     return *this;
   }
-  bool refused() {
+  bool refused() { return !refusal().empty(); }
+  /// Why the node cannot be imported; empty when it can.
+  std::string refusal() {
     const ops::OnnxImporter importer = ops::Registry::instance().find_onnx("", node_.op_type, node_.opset);
-    if (importer == nullptr) return false;
+    if (importer == nullptr) return "";
     try {
       importer(node_);
-    } catch (const ir::BuildError&) {
-      return true;
+    } catch (const ir::BuildError& error) {
+      return error.what();
     }
-    return false;
+    return "";
   }
 
   ir::Graph& graph() { return *graph_; }
