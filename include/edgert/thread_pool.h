@@ -25,8 +25,7 @@ class StaticThreadPool {
   ~StaticThreadPool() {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      stop_ = true;
-      generation_.fetch_add(1, std::memory_order_release);
+      stop_.store(true, std::memory_order_release);
     }
     wake_.notify_all();
     for (std::uint32_t i = 1; i < threads_; ++i) {
@@ -51,40 +50,49 @@ class StaticThreadPool {
 
   static void run(void* user, std::uint32_t parts, Body body, void* context) {
     auto& pool = *static_cast<StaticThreadPool*>(user);
+    if (parts == 0) return;
     pool.body_ = body;
     pool.context_ = context;
-    pool.parts_ = parts;
-    pool.next_.store(0, std::memory_order_relaxed);
-    pool.busy_.store(pool.threads_ - 1, std::memory_order_relaxed);
+    pool.unfinished_.store(parts, std::memory_order_relaxed);
+    const std::uint64_t generation = (pool.work_.load(std::memory_order_relaxed) >> 32) + 1;
     {
       const std::lock_guard<std::mutex> lock(pool.mutex_);
-      pool.generation_.fetch_add(1, std::memory_order_release);
+      pool.work_.store(generation << 32 | parts, std::memory_order_release);
     }
     pool.wake_.notify_all();
     pool.take_parts(0);
-    while (pool.busy_.load(std::memory_order_acquire) != 0) pause();
+    // Parts are waited for, not workers: one that the system does not run just now has taken none and delays nobody.
+    for (int spin = 1; pool.unfinished_.load(std::memory_order_acquire) != 0; ++spin) {
+      if (spin % kSpins == 0) {
+        std::this_thread::yield();
+      } else {
+        pause();
+      }
+    }
   }
 
+  bool has_work() const noexcept { return (work_.load(std::memory_order_acquire) & 0xffffffffu) != 0; }
+
+  /// Takes parts from the last to the first. body_ and context_ stay as they are until a part that was taken is finished,
+  /// so they are read only after taking one.
   void take_parts(std::uint32_t thread) {
-    for (;;) {
-      const std::uint32_t part = next_.fetch_add(1, std::memory_order_relaxed);
-      if (part >= parts_) return;
-      body_(context_, part, thread);
+    std::uint64_t work = work_.load(std::memory_order_acquire);
+    while ((work & 0xffffffffu) != 0) {
+      if (!work_.compare_exchange_weak(work, work - 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+      body_(context_, static_cast<std::uint32_t>(work & 0xffffffffu) - 1, thread);
+      unfinished_.fetch_sub(1, std::memory_order_acq_rel);
+      work = work_.load(std::memory_order_acquire);
     }
   }
 
   void work(std::uint32_t thread) {
-    std::uint32_t seen = 0;
-    for (;;) {
-      for (int spin = 0; spin < kSpins && generation_.load(std::memory_order_acquire) == seen; ++spin) pause();
-      if (generation_.load(std::memory_order_acquire) == seen) {
+    while (!stop_.load(std::memory_order_acquire)) {
+      for (int spin = 0; spin < kSpins && !has_work() && !stop_.load(std::memory_order_relaxed); ++spin) pause();
+      if (!has_work()) {
         std::unique_lock<std::mutex> lock(mutex_);
-        wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
+        wake_.wait(lock, [this] { return has_work() || stop_.load(std::memory_order_relaxed); });
       }
-      seen = generation_.load(std::memory_order_acquire);
-      if (stop_) return;
       take_parts(thread);
-      busy_.fetch_sub(1, std::memory_order_release);
     }
   }
 
@@ -99,11 +107,11 @@ class StaticThreadPool {
   const std::uint32_t threads_;
   Body body_ = nullptr;
   void* context_ = nullptr;
-  std::uint32_t parts_ = 0;
-  std::atomic<std::uint32_t> next_{0};
-  std::atomic<std::uint32_t> busy_{0};
-  std::atomic<std::uint32_t> generation_{0};
-  bool stop_ = false;
+  /// Generation in the upper half, parts that nobody has taken in the lower: one word, so that a worker that comes late
+  /// cannot take a part of one generation for another's.
+  std::atomic<std::uint64_t> work_{0};
+  std::atomic<std::uint32_t> unfinished_{0};  ///< parts of this generation that have not returned
+  std::atomic<bool> stop_{false};
   std::mutex mutex_;
   std::condition_variable wake_;
   alignas(std::thread) unsigned char storage_[kMaxThreads * sizeof(std::thread)];
