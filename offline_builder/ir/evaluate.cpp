@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "edgert/cpu/ops/copy.h"
 #include "ir/graph.h"
-#include "ops/operator.h"
+#include "ir/operator_def.h"
 
 namespace edgert::ir {
 namespace {
@@ -20,7 +20,7 @@ TensorView dense_view(const Value& value, const void* data) {
   return view;
 }
 
-void set_window(TensorView& view, const ops::StridedView& window, const std::byte* base) {
+void set_window(TensorView& view, const StridedView& window, const std::byte* base) {
   view.rank = static_cast<std::uint8_t>(window.dims.size());
   for (std::size_t i = 0; i < window.dims.size(); ++i) {
     view.dims[i] = window.dims[i];
@@ -62,7 +62,7 @@ void copy_into(TensorView source, TensorView target) {
 Bytes evaluate_concat(const Graph& graph, const Node& node) {
   const Value& result = graph.value(node.outputs[0]);
   std::vector<std::byte> bytes(dense_bytes(result.type));
-  const std::vector<ops::StridedView> windows = ops::concat_windows(graph, node, ops::dense_window(result.type.dims));
+  const std::vector<StridedView> windows = concat_windows(graph, node, dense_window(result.type.dims));
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
     TensorView target = dense_view(result, bytes.data());
     set_window(target, windows[i], bytes.data());
@@ -81,12 +81,12 @@ std::optional<std::vector<Bytes>> evaluate(const Graph& graph, const Node& node)
   for (const ValueId id : node.inputs) {
     if (id != kNone && bits_of(graph.value(id).type.dtype) % 8 != 0) return std::nullopt;
   }
-  if (ops::is_concat(*node.op)) return std::vector<Bytes>{evaluate_concat(graph, node)};
+  if (is_concat(*node.op)) return std::vector<Bytes>{evaluate_concat(graph, node)};
   if (node.op->view != nullptr) {
     const Value& source = graph.value(node.inputs.at(0));
     const Value& result = graph.value(node.outputs.at(0));
-    const std::optional<ops::StridedView> window =
-        node.op->view(node.attributes, ops::dense_window(source.type.dims), result.type.dims);
+    const std::optional<StridedView> window =
+        node.op->view(node.attributes, dense_window(source.type.dims), result.type.dims);
     if (!window) return std::nullopt;
     TensorView view = dense_view(source, source.constant.data());
     set_window(view, *window, source.constant.data());
@@ -113,7 +113,7 @@ std::optional<std::vector<Bytes>> evaluate(const Graph& graph, const Node& node)
     source = &scratch_graph;
   }
   // Channels-last kernels want their operands that way; such constants do not occur in practice and are left alone.
-  if (node.op->layout == ops::LayoutRule::ChannelsLast) return std::nullopt;
+  if (node.op->layout == LayoutRule::ChannelsLast) return std::nullopt;
   std::vector<TensorView> inputs;
   std::vector<TensorView> outputs;
   std::vector<std::vector<std::byte>> results;

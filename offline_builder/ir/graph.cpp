@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <queue>
 
-#include "ops/operator.h"
+#include "ir/operator_def.h"
 
 namespace edgert::ir {
 namespace {
@@ -49,7 +49,7 @@ ValueId Graph::add_constant(std::string constant_name, TensorType type, Bytes by
   return id;
 }
 
-NodeId Graph::add_node(const ops::OperatorDef& op, std::vector<ValueId> inputs, AttributeBlob attributes,
+NodeId Graph::add_node(const OperatorDef& op, std::vector<ValueId> inputs, AttributeBlob attributes,
                        std::vector<std::string> provenance) {
   for (const ValueId id : inputs) check_operand(id);
   std::vector<TensorType> types = op.infer({*this, inputs, attributes});
@@ -78,7 +78,7 @@ NodeId Graph::add_node(const ops::OperatorDef& op, std::vector<ValueId> inputs, 
   return id;
 }
 
-ValueId Graph::emit(const ops::OperatorDef& op, std::vector<ValueId> inputs, AttributeBlob attributes,
+ValueId Graph::emit(const OperatorDef& op, std::vector<ValueId> inputs, AttributeBlob attributes,
                     std::vector<std::string> provenance) {
   const NodeId id = add_node(op, std::move(inputs), std::move(attributes), std::move(provenance));
   const ValueId out = nodes_[id].outputs.at(0);

@@ -9,11 +9,9 @@
 
 #include "ir/types.h"
 
-namespace edgert::ops {
-struct OperatorDef;
-}
-
 namespace edgert::ir {
+
+struct OperatorDef;  // ir/operator_def.h
 
 using ValueId = std::uint32_t;
 using NodeId = std::uint32_t;
@@ -35,7 +33,7 @@ struct Value {
 };
 
 struct Node {
-  const ops::OperatorDef* op = nullptr;
+  const OperatorDef* op = nullptr;
   std::vector<ValueId> inputs;  ///< kNone: an absent optional input
   std::vector<ValueId> outputs;
   AttributeBlob attributes;
@@ -55,10 +53,10 @@ class Graph {
   ValueId add_constant(std::string name, TensorType type, Bytes bytes, WeightFormat format = WeightFormat::Strided);
 
   /// Adds a node and its outputs, whose types the operator infers; throws BuildError when operands don't fit.
-  NodeId add_node(const ops::OperatorDef& op, std::vector<ValueId> inputs, AttributeBlob attributes,
+  NodeId add_node(const OperatorDef& op, std::vector<ValueId> inputs, AttributeBlob attributes,
                   std::vector<std::string> provenance);
   /// add_node for one output, folded at once into a constant when all inputs are constants and `fold` allows it.
-  ValueId emit(const ops::OperatorDef& op, std::vector<ValueId> inputs, AttributeBlob attributes,
+  ValueId emit(const OperatorDef& op, std::vector<ValueId> inputs, AttributeBlob attributes,
                std::vector<std::string> provenance);
 
   const Value& value(ValueId id) const { return values_.at(id); }

@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "ir/graph.h"
-#include "ops/operator.h"
+#include "ir/operator_def.h"
 
 namespace edgert::ir {
 namespace {

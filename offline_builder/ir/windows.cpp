@@ -16,7 +16,7 @@ Dims ordered_strides(const Dims& dims, const std::vector<std::uint8_t>& order) {
   return strides;
 }
 
-bool same_window(const ops::StridedView& a, const ops::StridedView& b) {
+bool same_window(const StridedView& a, const StridedView& b) {
   if (a.offset != b.offset || a.dims != b.dims) return false;
   for (std::size_t i = 0; i < a.dims.size(); ++i) {
     if (a.dims[i] != 1 && a.strides[i] != b.strides[i]) return false;
@@ -24,7 +24,7 @@ bool same_window(const ops::StridedView& a, const ops::StridedView& b) {
   return true;
 }
 
-bool is_row_major(const ops::StridedView& view) {
+bool is_row_major(const StridedView& view) {
   const Dims dense = dense_strides(view.dims);
   for (std::size_t i = 0; i < view.dims.size(); ++i) {
     if (view.dims[i] != 1 && view.strides[i] != dense[i]) return false;
@@ -35,7 +35,7 @@ bool is_row_major(const ops::StridedView& view) {
 NodeId Windows::concat_of(ValueId id) const {
   if (given_) return id < placed_.size() ? placed_[id] : kNone;
   for (const NodeId user : graph_.users(id)) {
-    if (ops::is_concat(*graph_.node(user).op)) return user;
+    if (is_concat(*graph_.node(user).op)) return user;
   }
   return kNone;
 }
@@ -46,7 +46,7 @@ std::optional<Window> Windows::find(ValueId id) {
   if (producer != nullptr && producer->op->view != nullptr) {
     std::optional<Window> window = find(producer->inputs[0]);
     if (!window) return std::nullopt;
-    std::optional<ops::StridedView> view = producer->op->view(producer->attributes, window->view, value.type.dims);
+    std::optional<StridedView> view = producer->op->view(producer->attributes, window->view, value.type.dims);
     if (!view) return std::nullopt;
     return Window{window->root, *view};
   }
@@ -56,7 +56,7 @@ std::optional<Window> Windows::find(ValueId id) {
       const std::optional<Window> outer = find(node.outputs[0]);
       if (!outer) return std::nullopt;
       const auto position = std::find(node.inputs.begin(), node.inputs.end(), id) - node.inputs.begin();
-      return Window{outer->root, ops::concat_windows(graph_, node, outer->view)[static_cast<std::size_t>(position)]};
+      return Window{outer->root, concat_windows(graph_, node, outer->view)[static_cast<std::size_t>(position)]};
     }
   }
   return Window{id, {0, value.type.dims, ordered_strides(value.type.dims, value.order)}};
@@ -67,7 +67,7 @@ std::vector<NodeId> producers_of(const Graph& graph, ValueId id) {
   if (producer == kNone) return {};
   const Node& node = graph.node(producer);
   if (node.op->view != nullptr) return producers_of(graph, node.inputs[0]);
-  if (!ops::is_concat(*node.op)) return {producer};
+  if (!is_concat(*node.op)) return {producer};
   std::vector<NodeId> all;
   for (const ValueId input : node.inputs) {
     for (const NodeId each : producers_of(graph, input)) {

@@ -8,23 +8,23 @@
 #include <vector>
 
 #include "ir/graph.h"
-#include "ops/operator.h"
+#include "ir/operator_def.h"
 
 namespace edgert::ir {
 
 /// A value as a window into the dense storage of `root`, in elements.
 struct Window {
   ValueId root = kNone;
-  ops::StridedView view;
+  StridedView view;
 };
 
 /// Strides of a dense tensor whose dimensions lie in memory as `order` says (empty: row-major).
 Dims ordered_strides(const Dims& dims, const std::vector<std::uint8_t>& order);
 
 /// Whether the two windows name the same elements in the same places; dimensions of extent 1 may differ in stride.
-bool same_window(const ops::StridedView& a, const ops::StridedView& b);
+bool same_window(const StridedView& a, const StridedView& b);
 /// Whether the window is row-major without gaps.
-bool is_row_major(const ops::StridedView& view);
+bool is_row_major(const StridedView& view);
 
 class Windows {
  public:

@@ -3,22 +3,6 @@
 
 namespace edgert::ops {
 
-StridedView dense_window(const ir::Dims& dims) { return {0, dims, ir::dense_strides(dims)}; }
-
-bool is_concat(const OperatorDef& op) { return op.kernel == nullptr && op.view == nullptr; }
-
-std::vector<StridedView> concat_windows(const ir::Graph& graph, const ir::Node& node, const StridedView& output) {
-  const auto axis = static_cast<std::size_t>(node.as<ConcatAttributes>().axis);
-  std::vector<StridedView> windows;
-  std::int64_t position = 0;
-  for (const ir::ValueId id : node.inputs) {
-    const ir::Dims& dims = graph.value(id).type.dims;
-    windows.push_back({output.offset + position * output.strides[axis], dims, output.strides});
-    position += dims[axis];
-  }
-  return windows;
-}
-
 void OnnxNode::fail(const std::string& reason) const { throw ir::BuildError(reason); }
 
 ir::ValueId OnnxNode::input(std::size_t i) const {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the builder knows about an operator, and the registry of operators and of ONNX importers. One file in this folder
+// ONNX nodes as importers see them, and the registry of operators and importers. One file in this folder
 // per operator: it defines `void register_<file stem>(Registry&)`, which the build finds by the file's name.
 #pragma once
 
@@ -8,72 +8,19 @@
 #include <string>
 #include <vector>
 
-#include "edgert/cpu/operator.h"
 #include "ir/graph.h"
+#include "ir/operator_def.h"
 
 namespace edgert::ops {
 
-/// What an operator asks of the order in memory of its operands.
-enum class LayoutRule : std::uint8_t {
-  Any,           ///< any strides in, any out; the output takes the order of the largest input
-  ChannelsLast,  ///< input 0 and the output [N, C, H, W] lie channels last
-  InnerDense,    ///< the output is row-major with stride 1 along its last dimension; inputs of any strides
-};
-
-/// A strided window into a tensor: `offset` and `strides` count elements of the underlying storage.
-struct StridedView {
-  std::int64_t offset = 0;
-  ir::Dims dims;
-  ir::Dims strides;
-};
-
-/// Operands that a shape rule sees.
-struct InferContext {
-  const ir::Graph& graph;
-  const std::vector<ir::ValueId>& inputs;
-  const ir::AttributeBlob& attributes;
-
-  bool has(std::size_t i) const { return i < inputs.size() && inputs[i] != ir::kNone; }
-  const ir::TensorType& type(std::size_t i) const { return graph.value(inputs.at(i)).type; }
-};
-
-/// An operator of the graph. Those with a CPU kernel become steps; views become placements in the arena where the
-/// strides allow it and copies where not.
-struct OperatorDef {
-  const char* name = "";
-  std::uint32_t attribute_bytes = 0;
-
-  /// Types of the outputs. Throws BuildError when the operands don't fit.
-  std::vector<ir::TensorType> (*infer)(const InferContext&) = nullptr;
-  /// Attributes for people: "kernel=3x3 stride=2". May be null.
-  std::string (*describe)(const ir::AttributeBlob&) = nullptr;
-
-  /// The CPU kernel, or null for views and Concat.
-  const cpu::OperatorEntry* kernel = nullptr;
-  /// For view operators: the output as a window into the input's storage, or nothing when its strides can't say it.
-  std::optional<StridedView> (*view)(const ir::AttributeBlob&, const StridedView& input, const ir::Dims& out) = nullptr;
-
-  LayoutRule layout = LayoutRule::Any;
-  /// Bit i: the output may be written over input i when that has the same strides and element size and is not read later.
-  std::uint32_t in_place = 0;
-  /// Multiply-adds, or element visits where there are none: decides how many parts a step has. Null: output elements.
-  std::uint64_t (*work)(const InferContext&) = nullptr;
-  /// Turns constant operands into the form that the kernel reads (packed weights). Runs once, after all other passes.
-  /// Null when there is nothing to pack.
-  void (*pack)(ir::Graph&, ir::NodeId) = nullptr;
-};
-
-/// The whole of a dense row-major tensor.
-StridedView dense_window(const ir::Dims& dims);
-/// Concat has neither kernel nor view: its inputs are windows into its output.
-bool is_concat(const OperatorDef& op);
-/// The window of each input of Concat node `node` in its output, which itself is the window `output`.
-std::vector<StridedView> concat_windows(const ir::Graph& graph, const ir::Node& node, const StridedView& output);
-/// Attributes of Concat; declared here because the lowering needs them.
-struct ConcatAttributes {
-  std::int32_t axis;
-  std::int32_t reserved;
-};
+using ir::concat_windows;
+using ir::ConcatAttributes;
+using ir::dense_window;
+using ir::InferContext;
+using ir::is_concat;
+using ir::LayoutRule;
+using ir::OperatorDef;
+using ir::StridedView;
 
 /// One ONNX node as an importer sees it: attributes and operands, no protobuf.
 class OnnxNode {

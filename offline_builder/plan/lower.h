@@ -37,7 +37,7 @@ struct TensorSpec {
 };
 
 struct StepSpec {
-  const ops::OperatorDef* op = nullptr;
+  const ir::OperatorDef* op = nullptr;
   std::vector<std::byte> attributes;
   std::vector<std::uint32_t> inputs;  ///< tensors; ir::kNone: absent
   std::vector<std::uint32_t> outputs;
