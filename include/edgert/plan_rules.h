@@ -35,7 +35,7 @@ enum class Rule : std::uint16_t {
   RegionSize = 24,        ///< arena and state are at most 2^40 bytes
   // Tensors
   TensorType = 30,       ///< known element type
-  TensorRank = 31,       ///< rank <= 8, as many strides as extents (none for a packed format)
+  TensorRank = 31,       ///< rank <= 8, as many strides as extents (none for a packed format), aligned numbers
   TensorExtents = 32,    ///< no negative extent or stride, no overflow, a format that fits
   TensorStorage = 33,    ///< names a storage and lies inside it
   TensorAlignment = 34,  ///< the first element is aligned to its type
@@ -69,6 +69,12 @@ constexpr std::uint32_t count(const Vector* vector) noexcept {
   return vector == nullptr ? 0u : static_cast<std::uint32_t>(vector->size());
 }
 
+/// Whether a vector's numbers lie at multiples of their size: FlatBuffers' verifier only looks at the vector's length field.
+template <class T>
+bool aligned(const edgert_flatbuffers::Vector<T>* vector) noexcept {
+  return count(vector) == 0 || reinterpret_cast<std::uintptr_t>(vector->Data()) % sizeof(T) == 0;
+}
+
 /// Element `i` of a vector of tables, or null.
 template <class T>
 const T* at(const edgert_flatbuffers::Vector<edgert_flatbuffers::Offset<T>>* vector, std::uint32_t i) noexcept {
@@ -89,7 +95,7 @@ inline bool describe(const schema::Tensor& tensor, TensorView& view) noexcept {
   const std::uint32_t rank = count(tensor.dims());
   view.dtype = static_cast<DType>(tensor.dtype());
   view.format = static_cast<WeightFormat>(tensor.format());
-  if (rank > kMaxRank) return false;
+  if (rank > kMaxRank || !aligned(tensor.dims()) || !aligned(tensor.strides())) return false;
   if (count(tensor.strides()) != (view.format == WeightFormat::Strided ? rank : 0u)) return false;
   view.rank = static_cast<std::uint8_t>(rank);
   for (std::uint32_t i = 0; i < rank; ++i) {
@@ -114,7 +120,7 @@ inline Status check_quantization(const Context& context, const schema::Quantizat
                                  std::uint32_t index) noexcept {
   if (quantization == nullptr) return {};
   const std::uint32_t points = count(quantization->zero_points());
-  if ((points != 0 && points != count(quantization->scales())) || quantization->axis() < -1 ||
+  if (!aligned(quantization->zero_points()) || (points != 0 && points != count(quantization->scales())) || quantization->axis() < -1 ||
       quantization->axis() >= static_cast<std::int32_t>(rank)) {
     return violated(context.log, Rule::TensorQuantization, "tensor", index, "quantisation does not fit");
   }
@@ -136,7 +142,7 @@ inline Status check_bindings(const Context& context, const Bindings* bindings, c
     }
     const bool known = bits_of(static_cast<DType>(binding.dtype())) != 0 &&
                        static_cast<std::uint8_t>(binding.layout()) <= static_cast<std::uint8_t>(schema::Layout::NHWC);
-    bool extents = count(binding.dims()) <= kMaxRank;
+    bool extents = count(binding.dims()) <= kMaxRank && aligned(binding.dims());
     for (std::uint32_t d = 0; extents && d < count(binding.dims()); ++d) extents = binding.dims()->Get(d) >= -1;
     if (!known || !extents) return violated(context.log, Rule::BindingType, what, i, "type, layout or extents are invalid");
     EDGERT_RETURN_IF_ERROR(check_quantization(context, binding.quantization(), count(binding.dims()), i));
@@ -351,7 +357,8 @@ inline Status check_golden(const Context& context, std::uint32_t index) noexcept
   const schema::Golden& golden = *context.plan.golden()->Get(index);
   const schema::Profile* profile = at(context.plan.profiles(), golden.profile());
   bool fits = profile != nullptr && count(golden.input_offsets()) == count(context.plan.inputs()) &&
-              count(golden.output_offsets()) == count(context.plan.outputs());
+              count(golden.output_offsets()) == count(context.plan.outputs()) && aligned(golden.input_offsets()) &&
+              aligned(golden.output_offsets());
   const auto inside = [&](std::uint32_t tensor, std::uint64_t offset) {
     const schema::Tensor& bound = *profile->tensors()->Get(tensor);
     return offset % 64 == 0 && in_range(offset, profile->storages()->Get(bound.storage())->size(), context.golden_bytes);
