@@ -15,5 +15,22 @@ install(FILES ${PROJECT_BINARY_DIR}/EdgeRTConfig.cmake ${PROJECT_BINARY_DIR}/Edg
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/EdgeRT COMPONENT runtime)
 
 if(EDGERT_BUILDER)
-  install(TARGETS edgert RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT builder)
+  # The builder with its headers, in a folder of their own since their names (ops/, plan/) are short.
+  set(builder_headers ${CMAKE_INSTALL_INCLUDEDIR}/edgert_builder)
+  install(DIRECTORY ${PROJECT_SOURCE_DIR}/offline_builder/ DESTINATION ${builder_headers} COMPONENT builder
+          FILES_MATCHING PATTERN "*.h" PATTERN cli EXCLUDE)
+  set_target_properties(edgert_builder PROPERTIES
+    EXPORT_NAME builder
+    INTERFACE_INCLUDE_DIRECTORIES
+      "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/offline_builder>;$<INSTALL_INTERFACE:${builder_headers}>")
+  # Its classes are no part of the builder's interface; only the archive must be there to link.
+  set_target_properties(edgert_onnx_proto PROPERTIES
+    EXPORT_NAME onnx_proto INTERFACE_INCLUDE_DIRECTORIES "$<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/onnx_proto>"
+    INTERFACE_SYSTEM_INCLUDE_DIRECTORIES "$<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/onnx_proto>")
+  install(TARGETS edgert_builder edgert_onnx_proto EXPORT EdgeRTBuilder
+          ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT builder)
+  install(EXPORT EdgeRTBuilder NAMESPACE edgert:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/EdgeRT COMPONENT builder)
+  if(TARGET edgert)
+    install(TARGETS edgert RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT builder)
+  endif()
 endif()
