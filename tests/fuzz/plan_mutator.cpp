@@ -14,6 +14,37 @@ namespace {
 using namespace edgert;
 using test::PlanEditor;
 
+/// Whether every number of eight bytes is aligned, which PlanEditor takes for granted.
+bool is_aligned(const schema::Plan& plan) {
+  using rules::aligned;
+  const auto bindings = [](const rules::Bindings* all) {
+    for (std::uint32_t i = 0; i < rules::count(all); ++i) {
+      const schema::Quantization* quantization = all->Get(i)->quantization();
+      if (!aligned(all->Get(i)->dims()) || (quantization != nullptr && !aligned(quantization->zero_points()))) return false;
+    }
+    return true;
+  };
+  bool good = bindings(plan.inputs()) && bindings(plan.outputs());
+  for (std::uint32_t i = 0; i < rules::count(plan.golden()); ++i) {
+    good = good && aligned(plan.golden()->Get(i)->input_offsets()) && aligned(plan.golden()->Get(i)->output_offsets());
+  }
+  for (std::uint32_t p = 0; p < rules::count(plan.profiles()); ++p) {
+    const schema::Profile& profile = *plan.profiles()->Get(p);
+    for (std::uint32_t t = 0; t < rules::count(profile.tensors()); ++t) {
+      const schema::Tensor& tensor = *profile.tensors()->Get(t);
+      const schema::Quantization* quantization = tensor.quantization();
+      good = good && aligned(tensor.dims()) && aligned(tensor.strides()) &&
+             (quantization == nullptr || aligned(quantization->zero_points()));
+    }
+    for (std::uint32_t l = 0; l < rules::count(profile.lists()); ++l) {
+      const schema::StepList& list = *profile.lists()->Get(l);
+      // Launches belong to CUDA plans; none is mutated here.
+      for (std::uint32_t s = 0; s < rules::count(list.steps()); ++s) good = good && list.steps()->Get(s)->launch() == nullptr;
+    }
+  }
+  return good;
+}
+
 /// Whether PlanEditor can take it apart: what a valid plan would be apart from checksums and semantic rules.
 bool has_structure(const std::vector<std::byte>& bytes) {
   PlanHeader header;
@@ -30,7 +61,7 @@ bool has_structure(const std::vector<std::byte>& bytes) {
     const std::byte* content = bytes.data() + entry.offset;
     const std::vector<std::byte> table(content, content + entry.size);
     edgert_flatbuffers::Verifier verifier(reinterpret_cast<const std::uint8_t*>(table.data()), table.size(), 8, 10000);
-    if (!schema::VerifyPlanBuffer(verifier)) return false;
+    if (!schema::VerifyPlanBuffer(verifier) || !is_aligned(*schema::GetPlan(table.data()))) return false;
   }
   return true;
 }

@@ -200,6 +200,27 @@ TEST_CASE("attributes off their alignment are refused") {
   CHECK(load_status(editor.bytes()).rule() == static_cast<std::uint16_t>(Rule::StepAttributes));
 }
 
+TEST_CASE("numbers off their alignment are refused") {
+  // A copy of the first tensor's extents, four bytes off, at the table's end: FlatBuffers' verifier takes it.
+  PlanEditor editor(plan_bytes());
+  editor.pack_table = false;
+  std::vector<std::byte>& content = editor.sections[0].content;
+  const schema::Tensor* tensor = schema::GetPlan(content.data())->profiles()->Get(0)->tensors()->Get(0);
+  const std::size_t bytes = 4 + tensor->dims()->size() * 8;
+  const auto* vector = reinterpret_cast<const std::byte*>(tensor->dims());
+  const std::vector<std::byte> copy(vector, vector + bytes);
+  const auto field = static_cast<std::size_t>(
+      reinterpret_cast<const std::byte*>(
+          reinterpret_cast<const edgert_flatbuffers::Table*>(tensor)->GetAddressOf(schema::Tensor::VT_DIMS)) -
+      content.data());
+  content.resize(align_up(content.size(), 8));
+  const auto offset = static_cast<std::uint32_t>(content.size() - field);
+  content.insert(content.end(), copy.begin(), copy.end());
+  content.resize(align_up(content.size() + 8, 8));
+  std::memcpy(content.data() + field, &offset, sizeof(offset));
+  CHECK(load_status(editor.bytes()).rule() == static_cast<std::uint16_t>(Rule::TensorRank));
+}
+
 TEST_CASE("operators refuse operands and attributes that don't fit") {
   const auto needs = [](const std::function<void(PlanEditor&)>& change) {
     PlanEditor editor(plan_bytes());
