@@ -402,7 +402,7 @@ class Bench {
     if (fresh) {
       const auto compiled = compiler_->compile({spec.job})[0];
       entry->second.function = gpu_->load(compiled.cubin, spec.entry.c_str(),
-                                              layer.kind == LayerKind::Conv ? static_cast<std::uint32_t>(target_.shared_bytes) - 1024 : 0);
+                                              layer.kind == LayerKind::Conv ? static_cast<std::uint32_t>(target_.shared_bytes) : spec.shared_bytes);
       if (spec.workspace_bytes > 0) entry->second.workspace = gpu_->allocate(spec.workspace_bytes);
       if (spec.counters > 0) entry->second.counters = gpu_->allocate(spec.counters * 4);
     }

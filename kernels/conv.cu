@@ -83,7 +83,6 @@ __device__ __forceinline__ void multiply_item(float (&sum)[kBlocksM][2 * kBlocks
 extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) EDGERT_ENTRY(
     const void* x, const Vector16* packed_weights, const float* bias, const uint16* residual, uint16* y, float* workspace,
     uint32* counters, const char* prefetch, uint32 prefetch_bytes) {
-  extern __shared__ __align__(128) unsigned char memory[];
   allow_next_grid();
   if (static_cast<int>(blockIdx.x) >= kBlocks) {
     prefetch_weights(prefetch, prefetch_bytes);
@@ -94,6 +93,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     return;
   }
   const Arguments arguments = {x, packed_weights, bias, residual, y, workspace, counters, prefetch, prefetch_bytes};
+  unsigned char* memory = dynamic_shared_memory();
   const uint32 patches = shared_address(memory);
   const Block block = this_block();
   const Warp warp = this_warp();

@@ -141,7 +141,6 @@ __device__ __forceinline__ void exchange(const float* plane, uint32 receive, uin
 
 /// Adds the parts through the workspace. Returns in which block the sums are complete: the last one to arrive.
 __device__ __forceinline__ bool arrive_last(const Arguments& arguments, const float* plane, const Block& block) {
-  __shared__ bool last;
   for (int unit = static_cast<int>(threadIdx.x); unit < kUnits; unit += kThreads) {
     float part[8] = {};
     gather_sums(part, plane, unit);
@@ -151,11 +150,12 @@ __device__ __forceinline__ bool arrive_last(const Arguments& arguments, const fl
   }
   __threadfence();
   __syncthreads();
+  int arrived_last = 0;
   if (threadIdx.x == 0) {
-    last = fetch_add_ordered(arguments.counters + block.tile, 1) == kSplit - 1;
-    if (last) arguments.counters[block.tile] = 0;
+    arrived_last = fetch_add_ordered(arguments.counters + block.tile, 1) == kSplit - 1;
+    if (arrived_last != 0) arguments.counters[block.tile] = 0;
   }
-  __syncthreads();
+  const bool last = __syncthreads_or(arrived_last) != 0;
   if (last) __threadfence();
   return last;
 }

@@ -34,7 +34,9 @@ struct Arguments {
 /// Pixels are divided among groups of threads, whose sums are then added in order.
 constexpr int kShare = kVectors / kClusterBlocks;  // vectors of K that this block averages
 constexpr int kGroups = kPixels == 1 ? 1 : (kThreads / kShare < 1 ? 1 : (kThreads / kShare > kPixels ? kPixels : kThreads / kShare));
+constexpr int kPartialFloats = kRows * kGroups * kShare * 8;
 static_assert(kVectors % kClusterBlocks == 0, "the depth does not divide among the cluster");
+static_assert((kRows * kDepth + kPartialFloats) * 4 + 16 == kSharedBytes, "the host computes another size of shared memory");
 
 __device__ __forceinline__ void store_floats(uint32 to, const float (&x)[8]) {
   const auto bits = [](float f) { return scalar::bit_cast<uint32>(f); };
@@ -116,13 +118,13 @@ __device__ __forceinline__ void gather_input(const uint16* x, float* rows, float
 extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uint16* x, const Vector16* weights,
                                                                                  const float* bias_vector, EDGERT_GEMV_OUTPUT* y) {
   const Arguments arguments = {x, weights, bias_vector, y};
-  __shared__ __align__(16) float rows[kRows * kDepth];
-  __shared__ __align__(16) float partial[kRows * kGroups * kShare * 8];
-  __shared__ uint64 arrived;
+  float* rows = reinterpret_cast<float*>(dynamic_shared_memory());
+  float* partial = rows + kRows * kDepth;
+  const uint32 arrived = shared_address(partial + kPartialFloats);
   allow_next_grid();
 #if __CUDA_ARCH__ >= 900
   if constexpr (kClusterBlocks > 1) {
-    if (threadIdx.x == 0) receive_begin(shared_address(&arrived), kRows * kDepth * 4);
+    if (threadIdx.x == 0) receive_begin(arrived, kRows * kDepth * 4);
     __syncwarp();
     cluster_arrive();
   }
@@ -143,7 +145,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uin
     }
   }
   wait_for_previous_grid();
-  gather_input(arguments.x, rows, partial, shared_address(&arrived));
+  gather_input(arguments.x, rows, partial, arrived);
 
 #pragma unroll
   for (int n = 0; n < kRowsPerWarp; ++n) {

@@ -17,6 +17,12 @@ struct alignas(16) Vector16 {
   uint32 word[4];
 };
 
+/// The launch's dynamic shared memory, aligned to 128 bytes. Kernels use no other.
+__device__ __forceinline__ unsigned char* dynamic_shared_memory() {
+  extern __shared__ __align__(128) unsigned char memory[];
+  return memory;
+}
+
 __device__ __forceinline__ uint32 shared_address(const void* pointer) {
   return static_cast<uint32>(__cvta_generic_to_shared(pointer));
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "codegen/window_kernel.h"
 
+#include <algorithm>
 #include <string>
 
 #include "edgert/scalar/convert.h"
@@ -62,7 +63,13 @@ KernelSpec make_gemv(const GemvShape& shape, const GemvTile& tile, const ConvTar
   text.set("kOutputPitch", std::int64_t{shape.output_pitch}).set("kHasBias", shape.bias).epilogue(shape.epilogue);
   text.set("kThreads", std::int64_t{tile.threads}).set("kRowsPerWarp", std::int64_t{tile.rows_per_warp});
   text.set("kClusterBlocks", std::int64_t{tile.cluster});
+  // Rows as floats, partial sums of each group of pixels, a barrier: as the kernel lays them out.
+  const std::int32_t share = shape.depth / 8 / tile.cluster;
+  const std::int32_t groups = shape.pixels == 1 ? 1 : std::min(std::max(tile.threads / share, 1), shape.pixels);
+  const std::int32_t shared = (shape.rows * shape.depth + shape.rows * groups * share * 8) * 4 + 16;
+  text.set("kSharedBytes", std::int64_t{shared});
   KernelSpec spec;
+  spec.shared_bytes = static_cast<std::uint32_t>(shared);
   const std::string name = "gemv" + std::to_string(shape.rows) + "x" + std::to_string(shape.depth) + "x" +
                            std::to_string(shape.outputs) + "_p" + std::to_string(shape.pixels) + "_b" +
                            std::to_string(tile.threads) + "_r" + std::to_string(tile.rows_per_warp) + "_c" + std::to_string(tile.cluster);

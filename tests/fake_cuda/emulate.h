@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs a specialised kernel on the CPU: its very source, compiled by the host's compiler against ptx_emulation.h into a
+// library in a temporary folder, with the sanitizers that the test itself was built with.
+#pragma once
+
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "codegen/kernel_spec.h"
+
+namespace edgert::fake_cuda {
+
+/// Memory that kernels may touch only after waiting for the previous one.
+struct Region {
+  void* data;
+  std::size_t bytes;
+};
+
+class EmulatedKernel {
+ public:
+  /// Throws std::runtime_error with the compiler's output when the source does not compile.
+  explicit EmulatedKernel(const codegen::KernelSpec& spec) : spec_(spec) {
+    static std::atomic<unsigned> counter{0};
+    folder_ = std::filesystem::temp_directory_path() /
+              ("edgert-emulation-" + std::to_string(::getpid()) + "-" + std::to_string(counter++));
+    for (const codegen::KernelFile& header : spec.job.headers) {
+      if (header.name != "kernels/common/ptx.h") write(std::string(header.name), std::string(header.text));
+    }
+    write("kernels/common/ptx.h", read(std::filesystem::path(__FILE__).parent_path() / "ptx_emulation.h"));
+    write("kernel.cpp", spec.job.source + kEntry);
+    const char* compiler = std::getenv("CXX");
+    std::string command = std::string(compiler != nullptr && *compiler != '\0' ? compiler : "c++") +
+                          " -std=c++17 -O1 -fPIC -shared -w -D__CUDA_ARCH__=" + std::to_string(spec.job.arch * 10) + " -I" + folder_.string() +
+                          " -include " + (folder_ / "kernels/common/ptx.h").string();
+#if defined(__SANITIZE_ADDRESS__)
+    command += " -g -fsanitize=address,undefined -fno-sanitize-recover=all";
+#endif
+    command += " " + (folder_ / "kernel.cpp").string() + " -o " + (folder_ / "kernel.so").string() + " > " + (folder_ / "log").string() + " 2>&1";
+    if (std::system(command.c_str()) != 0) throw std::runtime_error(spec.job.name + ":\n" + read(folder_ / "log"));
+    library_ = ::dlopen((folder_ / "kernel.so").c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (library_ == nullptr) throw std::runtime_error(::dlerror());
+    run_ = reinterpret_cast<Run>(::dlsym(library_, "edgert_emulate"));
+  }
+  EmulatedKernel(const EmulatedKernel&) = delete;
+  EmulatedKernel& operator=(const EmulatedKernel&) = delete;
+  ~EmulatedKernel() {
+    std::error_code ignored;
+    std::filesystem::remove_all(folder_, ignored);
+  }
+
+  /// One launch. `parameters` point to the arguments, as for cuLaunchKernel; `seed` decides in which order threads run.
+  void run(void** parameters, const std::vector<Region>& regions, unsigned seed) const {
+    run_(spec_.grid, spec_.block, spec_.cluster, spec_.shared_bytes, parameters, regions.data(), regions.size(), seed);
+  }
+
+ private:
+  using Run = void (*)(const unsigned*, const unsigned*, unsigned, unsigned, void**, const Region*, std::size_t, unsigned);
+
+  static constexpr const char* kEntry = R"(
+namespace emulation {
+template <class... A, std::size_t... I>
+void call_with(void (*kernel)(A...), void** parameters, std::index_sequence<I...>) {
+  kernel(*static_cast<A*>(parameters[I])...);
+}
+template <class... A>
+void call(void (*kernel)(A...), void** parameters) { call_with(kernel, parameters, std::index_sequence_for<A...>{}); }
+}  // namespace emulation
+extern "C" void edgert_emulate(const unsigned* grid, const unsigned* block, unsigned cluster, unsigned shared_bytes,
+                               void** parameters, const emulation::Region* regions, std::size_t count, unsigned seed) {
+  using namespace emulation;
+  machine.grid = {grid[0], grid[1], grid[2]};
+  machine.block = {block[0], block[1], block[2]};
+  machine.cluster = cluster;
+  machine.parameters = parameters;
+  machine.call = [](void** p) { emulation::call(&edgert::device::EDGERT_ENTRY, p); };
+  machine.regions.assign(regions, regions + count);
+  std::mt19937 random(seed);
+  for (unsigned first = 0; first < grid[0] * grid[1] * grid[2]; first += cluster) run_cluster(first, shared_bytes, random);
+}
+)";
+
+  void write(const std::string& name, const std::string& text) const {
+    const std::filesystem::path path = folder_ / name;
+    std::filesystem::create_directories(path.parent_path());
+    std::ofstream(path) << text;
+  }
+  static std::string read(const std::filesystem::path& path) {
+    std::ifstream file(path);
+    std::ostringstream text;
+    text << file.rdbuf();
+    return text.str();
+  }
+
+  codegen::KernelSpec spec_;
+  std::filesystem::path folder_;
+  void* library_ = nullptr;  // stays open: fibres' stacks and thread-local state may outlive the object
+  Run run_ = nullptr;
+};
+
+}  // namespace edgert::fake_cuda

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+// Kernels checked without a GPU: the specialised source of each family runs in the host emulation, at small shapes with
+// every extent once not a multiple of the tile, against naive references. Built with the address sanitizer, accesses
+// outside any buffer, and accesses to the previous kernel's results before waiting for it, end the test. Planted faults
+// show that the comparison would notice.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <random>
+
+#include "../fake_cuda/emulate.h"
+#include "codegen/conv_kernel.h"
+#include "codegen/window_kernel.h"
+#include "edgert/scalar/convert.h"
+
+namespace {
+
+using namespace edgert;
+using namespace edgert::codegen;
+using fake_cuda::EmulatedKernel;
+
+std::vector<float> random_halves(std::size_t count, unsigned seed) {
+  std::mt19937 random(seed);
+  std::vector<float> out(count);
+  for (float& x : out) x = scalar::to_float(scalar::to_half((static_cast<float>(random() >> 8) * 0x1p-23f - 1.0f)));
+  return out;
+}
+std::vector<std::uint16_t> to_bits(const std::vector<float>& x, ElementType type) {
+  std::vector<std::uint16_t> out;
+  for (const float v : x) out.push_back(type == ElementType::F16 ? scalar::to_half(v).bits : scalar::to_bfloat16(v).bits);
+  return out;
+}
+float from_bits(std::uint16_t bits, ElementType type) {
+  return type == ElementType::F16 ? scalar::to_float(scalar::Half{bits}) : scalar::to_float(scalar::BFloat16{bits});
+}
+/// As the element type rounds them.
+std::vector<float> rounded(std::vector<float> x, ElementType type) {
+  for (float& v : x) v = from_bits(to_bits({v}, type)[0], type);
+  return x;
+}
+
+double activate(const scalar::Epilogue& e, double x) {
+  if (e.activation == scalar::PointwiseOp::Relu) return x < 0 ? 0 : x;
+  if (e.activation == scalar::PointwiseOp::Clip) return std::min(std::max(x, double(e.alpha)), double(e.beta));
+  if (e.activation == scalar::PointwiseOp::Silu) return x / (1 + std::exp(-x));
+  return x;
+}
+
+struct Sum {
+  double value = 0, magnitude = 0;
+  void add(double x) {
+    value += x;
+    magnitude += std::fabs(x);
+  }
+};
+
+/// The convolution at one output, straight from its definition.
+Sum convolve(const ConvShape& s, const std::vector<float>& x, const std::vector<float>& w, int n, int oh, int ow, int m) {
+  Sum sum;
+  for (int r = 0; r < s.kernel[0]; ++r) {
+    for (int q = 0; q < s.kernel[1]; ++q) {
+      const int h = oh * s.stride[0] - s.pad[0] + r * s.dilation[0];
+      const int v = ow * s.stride[1] - s.pad[1] + q * s.dilation[1];
+      if (h < 0 || h >= s.height || v < 0 || v >= s.width) continue;
+      for (int c = 0; c < s.channels; ++c) {
+        const std::size_t at = s.float_planes ? ((std::size_t(n) * s.channels + c) * s.height + h) * s.width + v
+                                              : ((std::size_t(n) * s.height + h) * s.width + v) * s.input_pitch + c;
+        sum.add(double(x[at]) * w[((std::size_t(m) * s.channels + c) * s.kernel[0] + r) * s.kernel[1] + q]);
+      }
+    }
+  }
+  return sum;
+}
+
+struct ConvData {
+  std::vector<float> x, w, bias, residual;
+  std::vector<std::uint16_t> x_bits, residual_bits, packed;
+};
+
+ConvData make_data(const ConvShape& s) {
+  ConvData d;
+  d.x = rounded(random_halves(std::size_t(s.batch) * s.height * s.width * (s.float_planes ? s.channels : s.input_pitch), 1), s.element);
+  d.w = rounded(random_halves(std::size_t(s.out_channels) * s.channels * s.kernel[0] * s.kernel[1], 2), s.element);
+  d.bias = random_halves((s.out_channels + 15) / 16 * 16, 3);
+  d.residual = rounded(random_halves(std::size_t(s.batch) * s.out_height * s.out_width * s.residual_pitch, 4), s.element);
+  d.x_bits = to_bits(d.x, s.element);
+  d.residual_bits = to_bits(d.residual, s.element);
+  d.packed = pack_conv_weights(s, d.w.data());
+  return d;
+}
+
+/// Elements of y outside the bound, and elements written that are none of y's.
+std::size_t run_conv(const ConvShape& s, const KernelSpec& spec, unsigned seed) {
+  ConvData d = make_data(s);
+  const EmulatedKernel kernel(spec);
+  std::vector<std::uint16_t> y(std::size_t(s.batch) * s.out_height * s.out_width * s.output_pitch, 0xffff);
+  std::vector<float> workspace(spec.workspace_bytes / 4);
+  std::vector<std::uint32_t> counters(spec.counters);
+  const void* x = s.float_planes ? static_cast<const void*>(d.x.data()) : d.x_bits.data();
+  const void* weights = d.packed.data();
+  const float* bias = d.bias.data();
+  const void* residual = d.residual_bits.data();
+  void* y_pointer = y.data();
+  void* workspace_pointer = workspace.data();
+  void* counter_pointer = counters.data();
+  const void* prefetch = d.packed.data();
+  std::uint32_t prefetch_bytes = static_cast<std::uint32_t>(d.packed.size() * 2);
+  void* parameters[] = {&x, &weights, &bias, &residual, &y_pointer, &workspace_pointer, &counter_pointer, &prefetch, &prefetch_bytes};
+  std::vector<fake_cuda::Region> regions = {{y.data(), y.size() * 2}, {d.residual_bits.data(), d.residual_bits.size() * 2}};
+  if (s.float_planes) regions.push_back({d.x.data(), d.x.size() * 4});
+  else regions.push_back({d.x_bits.data(), d.x_bits.size() * 2});
+  for (int round = 0; round < 2; ++round) kernel.run(parameters, regions, seed + static_cast<unsigned>(round));
+  std::size_t wrong = 0;
+  for (const std::uint32_t counter : counters) wrong += counter != 0;
+  const double ulp = s.element == ElementType::F16 ? 0x1p-11 : 0x1p-8;
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    const int m = static_cast<int>(i % s.output_pitch);
+    const int pixel = static_cast<int>(i / s.output_pitch);
+    if (m >= s.out_channels) {
+      wrong += y[i] != 0xffff;
+      continue;
+    }
+    const int n = pixel / (s.out_height * s.out_width);
+    Sum sum = convolve(s, d.x, d.w, n, pixel / s.out_width % s.out_height, pixel % s.out_width, m);
+    if (s.bias) sum.add(d.bias[m]);
+    const double r = d.residual[std::size_t(pixel) * s.residual_pitch + m];
+    double expected = 0;
+    switch (s.epilogue.residual) {
+      case scalar::ResidualMode::None: expected = activate(s.epilogue, sum.value); break;
+      case scalar::ResidualMode::BeforeActivation: expected = activate(s.epilogue, sum.value + r); break;
+      case scalar::ResidualMode::AfterActivation: expected = activate(s.epilogue, sum.value) + r; break;
+    }
+    const double bound = ulp * 1.01 * std::fabs(expected) + 0x1p-21 * (sum.magnitude + std::fabs(r)) + 1e-7;
+    wrong += !(std::fabs(from_bits(y[i], s.element) - expected) <= bound);
+  }
+  return wrong;
+}
+
+ConvTarget target_of(std::uint32_t arch) {
+  ConvTarget target;
+  target.arch = arch;
+  target.multiprocessors = 4;
+  target.shared_bytes = arch >= 90 ? 227 * 1024 : 163 * 1024;
+  return target;
+}
+
+ConvShape shape_of(int h, int w, int c, int m, int kernel, int stride, int pad) {
+  ConvShape s;
+  s.height = h, s.width = w, s.channels = c, s.out_channels = m;
+  s.kernel[0] = s.kernel[1] = kernel, s.stride[0] = s.stride[1] = stride, s.pad[0] = s.pad[1] = pad;
+  s.out_height = (h + 2 * pad - kernel) / stride + 1, s.out_width = (w + 2 * pad - kernel) / stride + 1;
+  s.input_pitch = (c + 7) / 8 * 8, s.output_pitch = (m + 7) / 8 * 8 + 8, s.residual_pitch = (m + 7) / 8 * 8;
+  s.epilogue.activation = scalar::PointwiseOp::Relu;
+  return s;
+}
+
+ConvTile tile_of(int th, int tw, int n, int chunk, int wm, int wn, int wk, int split = 1, bool cluster = false, int buffers = 2) {
+  ConvTile t;
+  t.tile_height = th, t.tile_width = tw, t.block_n = n, t.chunk = chunk, t.buffers = buffers;
+  t.warps_m = wm, t.warps_n = wn, t.warps_k = wk, t.split = split, t.cluster = cluster;
+  return t;
+}
+
+TEST_CASE("3x3 convolution, tails in every extent, residual before the activation") {
+  ConvShape s = shape_of(7, 6, 40, 20, 3, 1, 1);
+  s.epilogue.residual = scalar::ResidualMode::BeforeActivation;
+  const auto target = target_of(90);
+  CHECK(run_conv(s, make_conv(s, tile_of(3, 4, 32, 32, 1, 2, 2), target), 1) == 0);
+}
+
+TEST_CASE("strided convolution of two images, bfloat16, residual after the activation") {
+  ConvShape s = shape_of(9, 8, 24, 16, 3, 2, 1);
+  s.batch = 2;
+  s.element = ElementType::BF16;
+  s.epilogue.activation = scalar::PointwiseOp::Silu;
+  s.epilogue.residual = scalar::ResidualMode::AfterActivation;
+  CHECK(run_conv(s, make_conv(s, tile_of(2, 3, 16, 16, 1, 1, 1, 1, false, 2), target_of(87)), 2) == 0);
+}
+
+TEST_CASE("dilated convolution without bias") {
+  ConvShape s = shape_of(8, 8, 16, 33, 3, 1, 2);
+  s.dilation[0] = s.dilation[1] = 2;
+  s.out_height = s.out_width = 8;
+  s.bias = false;
+  CHECK(run_conv(s, make_conv(s, tile_of(4, 4, 16, 16, 1, 1, 1), target_of(90)), 3) == 0);
+}
+
+TEST_CASE("matrix product split over blocks through a workspace") {
+  const ConvShape s = shape_of(1, 37, 136, 24, 1, 1, 0);
+  CHECK(run_conv(s, make_conv(s, tile_of(1, 16, 32, 32, 1, 2, 2, 2), target_of(87)), 4) == 0);
+}
+
+TEST_CASE("convolution split over a cluster") {
+  ConvShape s = shape_of(5, 5, 64, 32, 3, 1, 1);
+  s.epilogue.residual = scalar::ResidualMode::BeforeActivation;
+  CHECK(run_conv(s, make_conv(s, tile_of(5, 5, 32, 16, 2, 1, 1, 4, true), target_of(90)), 5) == 0);
+}
+
+TEST_CASE("more chunks than buffers, weights in several rounds") {
+  const ConvShape s = shape_of(6, 6, 80, 16, 3, 1, 1);
+  CHECK(run_conv(s, make_conv(s, tile_of(6, 6, 16, 16, 1, 1, 1, 1, false, 2), target_of(90)), 6) == 0);
+  CHECK(run_conv(s, make_conv(s, tile_of(2, 6, 16, 16, 1, 1, 1, 1, false, 3), target_of(90)), 7) == 0);
+}
+
+TEST_CASE("first layer from float planes") {
+  ConvShape s = shape_of(17, 19, 3, 20, 7, 2, 3);
+  s.float_planes = true;
+  CHECK(run_conv(s, make_conv(s, tile_of(3, 5, 32, stem_chunk(s), 1, 2, 2), target_of(90)), 8) == 0);
+  s = shape_of(9, 7, 3, 8, 3, 1, 1);
+  s.float_planes = true;
+  CHECK(run_conv(s, make_conv(s, tile_of(4, 4, 16, stem_chunk(s), 1, 1, 1), target_of(87)), 9) == 0);
+}
+
+TEST_CASE("planted faults are noticed") {
+  const ConvShape s = shape_of(7, 6, 40, 20, 3, 1, 1);
+  const KernelSpec good = make_conv(s, tile_of(3, 4, 32, 16, 1, 2, 1), target_of(90));
+  REQUIRE(run_conv(s, good, 1) == 0);
+  const auto wrong_with = [&](const std::string& file, const std::string& from, const std::string& to) {
+    KernelSpec bad = good;
+    std::string text;
+    for (KernelFile& header : bad.job.headers) {
+      if (header.name != file) continue;
+      text = std::string(header.text);
+      REQUIRE(text.find(from) != std::string::npos);
+      text.replace(text.find(from), from.size(), to);
+      header.text = text;
+    }
+    if (file == "kernels/conv.cu") {
+      REQUIRE(bad.job.source.find(from) != std::string::npos);
+      bad.job.source.replace(bad.job.source.find(from), from.size(), to);
+    }
+    return run_conv(s, bad, 1);
+  };
+  CHECK(wrong_with("kernels/conv.cu", "chunk < end; ++chunk", "chunk < end - 1; ++chunk") > 0);              // a dropped K tail
+  CHECK(wrong_with("kernels/conv_patch.h", "w >= 0 && w < kWidth", "w >= 0 && w < kWidth - 1") > 0);         // an edge off by one
+  CHECK(wrong_with("kernels/conv_finish.h", "x[c] += bias_[c];", "") > 0);                                   // a missing bias
+  CHECK(wrong_with("kernels/conv.cu", "copy_async_wait<kAhead - 1>();\n    __syncthreads();", "copy_async_wait<kAhead - 1>();") > 0);  // a race
+  CHECK(wrong_with("kernels/conv.cu", "copy_async_wait<kAhead - 1>();", "copy_async_wait<kAhead>();") > 0);  // a wait too short
+}
+
+TEST_CASE("depthwise convolution and pooling") {
+  for (const WindowKind kind : {WindowKind::Depthwise, WindowKind::Maximum, WindowKind::Average}) {
+    WindowShape s;
+    s.kind = kind;
+    s.batch = 2, s.height = 7, s.width = 6, s.channels = 20, s.input_pitch = 24, s.output_pitch = 32;
+    s.stride[0] = s.stride[1] = kind == WindowKind::Average ? 1 : 2;
+    s.out_height = (7 - 1) / s.stride[0] + 1, s.out_width = (6 - 1) / s.stride[1] + 1;
+    s.epilogue.activation = scalar::PointwiseOp::Clip;
+    s.epilogue.alpha = -2, s.epilogue.beta = 2;
+    std::vector<float> x = random_halves(std::size_t(2) * 7 * 6 * 24, 1), w = random_halves(20 * 9, 2), bias = random_halves(24, 3);
+    std::vector<std::uint16_t> x_bits = to_bits(x, s.element), packed = pack_depthwise_weights(s, w.data());
+    std::vector<std::uint16_t> y(std::size_t(2) * s.out_height * s.out_width * 32, 0xffff);
+    const EmulatedKernel kernel(make_window(s, 2, 32, target_of(90)));
+    const void *xp = x_bits.data(), *wp = packed.data(), *bp = bias.data();
+    void* yp = y.data();
+    void* parameters[] = {&xp, &wp, &bp, &yp};
+    kernel.run(parameters, {{x_bits.data(), x_bits.size() * 2}, {y.data(), y.size() * 2}}, 1);
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      const int c = static_cast<int>(i % 32), ow = static_cast<int>(i / 32) % s.out_width;
+      const int oh = static_cast<int>(i / 32) / s.out_width % s.out_height, n = static_cast<int>(i / 32) / (s.out_width * s.out_height);
+      if (c >= 20) {
+        wrong += y[i] != 0xffff;
+        continue;
+      }
+      double sum = kind == WindowKind::Maximum ? -1e9 : kind == WindowKind::Depthwise ? bias[c] : 0;
+      int count = 0;
+      for (int t = 0; t < 9; ++t) {
+        const int h = oh * s.stride[0] - 1 + t / 3, v = ow * s.stride[1] - 1 + t % 3;
+        if (h < 0 || h >= 7 || v < 0 || v >= 6) continue;
+        const double value = x[((std::size_t(n) * 7 + h) * 6 + v) * 24 + c];
+        ++count;
+        sum = kind == WindowKind::Maximum ? std::max(sum, value) : sum + value * (kind == WindowKind::Depthwise ? w[c * 9 + t] : 1);
+      }
+      if (kind == WindowKind::Average) sum /= count;
+      const double expected = activate(s.epilogue, sum);
+      wrong += !(std::fabs(from_bits(y[i], s.element) - expected) <= 0x1p-11 * 1.01 * std::fabs(expected) + 1e-5);
+    }
+    CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE("few rows times a matrix, with an average before it, alone and in a cluster") {
+  for (const int cluster : {1, 4}) {
+    GemvShape s;
+    s.rows = 2, s.depth = 96, s.outputs = 21, s.pixels = 5, s.input_pitch = 104, s.output_pitch = 24, s.float_output = true;
+    std::vector<float> x = random_halves(std::size_t(2) * 5 * 104, 1), w = random_halves(21 * 96, 2), bias = random_halves(32, 3);
+    std::vector<std::uint16_t> x_bits = to_bits(x, s.element), w_bits = to_bits(w, s.element);
+    std::vector<float> y(48, -77.0f);
+    const EmulatedKernel kernel(make_gemv(s, {64, 2, cluster}, target_of(90)));
+    const void *xp = x_bits.data(), *wp = w_bits.data(), *bp = bias.data();
+    void* yp = y.data();
+    void* parameters[] = {&xp, &wp, &bp, &yp};
+    kernel.run(parameters, {{x_bits.data(), x_bits.size() * 2}, {y.data(), y.size() * 4}}, 1);
+    for (int m = 0; m < 2; ++m) {
+      for (int n = 0; n < 24; ++n) {
+        double expected = -77;
+        if (n < 21) {
+          expected = bias[n];
+          for (int k = 0; k < 96; ++k) {
+            double mean = 0;
+            for (int p = 0; p < 5; ++p) mean += x[(std::size_t(m) * 5 + p) * 104 + k] / 5.0;
+            expected += mean * w[n * 96 + k];
+          }
+        }
+        CHECK(y[m * 24 + n] == doctest::Approx(expected).epsilon(1e-4));
+      }
+    }
+  }
+}
+
+}  // namespace
