@@ -3,7 +3,9 @@
 // break exactly one rule.
 #pragma once
 
+#define EDGERT_FLATBUFFERS_ASSERT(condition) static_cast<void>(0)  // as plan_schema.h has it
 #include "plan_objects_generated.h"  // first: the same schema with an object API
+#undef EDGERT_FLATBUFFERS_ASSERT
 
 #include <cstring>
 #include <functional>
