@@ -68,19 +68,36 @@ class Model:
         call([edgert, "build", path, "-o", self.plan, "--quiet"])
         self.profile = json.loads(call([edgert, "inspect", self.plan, "--json"]))["profiles"][0]
         rng = np.random.default_rng(1)
-        np.savez(self.inputs, **{i["name"]: rng.standard_normal(i["shape"], np.float32) for i in self.profile["inputs"]})
-        report = json.loads(call([edgert, "compare", self.plan, path, "--inputs", self.inputs, "--python", sys.executable,
-                                  "--json"]))
+        shapes = {i["name"]: i["shape"] for i in self.profile["inputs"]}
+        np.savez(self.inputs, **{name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()})
+        report = json.loads(
+            call([edgert, "compare", self.plan, path, "--inputs", self.inputs, "--json", "--python", sys.executable])
+        )
         self.error = max(output["relative_to_max"] for output in report["outputs"].values())
 
     def turn(self, peer, threads, seconds):
         if peer:
             return json.loads(call([sys.executable, "-c", PEER, self.path, self.inputs, threads, seconds]))
-        report = json.loads(call([self.edgert, "bench", self.plan, "--threads", threads, "--warmup", seconds / 4,
-                                  "--duration", seconds, "--json"]))
+        report = json.loads(
+            call(
+                [
+                    self.edgert,
+                    "bench",
+                    self.plan,
+                    "--threads",
+                    threads,
+                    "--warmup",
+                    seconds / 4,
+                    "--duration",
+                    seconds,
+                    "--json",
+                ]
+            )
+        )
         if report["allocations_after_prepare"] != 0:
             raise SystemExit(f"{self.name}: {report['allocations_after_prepare']} allocations after prepare")
-        return {"median": report["latency_us"]["median"], "min": report["latency_us"]["min"], "runs": report["iterations"]}
+        latency = report["latency_us"]
+        return {"median": latency["median"], "min": latency["min"], "runs": report["iterations"]}
 
     def measure(self, threads, turns, seconds):
         results = {False: [], True: []}
@@ -88,28 +105,59 @@ class Model:
             # The order changes from turn to turn: neither is always the one that follows.
             for peer in (False, True) if turn % 2 == 0 else (True, False):
                 results[peer].append(self.turn(peer, threads, seconds))
-        row = {"model": self.name, "threads": threads, "relative_to_max": self.error,
-               "arena_bytes": self.profile["arena_bytes"], "arena_lower_bound": self.profile["arena_lower_bound"]}
+        row = {
+            "model": self.name,
+            "threads": threads,
+            "relative_to_max": self.error,
+            "arena_bytes": self.profile["arena_bytes"],
+            "arena_lower_bound": self.profile["arena_lower_bound"],
+        }
         for key, peer in (("edgert", False), ("onnxruntime", True)):
             medians = [result["median"] / 1000 for result in results[peer]]
-            row[key] = {"median_ms": float(np.median(medians)), "min_ms": min(r["min"] for r in results[peer]) / 1000,
-                        "spread_ms": [min(medians), max(medians)], "runs": sum(r["runs"] for r in results[peer])}
+            row[key] = {
+                "median_ms": float(np.median(medians)),
+                "min_ms": min(r["min"] for r in results[peer]) / 1000,
+                "spread_ms": [min(medians), max(medians)],
+                "runs": sum(r["runs"] for r in results[peer]),
+            }
         row["ratio_of_medians"] = row["edgert"]["median_ms"] / row["onnxruntime"]["median_ms"]
         row["ratio_of_minima"] = row["edgert"]["min_ms"] / row["onnxruntime"]["min_ms"]
         return row
 
 
-COLUMNS = ["model", "threads", "EdgeRT ms", "spread", "min", "ONNX Runtime ms", "spread", "min", "ratio", "ratio of minima",
-           "error", "arena kB", "lower bound kB"]
+COLUMNS = [
+    "model",
+    "threads",
+    "EdgeRT ms",
+    "spread",
+    "min",
+    "ONNX Runtime ms",
+    "spread",
+    "min",
+    "ratio",
+    "ratio of minima",
+    "error",
+    "arena kB",
+    "lower bound kB",
+]
 
 
 def cells(row):
     def times(result):
         low, high = result["spread_ms"]
         return [f"{result['median_ms']:.2f}", f"{low:.2f} to {high:.2f}", f"{result['min_ms']:.2f}"]
-    return [row["model"], str(row["threads"]), *times(row["edgert"]), *times(row["onnxruntime"]),
-            f"{row['ratio_of_medians']:.2f}", f"{row['ratio_of_minima']:.2f}", f"{row['relative_to_max']:.1e}",
-            f"{row['arena_bytes'] / 1000:.0f}", f"{row['arena_lower_bound'] / 1000:.0f}"]
+
+    return [
+        row["model"],
+        str(row["threads"]),
+        *times(row["edgert"]),
+        *times(row["onnxruntime"]),
+        f"{row['ratio_of_medians']:.2f}",
+        f"{row['ratio_of_minima']:.2f}",
+        f"{row['relative_to_max']:.1e}",
+        f"{row['arena_bytes'] / 1000:.0f}",
+        f"{row['arena_lower_bound'] / 1000:.0f}",
+    ]
 
 
 def line(parts):
@@ -122,32 +170,57 @@ def heading():
 
 def environment(edgert):
     import onnxruntime
-    cpu = next((text.split(": ", 1)[1].strip() for text in open("/proc/cpuinfo") if text.startswith("model name")),
-               platform.processor())
-    kernels = next(f["detail"] for f in json.loads(call([edgert, "doctor", "--json", "--python", sys.executable]))
-                   if f["what"] == "CPU kernels")
-    return {"date": datetime.date.today().isoformat(), "cpu": cpu, "processors": os.cpu_count(), "kernels": kernels,
-            "load_average": os.getloadavg()[0], "edgert": call([edgert, "--version"]).split()[1],
-            "onnxruntime": onnxruntime.__version__, "python": platform.python_version(), "system": platform.platform()}
+
+    cpu = next(
+        (text.split(": ", 1)[1].strip() for text in open("/proc/cpuinfo") if text.startswith("model name")),
+        platform.processor(),
+    )
+    kernels = next(
+        f["detail"]
+        for f in json.loads(call([edgert, "doctor", "--json", "--python", sys.executable]))
+        if f["what"] == "CPU kernels"
+    )
+    return {
+        "date": datetime.date.today().isoformat(),
+        "cpu": cpu,
+        "processors": os.cpu_count(),
+        "kernels": kernels,
+        "load_average": os.getloadavg()[0],
+        "edgert": call([edgert, "--version"]).split()[1],
+        "onnxruntime": onnxruntime.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+    }
 
 
 def page(report):
     about = report["environment"]
-    return "\n".join([
-        "# EdgeRT and ONNX Runtime on a CPU", "",
-        f"{about['date']}, {about['cpu']}, {about['processors']} processors, kernels: {about['kernels']}; "
-        f"{about['system']}; edgert {about['edgert']}, onnxruntime {about['onnxruntime']}. "
-        f"Load average at the start: {about['load_average']:.1f}.", "",
-        f"Command: `{report['command']}`", "",
-        "FP32, batch 1 unless the model fixes another. Both in turns, each turn a process of its own. Milliseconds: median of the "
-        "turns' medians, their spread, and the smallest of all runs. The error is the largest of the outputs', as a fraction of "
-        "their largest magnitude.", "",
-        *heading(), *(line(cells(row)) for row in report["results"]), ""])
+    return "\n".join(
+        [
+            "# EdgeRT and ONNX Runtime on a CPU",
+            "",
+            f"{about['date']}, {about['cpu']}, {about['processors']} processors, kernels: {about['kernels']}; "
+            f"{about['system']}; edgert {about['edgert']}, onnxruntime {about['onnxruntime']}. "
+            f"Load average at the start: {about['load_average']:.1f}.",
+            "",
+            f"Command: `{report['command']}`",
+            "",
+            "FP32, batch 1 unless the model fixes another. Both in turns, each a process of its own. Milliseconds: "
+            "median of the turns' medians, their spread, and the smallest of all runs. The error is the largest of the "
+            "outputs', as a fraction of their largest magnitude. A load average above 0 means that other programs took "
+            "time from both: then the smallest times say more than the medians.",
+            "",
+            *heading(),
+            *(line(cells(row)) for row in report["results"]),
+            "",
+        ]
+    )
 
 
 def find_models(names, folder):
     """Paths of ONNX files; full-size architectures are named, and written if they are missing."""
     from architectures import ARCHITECTURES
+
     paths, wanted = [], []
     for name in names or ARCHITECTURES:
         if name in ARCHITECTURES:
@@ -163,15 +236,28 @@ def find_models(names, folder):
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="ONNX files or full-size architectures (default: those)")
-    parser.add_argument("--threads", type=lambda text: [int(part) for part in text.split(",")], default=[1, 2],
-                        metavar="N,N", help="numbers of threads (default: 1,2)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "models", nargs="*", metavar="MODEL", help="ONNX files or full-size architectures (default: all of those)"
+    )
+    parser.add_argument(
+        "--threads",
+        type=lambda text: [int(part) for part in text.split(",")],
+        default=[1, 2],
+        metavar="N,N",
+        help="numbers of threads (default: 1,2)",
+    )
     parser.add_argument("--turns", type=int, default=5, help="turns of each (default: 5)")
     parser.add_argument("--seconds", type=float, default=2, help="measured in each turn (default: 2)")
     parser.add_argument("--edgert", type=Path, default=REPOSITORY / "build" / "edgert", help="default: build/edgert")
-    parser.add_argument("--model-folder", type=Path, default=REPOSITORY / "build" / "full_size_models",
-                        help="where full-size models lie or are written (default: build/full_size_models)")
+    parser.add_argument(
+        "--model-folder",
+        type=Path,
+        default=REPOSITORY / "build" / "full_size_models",
+        help="where full-size models lie or are written (default: build/full_size_models)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.add_argument("--save", action="store_true", help="write bench/results/<date>-cpu.md too")
     arguments = parser.parse_args()
@@ -185,8 +271,22 @@ def parse_arguments():
 def main():
     arguments = parse_arguments()
     paths = find_models(arguments.models, arguments.model_folder)
-    report = {"environment": environment(arguments.edgert), "results": [],
-              "command": " ".join(["bench/cpu_vs_onnxruntime.py", *sys.argv[1:]])}
+    report = {
+        "environment": environment(arguments.edgert),
+        "results": [],
+        "command": " ".join(
+            [
+                "bench/cpu_vs_onnxruntime.py",
+                *(Path(model).name for model in arguments.models),
+                "--threads",
+                ",".join(map(str, arguments.threads)),
+                "--turns",
+                str(arguments.turns),
+                "--seconds",
+                f"{arguments.seconds:g}",
+            ]
+        ),
+    }
     if not arguments.json:
         print("\n".join(heading()), flush=True)
     with tempfile.TemporaryDirectory(prefix="edgert-bench-") as folder:

@@ -30,8 +30,9 @@ def edgert(*arguments, **options):
     """Runs the command; a completed process with stdout and stderr as text."""
     command = [EDGERT, *map(str, arguments)]
     options.setdefault("stdout", subprocess.PIPE)
-    return subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace", timeout=1800, check=False,
-                          **options)
+    return subprocess.run(
+        command, stderr=subprocess.PIPE, text=True, errors="replace", timeout=1800, check=False, **options
+    )
 
 
 class CommandTest(unittest.TestCase):
@@ -47,8 +48,9 @@ class CommandTest(unittest.TestCase):
         text = f"{' '.join(map(str, arguments))}\nstdout: {result.stdout}\nstderr: {result.stderr}"
         self.assertEqual(result.returncode, code, text)
         for part in [says] if isinstance(says, str) else says:
-            self.assertIn(part, result.stderr if code not in (OK, COMPARISON_FAILED) else result.stdout + result.stderr,
-                          text)
+            self.assertIn(
+                part, result.stderr if code not in (OK, COMPARISON_FAILED) else result.stdout + result.stderr, text
+            )
         if code in (USAGE, BAD_INPUT, IO):
             self.assertNotIn("internal error", result.stderr, text)
         return result.stdout
@@ -92,18 +94,27 @@ def float_tensor(name, array):
 def conv_net():
     """image [1,3,8,8] → Conv, Relu, global average → features [1,4,1,1]."""
     weights = np.random.default_rng(1).standard_normal((4, 3, 3, 3))
-    nodes = [helper.make_node("Conv", ["image", "w"], ["c"], "conv", pads=[1, 1, 1, 1]),
-             helper.make_node("Relu", ["c"], ["r"], "relu"),
-             helper.make_node("GlobalAveragePool", ["r"], ["features"], "pool")]
-    return make_model(nodes, [value("image", TensorProto.FLOAT, [1, 3, 8, 8])],
-                      [value("features", TensorProto.FLOAT, [1, 4, 1, 1])], [float_tensor("w", weights)])
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["c"], "conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"], "relu"),
+        helper.make_node("GlobalAveragePool", ["r"], ["features"], "pool"),
+    ]
+    return make_model(
+        nodes,
+        [value("image", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [value("features", TensorProto.FLOAT, [1, 4, 1, 1])],
+        [float_tensor("w", weights)],
+    )
 
 
 def two_inputs():
     """sum = a + b, both [N,3] of floats; count = number of elements of `a` as int64."""
     nodes = [helper.make_node("Add", ["a", "b"], ["sum"], "add"), helper.make_node("Size", ["a"], ["count"], "size")]
-    return make_model(nodes, [value("a", TensorProto.FLOAT, ["N", 3]), value("b", TensorProto.FLOAT, ["N", 3])],
-                      [value("sum", TensorProto.FLOAT, ["N", 3]), value("count", TensorProto.INT64, [])])
+    return make_model(
+        nodes,
+        [value("a", TensorProto.FLOAT, ["N", 3]), value("b", TensorProto.FLOAT, ["N", 3])],
+        [value("sum", TensorProto.FLOAT, ["N", 3]), value("count", TensorProto.INT64, [])],
+    )
 
 
 def open_reference(model, threads=1):

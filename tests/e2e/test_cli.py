@@ -12,10 +12,26 @@ import unittest
 
 import numpy as np
 import onnx
+from edgert_command import (
+    BAD_INPUT,
+    COMPARISON_FAILED,
+    EDGERT,
+    IO,
+    MODELS,
+    OK,
+    USAGE,
+    CommandTest,
+    conv_net,
+    edgert,
+    float_tensor,
+    main,
+    make_model,
+    reference,
+    relative_to_max,
+    two_inputs,
+    value,
+)
 from onnx import TensorProto, helper
-
-from edgert_command import (BAD_INPUT, COMPARISON_FAILED, EDGERT, IO, MODELS, OK, USAGE, CommandTest, conv_net, edgert,
-                            float_tensor, main, make_model, reference, relative_to_max, two_inputs, value)
 
 COMMANDS = ("build", "run", "bench", "inspect", "compare", "doctor")
 DIGITS = MODELS / "digits_resnet.onnx"
@@ -33,31 +49,40 @@ class Usage(CommandTest):
 
     def test_refused_command_lines(self):
         for arguments, says in (
-                ([], "subcommand"),
-                (["fly"], "fly"),
-                (["build"], "model"),
-                (["build", "m.onnx"], "--output"),
-                (["build", "m.onnx", "-o", "p", "--fast"], "--fast"),
-                (["build", "m.onnx", "-o", "p", "extra"], "extra"),
-                (["run"], "plan"),
-                (["run", "p", "--repeat", "0"], "--repeat"),
-                (["run", "p", "--repeat", "often"], "often"),
-                (["run", "p", "--threads", "0"], "--threads"),
-                (["run", "p", "--inputs", "a.npz", "--image", "b.png"], "--image"),
-                (["run", "p", "--labels", "label"], "--labels"),
-                (["bench", "p", "--threads", "1000"], "--threads"),
-                (["bench", "p", "--iterations", "3", "--duration", "1"], "--duration"),
-                (["bench", "p", "--duration", "-1"], "--duration"),
-                (["compare", "p"], "--reference"),
-                (["compare", "p", "m.onnx", "--reference", "o.npz"], "exactly one"),
-                (["compare", "p", "m.onnx", "--tolerance", "-1"], "--tolerance"),
-                (["build", "m.onnx", "-o", "p", "--object-machine", "pdp11"], "pdp11")):
+            ([], "subcommand"),
+            (["fly"], "fly"),
+            (["build"], "model"),
+            (["build", "m.onnx"], "--output"),
+            (["build", "m.onnx", "-o", "p", "--fast"], "--fast"),
+            (["build", "m.onnx", "-o", "p", "extra"], "extra"),
+            (["run"], "plan"),
+            (["run", "p", "--repeat", "0"], "--repeat"),
+            (["run", "p", "--repeat", "often"], "often"),
+            (["run", "p", "--threads", "0"], "--threads"),
+            (["run", "p", "--inputs", "a.npz", "--image", "b.png"], "--image"),
+            (["run", "p", "--labels", "label"], "--labels"),
+            (["bench", "p", "--threads", "1000"], "--threads"),
+            (["bench", "p", "--iterations", "3", "--duration", "1"], "--duration"),
+            (["bench", "p", "--duration", "-1"], "--duration"),
+            (["compare", "p"], "--reference"),
+            (["compare", "p", "m.onnx", "--reference", "o.npz"], "exactly one"),
+            (["compare", "p", "m.onnx", "--tolerance", "-1"], "--tolerance"),
+            (["build", "m.onnx", "-o", "p", "--object-machine", "pdp11"], "pdp11"),
+        ):
             with self.subTest(arguments):
                 self.call(*arguments, code=USAGE, says=says)
 
     def test_a_target_that_does_not_exist(self):
-        self.call("build", self.save("net.onnx", conv_net()), "-o", self.folder / "p", "--target", "abacus", code=USAGE,
-                  says="abacus")
+        self.call(
+            "build",
+            self.save("net.onnx", conv_net()),
+            "-o",
+            self.folder / "p",
+            "--target",
+            "abacus",
+            code=USAGE,
+            says="abacus",
+        )
         self.assertEqual(self.files(), ["net.onnx"])
 
     def test_results_that_cannot_be_printed_are_no_success(self):
@@ -80,8 +105,9 @@ class Build(CommandTest):
     def test_progress_bar_on_a_terminal(self):
         model = self.save("net.onnx", conv_net())
         main_end, terminal = pty.openpty()
-        process = subprocess.Popen([EDGERT, "build", model, "-o", self.folder / "p.plan"], stdout=subprocess.DEVNULL,
-                                   stderr=terminal)
+        process = subprocess.Popen(
+            [EDGERT, "build", model, "-o", self.folder / "p.plan"], stdout=subprocess.DEVNULL, stderr=terminal
+        )
         os.close(terminal)
         shown = b""
         with open(main_end, "rb", buffering=0) as reader:
@@ -108,8 +134,9 @@ class Build(CommandTest):
 
     def test_profiles(self):
         model = self.save("two.onnx", two_inputs())
-        plan = self.build(model, "p.plan", "--shape", "a=1x3:2x3:8x3", "--shape", "b=1x3", "--shape", "b=2x3", "--shape",
-                          "b=8x3")
+        plan = self.build(
+            model, "p.plan", "--shape", "a=1x3:2x3:8x3", "--shape", "b=1x3", "--shape", "b=2x3", "--shape", "b=8x3"
+        )
         profiles = self.call_json("inspect", plan)["profiles"]
         self.assertEqual([p["inputs"][0]["shape"] for p in profiles], [[1, 3], [2, 3], [8, 3]])
         for rows in (1, 2, 8):
@@ -121,9 +148,14 @@ class Build(CommandTest):
                 self.assertEqual(int(out["count"]), rows * 3)
         self.call("bench", plan, "--shape-profile", 2, "--iterations", 3, "--warmup", 0)
         self.call("bench", plan, "--shape-profile", 3, code=USAGE, says="--shape-profile 3")
-        self.call("run", plan, "--inputs", self.save_npz("in.npz", a=np.zeros((3, 3), np.float32),
-                                                         b=np.zeros((2, 3), np.float32)),
-                  code=BAD_INPUT, says=["a=[3,3]", "b=[2,3]", "f32[8,3]"])
+        self.call(
+            "run",
+            plan,
+            "--inputs",
+            self.save_npz("in.npz", a=np.zeros((3, 3), np.float32), b=np.zeros((2, 3), np.float32)),
+            code=BAD_INPUT,
+            says=["a=[3,3]", "b=[2,3]", "f32[8,3]"],
+        )
 
     def test_symbolic_dimension(self):
         plan = self.build(self.save("two.onnx", two_inputs()), "p.plan", "--dim", "N=5")
@@ -132,22 +164,23 @@ class Build(CommandTest):
     def test_wrong_shapes(self):
         model = self.save("two.onnx", two_inputs())
         for arguments, code, says in (
-                (["--shape", "c=1x3"], USAGE, ["'c'", "a, b"]),
-                (["--shape", "a=1x3x"], USAGE, "a=1x3x"),
-                (["--shape", "a=1xthree"], USAGE, "three"),
-                (["--shape", "a=-1x3"], USAGE, "-1"),
-                (["--shape", "a"], USAGE, "--shape 'a'"),
-                (["--shape", "a="], USAGE, "--shape 'a='"),
-                (["--shape", "a=99999999999999999999x3"], USAGE, "99999999999999999999"),
-                (["--shape", "a=1x1x1x1x1x1x1x1x3"], USAGE, "more than 8"),
-                (["--shape", "a=1x3:2x3:4x3", "--shape", "b=1x3:2x3"], USAGE, "one shape"),
-                (["--shape", "a=1x3x3", "--shape", "b=1x3"], BAD_INPUT, ["--shape a", "f32[N,3]"]),
-                (["--shape", "a=1x4", "--shape", "b=1x3"], BAD_INPUT, ["--shape a", "f32[N,3]"]),
-                (["--shape", "a=2x3", "--shape", "b=4x3"], BAD_INPUT, "N"),
-                (["--dim", "N=many"], USAGE, "many"),
-                (["--value", "z=1"], USAGE, "'z'"),
-                (["--value", "a=x"], USAGE, "'x'"),
-                (["--meta", "novalue"], USAGE, "novalue")):
+            (["--shape", "c=1x3"], USAGE, ["'c'", "a, b"]),
+            (["--shape", "a=1x3x"], USAGE, "a=1x3x"),
+            (["--shape", "a=1xthree"], USAGE, "three"),
+            (["--shape", "a=-1x3"], USAGE, "-1"),
+            (["--shape", "a"], USAGE, "--shape 'a'"),
+            (["--shape", "a="], USAGE, "--shape 'a='"),
+            (["--shape", "a=99999999999999999999x3"], USAGE, "99999999999999999999"),
+            (["--shape", "a=1x1x1x1x1x1x1x1x3"], USAGE, "more than 8"),
+            (["--shape", "a=1x3:2x3:4x3", "--shape", "b=1x3:2x3"], USAGE, "one shape"),
+            (["--shape", "a=1x3x3", "--shape", "b=1x3"], BAD_INPUT, ["--shape a", "f32[N,3]"]),
+            (["--shape", "a=1x4", "--shape", "b=1x3"], BAD_INPUT, ["--shape a", "f32[N,3]"]),
+            (["--shape", "a=2x3", "--shape", "b=4x3"], BAD_INPUT, "N"),
+            (["--dim", "N=many"], USAGE, "many"),
+            (["--value", "z=1"], USAGE, "'z'"),
+            (["--value", "a=x"], USAGE, "'x'"),
+            (["--meta", "novalue"], USAGE, "novalue"),
+        ):
             with self.subTest(arguments):
                 self.call("build", model, "-o", self.folder / "p.plan", *arguments, code=code, says=says)
         self.assertEqual(self.files(), ["two.onnx"])
@@ -156,21 +189,30 @@ class Build(CommandTest):
         image = value("image", TensorProto.FLOAT, [1, 3, "height", "width"])
         model = make_model([helper.make_node("Relu", ["image"], ["y"])], [image], [value("y", TensorProto.FLOAT, None)])
         path = self.save("free.onnx", model)
-        self.call("build", path, "-o", self.folder / "p.plan", code=BAD_INPUT, says=["image", "height", "width", "--shape"])
+        self.call(
+            "build", path, "-o", self.folder / "p.plan", code=BAD_INPUT, says=["image", "height", "width", "--shape"]
+        )
         self.build(path, "p.plan", "--shape", "image=1x3x5x7")
 
     def test_value_that_decides_a_shape(self):
         nodes = [helper.make_node("Reshape", ["x", "target"], ["y"])]
-        model = make_model(nodes, [value("x", TensorProto.FLOAT, [2, 6]), value("target", TensorProto.INT64, [2])],
-                           [value("y", TensorProto.FLOAT, None)])
+        model = make_model(
+            nodes,
+            [value("x", TensorProto.FLOAT, [2, 6]), value("target", TensorProto.INT64, [2])],
+            [value("y", TensorProto.FLOAT, None)],
+        )
         path = self.save("reshape.onnx", model)
         self.call("build", path, "-o", self.folder / "p.plan", code=BAD_INPUT, says=["target", "--value"])
         plan = self.build(path, "p.plan", "--value", "target=3,-1")
         description = self.call_json("inspect", plan)["profiles"][0]
         self.assertEqual(description["outputs"][0]["shape"], [3, 4])
         self.assertEqual([i["name"] for i in description["inputs"]], ["x"])
-        for text, says in (("3,2,2", "2 numbers, not 3"), ("3.5,-1", "'3.5'"), ("3,99999999999999999999", "99999999999999999999"),
-                           ("3,", "''")):
+        for text, says in (
+            ("3,2,2", "2 numbers, not 3"),
+            ("3.5,-1", "'3.5'"),
+            ("3,99999999999999999999", "99999999999999999999"),
+            ("3,", "''"),
+        ):
             self.call("build", path, "-o", plan, "--value", f"target={text}", code=USAGE, says=["target", says])
 
     def test_metadata(self):
@@ -193,9 +235,11 @@ class Build(CommandTest):
 
     def test_header_and_objects(self):
         model = self.save("net.onnx", conv_net())
-        plan = self.build(model, "my-net.plan", "--emit-header", self.folder / "net.h", "--emit-object", self.folder / "net.o")
+        plan = self.build(
+            model, "my-net.plan", "--emit-header", self.folder / "net.h", "--emit-object", self.folder / "net.o"
+        )
         header = (self.folder / "net.h").read_text()
-        for part in ("namespace my_net", "kPlanBytes", "memory_bytes", "\"image\"", "\"features\""):
+        for part in ("namespace my_net", "kPlanBytes", "memory_bytes", '"image"', '"features"'):
             self.assertIn(part, header)
         self.build(model, "b.plan", "--emit-object", self.folder / "b.S", "--symbol", "net")
         assembly = (self.folder / "b.S").read_text()
@@ -222,11 +266,17 @@ class Build(CommandTest):
         self.call("build", path, "-o", plan, code=BAD_INPUT, says="weights.bin")
 
     def test_all_unsupported_operators_at_once(self):
-        nodes = [helper.make_node("NoSuchOperator", ["x"], ["a"], "first"),
-                 helper.make_node("Relu", ["x"], ["b"], "fine"),
-                 helper.make_node("Gadget", ["x"], ["c"], "second", domain="com.vendor")]
-        model = make_model(nodes, [value("x", TensorProto.FLOAT, [2])],
-                           [value(name, TensorProto.FLOAT, None) for name in "abc"], opsets=[("com.vendor", 3)])
+        nodes = [
+            helper.make_node("NoSuchOperator", ["x"], ["a"], "first"),
+            helper.make_node("Relu", ["x"], ["b"], "fine"),
+            helper.make_node("Gadget", ["x"], ["c"], "second", domain="com.vendor"),
+        ]
+        model = make_model(
+            nodes,
+            [value("x", TensorProto.FLOAT, [2])],
+            [value(name, TensorProto.FLOAT, None) for name in "abc"],
+            opsets=[("com.vendor", 3)],
+        )
         path = self.save("odd.onnx", model)
         says = ["first (NoSuchOperator, opset 17)", "second (com.vendor.Gadget, opset 3)", "odd.onnx"]
         self.call("build", path, "-o", self.folder / "p.plan", code=BAD_INPUT, says=says)
@@ -239,9 +289,14 @@ class Build(CommandTest):
 
     def test_files_that_are_no_models(self):
         whole = DIGITS.read_bytes()
-        for name, content in (("text.onnx", b"This is no model.\n" * 50), ("empty.onnx", b""),
-                              ("short.onnx", whole[:len(whole) // 2]), ("tiny.onnx", whole[:7]),
-                              ("plan.onnx", b"EdgeRT\r\n" + bytes(200)), ("zeros.onnx", bytes(1000))):
+        for name, content in (
+            ("text.onnx", b"This is no model.\n" * 50),
+            ("empty.onnx", b""),
+            ("short.onnx", whole[: len(whole) // 2]),
+            ("tiny.onnx", whole[:7]),
+            ("plan.onnx", b"EdgeRT\r\n" + bytes(200)),
+            ("zeros.onnx", bytes(1000)),
+        ):
             with self.subTest(name):
                 path = self.folder / name
                 path.write_bytes(content)
@@ -250,9 +305,15 @@ class Build(CommandTest):
 
     def test_opsets_outside_the_range(self):
         for opset in (8, 999):
-            model = make_model([helper.make_node("Relu", ["x"], ["y"])], [value("x", TensorProto.FLOAT, [2])],
-                               [value("y", TensorProto.FLOAT, [2])], opset=opset)
-            self.call("build", self.save("old.onnx", model), "-o", self.folder / "p.plan", code=BAD_INPUT, says=str(opset))
+            model = make_model(
+                [helper.make_node("Relu", ["x"], ["y"])],
+                [value("x", TensorProto.FLOAT, [2])],
+                [value("y", TensorProto.FLOAT, [2])],
+                opset=opset,
+            )
+            self.call(
+                "build", self.save("old.onnx", model), "-o", self.folder / "p.plan", code=BAD_INPUT, says=str(opset)
+            )
 
     def test_files_that_cannot_be_read(self):
         self.call("build", self.folder / "none.onnx", "-o", self.folder / "p.plan", code=IO, says="none.onnx")
@@ -269,7 +330,9 @@ class Build(CommandTest):
     def test_full_disk_leaves_the_old_plan(self):
         disk = self.folder / "disk"
         disk.mkdir()
-        mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], capture_output=True, check=False)
+        mount = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], capture_output=True, check=False
+        )
         if mount.returncode != 0:
             self.skipTest("may not mount: " + mount.stderr.decode().strip())
         self.addCleanup(subprocess.run, ["umount", disk], check=False)
@@ -286,8 +349,10 @@ class Build(CommandTest):
         def limit():
             import resource
             import signal
+
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+
         plan = self.build(self.save("small.onnx", conv_net()), "net.plan")
         before = plan.read_bytes()
         self.call("build", DIGITS, "-o", plan, code=IO, says=["net.plan", os.strerror(errno.EFBIG)], preexec_fn=limit)
@@ -313,10 +378,17 @@ class Plans(CommandTest):
             copy[offset] ^= 0x10
             return bytes(copy)
 
-        for name, content in (("short.plan", plan[:-1]), ("half.plan", plan[:len(plan) // 2]), ("header.plan", plan[:40]),
-                              ("long.plan", plan + b"\0"), ("flipped.plan", changed(len(plan) // 2)),
-                              ("last.plan", changed(len(plan) - 1)), ("length.plan", changed(16)), ("empty.plan", b""),
-                              ("text.plan", b"not a plan at all\n" * 20)):
+        for name, content in (
+            ("short.plan", plan[:-1]),
+            ("half.plan", plan[: len(plan) // 2]),
+            ("header.plan", plan[:40]),
+            ("long.plan", plan + b"\0"),
+            ("flipped.plan", changed(len(plan) // 2)),
+            ("last.plan", changed(len(plan) - 1)),
+            ("length.plan", changed(16)),
+            ("empty.plan", b""),
+            ("text.plan", b"not a plan at all\n" * 20),
+        ):
             path = self.folder / name
             path.write_bytes(content)
             for command in ("run", "bench"):
@@ -343,12 +415,12 @@ class Plans(CommandTest):
 
 
 def crc32c(data):
-    crc = 0xffffffff
+    crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte
         for _ in range(8):
-            crc = (crc >> 1) ^ (0x82f63b78 if crc & 1 else 0)
-    return crc ^ 0xffffffff
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
 
 
 class Run(CommandTest):
@@ -356,8 +428,15 @@ class Run(CommandTest):
         model = self.save("net.onnx", conv_net())
         plan = self.build(model)
         image = np.random.default_rng(3).standard_normal((1, 3, 8, 8), np.float32)
-        self.call("run", plan, "--inputs", self.save_npz("in.npz", image=image), "--outputs", self.folder / "out.npz",
-                  says="features: f32[1,4,1,1]")
+        self.call(
+            "run",
+            plan,
+            "--inputs",
+            self.save_npz("in.npz", image=image),
+            "--outputs",
+            self.folder / "out.npz",
+            says="features: f32[1,4,1,1]",
+        )
         with np.load(self.folder / "out.npz") as out:
             self.assertEqual(out.files, ["features"])
             self.assertLess(relative_to_max(out["features"], reference(model, {"image": image})["features"]), 1e-5)
@@ -379,8 +458,10 @@ class Run(CommandTest):
 
     def test_random_inputs_are_the_same_for_a_seed(self):
         plan = self.build(self.save("net.onnx", conv_net()))
-        runs = [self.call("run", plan, "--random", seed, "--repeat", repeat, "--threads", threads)
-                for seed, repeat, threads in ((7, 1, 1), (7, 3, 2), (8, 1, 1))]
+        runs = [
+            self.call("run", plan, "--random", seed, "--repeat", repeat, "--threads", threads)
+            for seed, repeat, threads in ((7, 1, 1), (7, 3, 2), (8, 1, 1))
+        ]
         self.assertEqual(runs[0], runs[1])
         self.assertNotEqual(runs[0], runs[2])
 
@@ -388,21 +469,22 @@ class Run(CommandTest):
         plan = self.build(self.save("two.onnx", two_inputs()), "p.plan", "--dim", "N=2")
         good = np.zeros((2, 3), np.float32)
         for arrays, says in (
-                ({"a": good}, "'b'"),
-                ({}, "'a'"),
-                ({"a": good, "b": good, "c": good}, "'c'"),
-                ({"a": good, "b": good, "c": np.float32(1)}, "'c'"),
-                ({"a": np.zeros((4, 3), np.float32), "b": np.zeros((4, 3), np.float32), "c": np.float32(1)}, "'c'"),
-                ({"A": good, "b": good}, "'a'"),
-                ({"a": good.astype(np.float64), "b": good}, ["'a'", "f32", "f64"]),
-                ({"a": good.astype(np.int32), "b": good}, ["'a'", "i32"]),
-                ({"a": good, "b": np.zeros((3, 3), np.float32)}, "b=[3,3]"),
-                ({"a": good, "b": np.zeros((2, 4), np.float32)}, "b=[2,4]"),
-                ({"a": good, "b": np.zeros(6, np.float32)}, "b=[6]"),
-                ({"a": good, "b": np.float32(0)}, "b=[]"),
-                ({"a": good, "b": np.zeros((1,) * 9, np.float32)}, "'b'"),
-                ({"a": good, "b": np.zeros((0, 3), np.float32)}, "b=[0,3]"),
-                ({"a": good, "b": good.astype(np.complex64)}, "b")):
+            ({"a": good}, "'b'"),
+            ({}, "'a'"),
+            ({"a": good, "b": good, "c": good}, "'c'"),
+            ({"a": good, "b": good, "c": np.float32(1)}, "'c'"),
+            ({"a": np.zeros((4, 3), np.float32), "b": np.zeros((4, 3), np.float32), "c": np.float32(1)}, "'c'"),
+            ({"A": good, "b": good}, "'a'"),
+            ({"a": good.astype(np.float64), "b": good}, ["'a'", "f32", "f64"]),
+            ({"a": good.astype(np.int32), "b": good}, ["'a'", "i32"]),
+            ({"a": good, "b": np.zeros((3, 3), np.float32)}, "b=[3,3]"),
+            ({"a": good, "b": np.zeros((2, 4), np.float32)}, "b=[2,4]"),
+            ({"a": good, "b": np.zeros(6, np.float32)}, "b=[6]"),
+            ({"a": good, "b": np.float32(0)}, "b=[]"),
+            ({"a": good, "b": np.zeros((1,) * 9, np.float32)}, "'b'"),
+            ({"a": good, "b": np.zeros((0, 3), np.float32)}, "b=[0,3]"),
+            ({"a": good, "b": good.astype(np.complex64)}, "b"),
+        ):
             with self.subTest({name: (array.shape, array.dtype.name) for name, array in arrays.items()}):
                 self.call("run", plan, "--inputs", self.save_npz("in.npz", **arrays), code=BAD_INPUT, says=says)
 
@@ -411,8 +493,13 @@ class Run(CommandTest):
         whole = self.save_npz("whole.npz", image=np.zeros((1, 3, 8, 8), np.float32)).read_bytes()
         flipped = bytearray(whole)
         flipped[len(whole) // 2] ^= 1
-        for name, content in (("empty.npz", b""), ("text.npz", b"image,1,2,3\n"), ("short.npz", whole[:-30]),
-                              ("half.npz", whole[:len(whole) // 2]), ("flipped.npz", bytes(flipped))):
+        for name, content in (
+            ("empty.npz", b""),
+            ("text.npz", b"image,1,2,3\n"),
+            ("short.npz", whole[:-30]),
+            ("half.npz", whole[: len(whole) // 2]),
+            ("flipped.npz", bytes(flipped)),
+        ):
             with self.subTest(name):
                 (self.folder / name).write_bytes(content)
                 self.call("run", plan, "--inputs", self.folder / name, code=BAD_INPUT, says=name)
@@ -432,24 +519,40 @@ class Run(CommandTest):
         (self.folder / "text.png").write_text("no picture")
         self.call("run", plan, "--image", self.folder / "text.png", code=BAD_INPUT, says="text.png")
         whole = (MODELS / "digit_3.png").read_bytes()
-        (self.folder / "short.png").write_bytes(whole[:len(whole) // 2])
+        (self.folder / "short.png").write_bytes(whole[: len(whole) // 2])
         self.call("run", plan, "--image", self.folder / "short.png", code=BAD_INPUT, says="short.png")
         two = self.build(self.save("two.onnx", two_inputs()), "two.plan", "--dim", "N=1")
         self.call("run", two, "--image", MODELS / "digit_3.png", code=BAD_INPUT, says="--image needs")
 
     def test_metadata_that_makes_no_sense(self):
-        for key, text in (("edgert.image.color", "purple"), ("edgert.image.color", "bgr"), ("edgert.image.mean", "a"),
-                          ("edgert.image.mean", "1,2"), ("edgert.image.std", "0"), ("edgert.image.mean", "1x"), ("edgert.image.resize", "fold"), ("edgert.image.scale", "big"),
-                          ("edgert.task", "sing")):
+        for key, text in (
+            ("edgert.image.color", "purple"),
+            ("edgert.image.color", "bgr"),
+            ("edgert.image.mean", "a"),
+            ("edgert.image.mean", "1,2"),
+            ("edgert.image.std", "0"),
+            ("edgert.image.mean", "1x"),
+            ("edgert.image.resize", "fold"),
+            ("edgert.image.scale", "big"),
+            ("edgert.task", "sing"),
+        ):
             with self.subTest(key, text=text):
                 plan = self.build(DIGITS, "digits.plan", "--meta", f"{key}={text}")
-                self.call("run", plan, "--image", MODELS / "digit_3.png", code=BAD_INPUT, says=[key, text.split(",")[0]]
-                          if "," not in text else key)
+                self.call(
+                    "run",
+                    plan,
+                    "--image",
+                    MODELS / "digit_3.png",
+                    code=BAD_INPUT,
+                    says=[key, text.split(",")[0]] if "," not in text else key,
+                )
 
     def test_labels(self):
         plan = self.build(DIGITS)
         self.call("run", plan, "--inputs", MODELS / "digits_test.npz", "--labels", "label", says="accuracy: 0.99")
-        self.call("run", plan, "--inputs", MODELS / "digits_test.npz", "--labels", "truth", code=BAD_INPUT, says="'truth'")
+        self.call(
+            "run", plan, "--inputs", MODELS / "digits_test.npz", "--labels", "truth", code=BAD_INPUT, says="'truth'"
+        )
         self.call("run", plan, "--inputs", MODELS / "digits_test.npz", code=BAD_INPUT, says="'label'")
         wrong = self.save_npz("in.npz", image=np.zeros((2, 1, 8, 8), np.float32), label=np.zeros(3, np.int64))
         self.call("run", plan, "--inputs", wrong, "--labels", "label", code=BAD_INPUT, says="'label'")
@@ -474,8 +577,15 @@ class Bench(CommandTest):
         self.assertGreater(report["iterations"], 0)
 
     def test_text(self):
-        self.call("bench", self.build(DIGITS), "--warmup", 0, "--iterations", 5,
-                  says=["median", "p99", "allocations after prepare: 0"])
+        self.call(
+            "bench",
+            self.build(DIGITS),
+            "--warmup",
+            0,
+            "--iterations",
+            5,
+            says=["median", "p99", "allocations after prepare: 0"],
+        )
 
     def test_profile(self):
         plan = self.build(DIGITS)
@@ -498,7 +608,7 @@ class Inspect(CommandTest):
         self.assertEqual(description["kind"], "plan")
         self.assertEqual(description["target"], "cpu")
         self.assertEqual(description["plan_bytes"], plan.stat().st_size)
-        profile, = description["profiles"]
+        (profile,) = description["profiles"]
         self.assertEqual(profile["inputs"], [{"name": "image", "type": "f32", "shape": [3, 1, 8, 8]}])
         self.assertEqual(profile["outputs"], [{"name": "logits", "type": "f32", "shape": [3, 10]}])
         self.assertLessEqual(profile["arena_lower_bound"], profile["arena_bytes"])
@@ -545,16 +655,29 @@ class Compare(CommandTest):
         inputs = self.save_npz("in.npz", image=image)
         right = reference(self.model, {"image": image})["features"]
         self.compare("--inputs", inputs, "--reference", self.save_npz("right.npz", features=right))
-        self.compare("--inputs", inputs, "--reference", self.save_npz("wrong.npz", features=right * 1.01),
-                     code=COMPARISON_FAILED, says="FAILED")
+        self.compare(
+            "--inputs",
+            inputs,
+            "--reference",
+            self.save_npz("wrong.npz", features=right * 1.01),
+            code=COMPARISON_FAILED,
+            says="FAILED",
+        )
         zeros = self.save_npz("zeros.npz", features=np.zeros_like(right))
         self.compare("--inputs", inputs, "--reference", zeros, code=COMPARISON_FAILED, says="cosine 0.0")
         nan = self.save_npz("nan.npz", features=np.full_like(right, np.nan))
         self.compare("--inputs", inputs, "--reference", nan, code=COMPARISON_FAILED, says="NaN")
-        self.compare("--inputs", inputs, "--reference", self.save_npz("shape.npz", features=right.ravel()),
-                     code=BAD_INPUT, says=["features", "f32[4]"])
-        self.compare("--inputs", inputs, "--reference", self.save_npz("name.npz", other=right), code=BAD_INPUT,
-                     says="'features'")
+        self.compare(
+            "--inputs",
+            inputs,
+            "--reference",
+            self.save_npz("shape.npz", features=right.ravel()),
+            code=BAD_INPUT,
+            says=["features", "f32[4]"],
+        )
+        self.compare(
+            "--inputs", inputs, "--reference", self.save_npz("name.npz", other=right), code=BAD_INPUT, says="'features'"
+        )
         self.compare("--reference", self.folder / "none.npz", code=IO, says="none.npz")
         self.compare(self.model, "--inputs", self.folder / "none.npz", code=IO, says="none.npz")
 
@@ -595,8 +718,11 @@ class Compare(CommandTest):
         self.compare(bad, code=BAD_INPUT, says="bad.onnx")
 
     def test_an_output_called_file(self):
-        model = make_model([helper.make_node("Neg", ["x"], ["file"])], [value("x", TensorProto.FLOAT, [3])],
-                           [value("file", TensorProto.FLOAT, [3])])
+        model = make_model(
+            [helper.make_node("Neg", ["x"], ["file"])],
+            [value("x", TensorProto.FLOAT, [3])],
+            [value("file", TensorProto.FLOAT, [3])],
+        )
         path = self.save("file.onnx", model)
         self.call("compare", self.build(path, "file.plan"), path, "--python", sys.executable)
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Full-size networks against ONNX Runtime: on two different images, the largest error must stay below 1 % of the largest
-distance between the two outputs, since with random weights even wrong outputs can have a high cosine.
+"""Full-size networks against ONNX Runtime: on two different images, the largest error must stay below 1 % of the
+largest distance between the two outputs, since with random weights even wrong outputs can have a high cosine.
 
-The models are written by tests/models/make_models.py into the folder EDGERT_MODELS (default: full_size_models beside the
-edgert program) and kept there.
+The models are written by tests/models/make_models.py into the folder EDGERT_MODELS (default: full_size_models beside
+the edgert program) and kept there.
 """
 
 import os
@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-
 from edgert_command import EDGERT, REPOSITORY, CommandTest, main, reference, relative_to_max
 
 sys.path.insert(0, str(REPOSITORY / "tests" / "models"))
@@ -38,7 +37,10 @@ class FullSize(CommandTest):
         self.assertEqual(actual.shape, expected.shape)
         distance = np.abs(expected[0] - expected[1]).max()
         error = np.abs(actual - expected).max()
-        print(f"{plan.stem}: max abs error {error:.3g} = {error / distance:.2e} of the distance of two outputs", flush=True)
+        print(
+            f"{plan.stem}: max abs error {error:.3g} = {error / distance:.2e} of the distance of two outputs",
+            flush=True,
+        )
         self.assertLessEqual(error, 0.01 * distance)
         self.assertLessEqual(relative_to_max(actual, expected), 1e-3)
 

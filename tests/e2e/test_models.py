@@ -5,7 +5,6 @@ import json
 import sys
 
 import numpy as np
-
 from edgert_command import MODELS, CommandTest, main, open_reference, reference, relative_to_max
 
 sys.path.insert(0, str(MODELS))
@@ -21,8 +20,18 @@ class Digits(CommandTest):
     def check(self, name, batch, threads):
         model = MODELS / f"{name}.onnx"
         plan = self.build(model, f"{name}.plan", "--shape", f"image={batch}x1x8x8")
-        text = self.call("run", plan, "--inputs", MODELS / "digits_test.npz", "--labels", "label", "--outputs",
-                         self.folder / "o.npz", "--threads", threads)
+        text = self.call(
+            "run",
+            plan,
+            "--inputs",
+            MODELS / "digits_test.npz",
+            "--labels",
+            "label",
+            "--outputs",
+            self.folder / "o.npz",
+            "--threads",
+            threads,
+        )
         with np.load(MODELS / "digits_test.npz") as test, np.load(self.folder / "o.npz") as outputs:
             expected = reference(model, {"image": test["image"]})["logits"]
             logits, labels = outputs["logits"], test["label"]
@@ -42,7 +51,9 @@ class Digits(CommandTest):
         for name in ("digits_resnet", "digits_mobilenet", "digits_vit"):
             with self.subTest(name):
                 model = MODELS / f"{name}.onnx"
-                rows = self.call_json("compare", self.build(model), model, "--layers", "--python", sys.executable)["layers"]
+                rows = self.call_json("compare", self.build(model), model, "--layers", "--python", sys.executable)[
+                    "layers"
+                ]
                 compared = [row for row in rows if row["local"] is not None]
                 # Some steps compute what the model has no name for; most do not.
                 self.assertGreater(len(compared), 0.8 * len(rows))
@@ -80,8 +91,10 @@ class Shapes(CommandTest):
             actual = dict(arrays)
         figures = []
         for outputs in (actual, expected):
-            detections = [detect(boxes, scores, evaluate.CURVE_THRESHOLD, float(self.metadata["edgert.detect.iou_threshold"]))
-                          for boxes, scores in zip(outputs["boxes"], outputs["scores"], strict=True)]
+            detections = [
+                detect(boxes, scores, evaluate.CURVE_THRESHOLD, float(self.metadata["edgert.detect.iou_threshold"]))
+                for boxes, scores in zip(outputs["boxes"], outputs["scores"], strict=True)
+            ]
             figures.append(mean_average_precision(detections, test["box"], test["label"], test["index"], 3))
         for name in ("boxes", "scores"):
             self.assertLess(relative_to_max(actual[name], expected[name]), TOLERANCE, name)
