@@ -240,7 +240,7 @@ double estimate(const ConvShape& shape, const ConvTile& tile, const ConvTarget& 
   const double prefetch = 0.25 * weight_bytes * tile.warps_m / bandwidth * per_sm;  // hidden behind the previous kernel in part
   const double units = double(g.units) / g.threads;
   const double end = 250 + units * (60 + 25 * tile.warps_k);
-  const double combine = tile.split == 1 ? 0 : tile.cluster ? 500 + 30 * tile.split + units * 60 : 2800 + units * tile.split * 40;
+  const double combine = tile.split == 1 ? 0 : tile.cluster ? 1400 + 300 * tile.split + units * 60 : 2800 + units * tile.split * 40;
   const double crowded = blocks_per_multiprocessor(g, target) == 2 && per_sm == 1 ? 0 : 1500;
   return (std::max(main_loop, late) + input + prefetch + end + combine + crowded) / cycles_per_us;
 }
