@@ -120,7 +120,8 @@ inline Status check_quantization(const Context& context, const schema::Quantizat
                                  std::uint32_t index) noexcept {
   if (quantization == nullptr) return {};
   const std::uint32_t points = count(quantization->zero_points());
-  if (!aligned(quantization->zero_points()) || (points != 0 && points != count(quantization->scales())) || quantization->axis() < -1 ||
+  if (!aligned(quantization->zero_points()) || (points != 0 && points != count(quantization->scales())) ||
+      quantization->axis() < -1 ||
       quantization->axis() >= static_cast<std::int32_t>(rank)) {
     return violated(context.log, Rule::TensorQuantization, "tensor", index, "quantisation does not fit");
   }
