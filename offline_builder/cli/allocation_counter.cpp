@@ -41,6 +41,10 @@ void* aligned_alloc(std::size_t alignment, std::size_t size) {
   g_allocations.fetch_add(1, std::memory_order_relaxed);
   return __libc_memalign(alignment, size);
 }
+void* memalign(std::size_t alignment, std::size_t size) {
+  g_allocations.fetch_add(1, std::memory_order_relaxed);
+  return __libc_memalign(alignment, size);
+}
 int posix_memalign(void** out, std::size_t alignment, std::size_t size) {
   g_allocations.fetch_add(1, std::memory_order_relaxed);
   *out = __libc_memalign(alignment, size);

@@ -7,7 +7,7 @@
 
 namespace edgert::cli {
 
-/// malloc, calloc, realloc, aligned_alloc and posix_memalign calls of all threads since the program started; nothing
+/// malloc, calloc, realloc, aligned_alloc, memalign and posix_memalign calls of all threads since the program started; nothing
 /// where the C library's allocator cannot be wrapped (not glibc, or a sanitizer's own allocator).
 std::optional<std::uint64_t> allocation_count();
 
