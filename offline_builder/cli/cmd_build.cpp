@@ -66,7 +66,9 @@ void write_embedding(const Options& options, const std::vector<std::byte>& bytes
 }
 
 void print_report(const Options& options, const plan::BuildResult& result) {
-  for (const std::string& note : options.quiet ? std::vector<std::string>{} : result.notes) std::fprintf(stderr, "note: %s\n", note.c_str());
+  if (!options.quiet) {
+    for (const std::string& note : result.notes) std::fprintf(stderr, "note: %s\n", note.c_str());
+  }
   if (options.json) {
     nlohmann::json json;
     json["plan"] = options.output;
