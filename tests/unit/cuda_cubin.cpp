@@ -9,54 +9,17 @@
 #include <string>
 #include <vector>
 
+#include "../fake_cuda/small_cubin.h"
 #include "edgert/cuda/cubin.h"
 
 namespace {
 
 using edgert::Error;
-using edgert::Span;
 using edgert::cuda::Cubin;
 namespace elf = edgert::cuda::elf;
 
-template <class T>
-void append(std::vector<std::byte>& to, const T& value) {
-  const auto* bytes = reinterpret_cast<const std::byte*>(&value);
-  to.insert(to.end(), bytes, bytes + sizeof(T));
-}
-
-/// null, strings, symbols, code: the least that a cubin with one kernel "scale" needs.
 std::vector<std::byte> image(unsigned char abi, std::uint32_t flags) {
-  static constexpr char kStrings[] = "\0scale\0.text";
-  std::vector<std::byte> strings(reinterpret_cast<const std::byte*>(kStrings), reinterpret_cast<const std::byte*>(kStrings) + sizeof(kStrings));
-  strings.resize(16);
-  elf::Header header = {};
-  const unsigned char ident[9] = {0x7f, 'E', 'L', 'F', 2, 1, 1, abi, 8};
-  std::memcpy(header.ident, ident, sizeof(ident));
-  header.type = 2;
-  header.machine = 190;
-  header.version = 1;
-  header.flags = flags;
-  header.header_bytes = sizeof(elf::Header);
-  header.program_bytes = sizeof(elf::Program);
-  header.section_bytes = sizeof(elf::Section);
-  header.section_count = 4;
-  header.names_section = 1;
-  const std::uint64_t strings_at = sizeof(elf::Header);
-  const std::uint64_t symbols_at = strings_at + 16;
-  const std::uint64_t code_at = symbols_at + 2 * sizeof(elf::Symbol);
-  header.section_offset = code_at + 16;
-  std::vector<std::byte> out;
-  append(out, header);
-  out.insert(out.end(), strings.begin(), strings.end());
-  append(out, elf::Symbol{});
-  append(out, elf::Symbol{1, 0x12, 0, 3, 0, 16});
-  append(out, std::uint64_t{0});
-  append(out, std::uint64_t{0});
-  append(out, elf::Section{});
-  append(out, elf::Section{0, 3, 0, 0, strings_at, 16, 0, 0, 1, 0});
-  append(out, elf::Section{0, 2, 0, 0, symbols_at, 2 * sizeof(elf::Symbol), 1, 1, 8, sizeof(elf::Symbol)});
-  append(out, elf::Section{7, 1, 6, 0, code_at, 16, 0, 0, 16, 0});
-  return out;
+  return edgert::fake_cuda::small_cubin(abi, flags, {"scale"});
 }
 
 struct Verdict {

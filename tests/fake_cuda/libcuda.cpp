@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+// A CUDA driver without a device, with the functions of driver_symbols.def: device memory is host memory, streams are
+// in order and done at once, graphs replay what was recorded. It knows a few kernels by name and runs them. It counts
+// what is alive, notices misuse, and fails any call that a test asks it to. Built into a library by fake_driver.h.
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "edgert/cuda/driver_types.h"
+
+using namespace edgert::cuda;
+
+#define EDGERT_CUDA_FUNCTION(feature, version, member, symbol, parameters) extern "C" DriverResult symbol parameters;
+#include "edgert/cuda/driver_symbols.def"
+#undef EDGERT_CUDA_FUNCTION
+
+namespace {
+
+struct State {
+  int arch = 90;
+  int version = 13000;
+  int fail_at = 0;  // number of the call that fails; 0: none
+  int calls = 0;
+  int busy = 0;  // queries that still answer NotReady
+  int launches = 0;
+  int programmatic = 0;
+  std::string misuse;
+  std::map<DevicePointer, std::size_t> memory;
+  std::set<void*> objects;  // modules, streams, events, graphs
+  int retained = 0;
+  std::vector<Context> contexts;
+  std::vector<std::function<void()>>* capture = nullptr;
+};
+State state;
+
+const char* const kKernels[] = {"affine", "accumulate", "fault"};
+
+DriverResult count() { return ++state.calls == state.fail_at ? DriverResult::LaunchFailed : DriverResult::Success; }
+#define COUNT_CALL() \
+  if (const DriverResult counted = count(); counted != DriverResult::Success) return counted
+
+void misuse(const char* what) {
+  if (state.misuse.empty()) state.misuse = what;
+}
+bool need_context() {
+  if (state.contexts.empty()) misuse("no current context");
+  return !state.contexts.empty();
+}
+/// Whether [address, address + bytes) lies in one live allocation.
+bool is_device(DevicePointer address, std::size_t bytes) {
+  auto found = state.memory.upper_bound(address);
+  if (found == state.memory.begin()) return false;
+  --found;
+  return address - found->first <= found->second && bytes <= found->second - (address - found->first);
+}
+template <class T>
+T make_object() {
+  void* object = std::malloc(1);
+  state.objects.insert(object);
+  return static_cast<T>(object);
+}
+template <class T>
+DriverResult drop(T object) {
+  if (state.objects.erase(object) == 0) {
+    misuse("an object that is not alive");
+    return DriverResult::InvalidValue;
+  }
+  std::free(object);
+  return DriverResult::Success;
+}
+void alive(void* object) {
+  if (state.objects.count(object) == 0) misuse("an object that is not alive");
+}
+
+void submit(std::function<void()> work) {
+  if (state.capture != nullptr) state.capture->push_back(std::move(work));
+  else work();
+}
+
+std::map<void*, std::vector<std::function<void()>>> graphs;
+
+float* floats(std::uint64_t address, std::size_t count) {
+  if (!is_device(address, count * sizeof(float))) misuse("a kernel argument outside device memory");
+  return reinterpret_cast<float*>(address);
+}
+
+/// affine(x, w, y, n): y = x * w + 1.  accumulate(x, s, y, n): s += 1, y = x + s.
+DriverResult run_kernel(Function function, void** parameters) {
+  const auto index = reinterpret_cast<std::uintptr_t>(function) - 1;
+  ++state.launches;
+  if (index == 2) return DriverResult::Success;
+  std::uint64_t address[3];
+  for (int i = 0; i < 3; ++i) std::memcpy(&address[i], parameters[i], 8);
+  std::uint32_t n = 0;
+  std::memcpy(&n, parameters[3], 4);
+  const std::uint64_t x = address[0], second = address[1], y = address[2];
+  submit([=] {
+    if (index == 0) {
+      const float *in = floats(x, n), *w = floats(second, n);
+      float* out = floats(y, n);
+      for (std::uint32_t i = 0; i < n; ++i) out[i] = in[i] * w[i] + 1.0f;
+    } else {
+      float* s = floats(second, 1);
+      const float* in = floats(x, n);
+      float* out = floats(y, n);
+      s[0] += 1.0f;
+      for (std::uint32_t i = 0; i < n; ++i) out[i] = in[i] + s[0];
+    }
+  });
+  return DriverResult::Success;
+}
+
+}  // namespace
+
+// What tests ask of it.
+extern "C" void fake_reset() { state = State{}; }
+extern "C" void fake_set(int arch, int version) { state.arch = arch, state.version = version; }
+extern "C" void fake_fail_at(int call) { state.fail_at = call, state.calls = 0; }
+extern "C" void fake_busy(int queries) { state.busy = queries; }
+extern "C" int fake_calls() { return state.calls; }
+extern "C" int fake_launches() { return state.launches; }
+extern "C" int fake_programmatic() { return state.programmatic; }
+extern "C" int fake_alive() { return static_cast<int>(state.memory.size() + state.objects.size() + state.contexts.size()) + state.retained; }
+extern "C" const char* fake_misuse() { return state.misuse.c_str(); }
+
+extern "C" {
+
+DriverResult cuInit(unsigned int) { COUNT_CALL(); return DriverResult::Success; }
+DriverResult cuDriverGetVersion(int* version) { *version = state.version; return DriverResult::Success; }
+DriverResult cuGetErrorName(DriverResult result, const char** name) {
+  *name = result == DriverResult::LaunchFailed ? "CUDA_ERROR_LAUNCH_FAILED" : "CUDA_ERROR";
+  return DriverResult::Success;
+}
+DriverResult cuGetErrorString(DriverResult, const char** text) { *text = "an error of the fake driver"; return DriverResult::Success; }
+DriverResult cuDeviceGetCount(int* count_out) { COUNT_CALL(); *count_out = 1; return DriverResult::Success; }
+DriverResult cuDeviceGet(Device* device, int ordinal) {
+  COUNT_CALL();
+  *device = ordinal;
+  return ordinal == 0 ? DriverResult::Success : DriverResult::InvalidDevice;
+}
+DriverResult cuDeviceGetName(char* name, int bytes, Device) { COUNT_CALL(); std::strncpy(name, "fake", static_cast<std::size_t>(bytes)); return DriverResult::Success; }
+DriverResult cuDeviceGetAttribute(int* value, DeviceAttribute attribute, Device) {
+  COUNT_CALL();
+  *value = attribute == DeviceAttribute::ComputeCapabilityMajor ? state.arch / 10 : attribute == DeviceAttribute::ComputeCapabilityMinor ? state.arch % 10 : 0;
+  return DriverResult::Success;
+}
+DriverResult cuDevicePrimaryCtxRetain(Context* context, Device) {
+  COUNT_CALL();
+  ++state.retained;
+  *context = reinterpret_cast<Context>(&state);
+  return DriverResult::Success;
+}
+DriverResult cuDevicePrimaryCtxRelease_v2(Device) { --state.retained; return count(); }
+DriverResult cuCtxGetCurrent(Context* context) { COUNT_CALL(); *context = state.contexts.empty() ? nullptr : state.contexts.back(); return DriverResult::Success; }
+DriverResult cuCtxPushCurrent_v2(Context context) { COUNT_CALL(); state.contexts.push_back(context); return DriverResult::Success; }
+DriverResult cuCtxPopCurrent_v2(Context* context) {
+  *context = state.contexts.back();
+  state.contexts.pop_back();
+  return DriverResult::Success;
+}
+DriverResult cuCtxGetDevice(Device* device) { COUNT_CALL(); *device = 0; return DriverResult::Success; }
+DriverResult cuMemGetInfo_v2(std::size_t* free_bytes, std::size_t* total) { COUNT_CALL(); *free_bytes = *total = 1u << 30; return DriverResult::Success; }
+DriverResult cuMemAlloc_v2(DevicePointer* pointer, std::size_t bytes) {
+  COUNT_CALL();
+  if (!need_context()) return DriverResult::InvalidContext;
+  if (bytes > 1u << 30) return DriverResult::OutOfMemory;
+  void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  std::memset(memory, 0xff, bytes);
+  *pointer = reinterpret_cast<DevicePointer>(memory);
+  state.memory[*pointer] = bytes;
+  return DriverResult::Success;
+}
+DriverResult cuMemFree_v2(DevicePointer pointer) {
+  if (state.memory.erase(pointer) == 0) misuse("freed memory that was not allocated");
+  else std::free(reinterpret_cast<void*>(pointer));
+  return count();
+}
+DriverResult cuMemHostAlloc(void** pointer, std::size_t bytes, unsigned int) { COUNT_CALL(); *pointer = std::malloc(bytes); state.objects.insert(*pointer); return DriverResult::Success; }
+DriverResult cuMemFreeHost(void* pointer) { return drop(pointer); }
+DriverResult cuMemHostGetDevicePointer_v2(DevicePointer* pointer, void* host, unsigned int) { COUNT_CALL(); *pointer = reinterpret_cast<DevicePointer>(host); return DriverResult::Success; }
+
+static DriverResult copy(void* to, const void* from, std::size_t bytes, bool to_device, bool from_device) {
+  COUNT_CALL();
+  if (!need_context()) return DriverResult::InvalidContext;
+  if ((to_device && !is_device(reinterpret_cast<DevicePointer>(to), bytes)) || (from_device && !is_device(reinterpret_cast<DevicePointer>(from), bytes))) {
+    misuse("a copy outside device memory");
+    return DriverResult::InvalidValue;
+  }
+  std::memcpy(to, from, bytes);
+  return DriverResult::Success;
+}
+DriverResult cuMemcpyHtoD_v2(DevicePointer to, const void* from, std::size_t bytes) { return copy(reinterpret_cast<void*>(to), from, bytes, true, false); }
+DriverResult cuMemcpyDtoH_v2(void* to, DevicePointer from, std::size_t bytes) { return copy(to, reinterpret_cast<void*>(from), bytes, false, true); }
+DriverResult cuMemcpyHtoDAsync_v2(DevicePointer to, const void* from, std::size_t bytes, Stream stream) { alive(stream); return cuMemcpyHtoD_v2(to, from, bytes); }
+DriverResult cuMemcpyDtoHAsync_v2(void* to, DevicePointer from, std::size_t bytes, Stream stream) { alive(stream); return cuMemcpyDtoH_v2(to, from, bytes); }
+DriverResult cuMemcpyDtoDAsync_v2(DevicePointer to, DevicePointer from, std::size_t bytes, Stream stream) {
+  alive(stream);
+  return copy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes, true, true);
+}
+DriverResult cuMemsetD8Async(DevicePointer to, unsigned char value, std::size_t bytes, Stream stream) {
+  COUNT_CALL();
+  alive(stream);
+  if (!is_device(to, bytes)) misuse("a fill outside device memory");
+  else std::memset(reinterpret_cast<void*>(to), value, bytes);
+  return DriverResult::Success;
+}
+DriverResult cuModuleLoadData(Module* module, const void*) {
+  COUNT_CALL();
+  if (!need_context()) return DriverResult::InvalidContext;
+  *module = make_object<Module>();
+  return DriverResult::Success;
+}
+DriverResult cuModuleUnload(Module module) { return drop(module); }
+DriverResult cuModuleGetFunction(Function* function, Module module, const char* name) {
+  COUNT_CALL();
+  alive(module);
+  for (std::size_t i = 0; i < 3; ++i) {
+    if (std::strcmp(kKernels[i], name) == 0) *function = reinterpret_cast<Function>(i + 1);
+  }
+  return DriverResult::Success;
+}
+DriverResult cuFuncGetAttribute(int* value, FunctionAttribute, Function) { COUNT_CALL(); *value = 0; return DriverResult::Success; }
+DriverResult cuFuncSetAttribute(Function, FunctionAttribute, int) { COUNT_CALL(); return DriverResult::Success; }
+DriverResult cuLaunchKernel(Function function, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int,
+                            Stream stream, void** parameters, void**) {
+  COUNT_CALL();
+  alive(stream);
+  return run_kernel(function, parameters);
+}
+DriverResult cuLaunchKernelEx(const LaunchConfig* config, Function function, void** parameters, void**) {
+  COUNT_CALL();
+  alive(config->stream);
+  for (unsigned int i = 0; i < config->attribute_count; ++i) {
+    state.programmatic += config->attributes[i].id == LaunchAttributeId::ProgrammaticSerialization;
+  }
+  return run_kernel(function, parameters);
+}
+DriverResult cuStreamCreateWithPriority(Stream* stream, unsigned int, int) {
+  COUNT_CALL();
+  if (!need_context()) return DriverResult::InvalidContext;
+  *stream = make_object<Stream>();
+  return DriverResult::Success;
+}
+DriverResult cuStreamDestroy_v2(Stream stream) { return drop(stream); }
+DriverResult cuStreamSynchronize(Stream stream) { COUNT_CALL(); alive(stream); return DriverResult::Success; }
+DriverResult cuStreamQuery(Stream stream) { COUNT_CALL(); alive(stream); return state.busy-- > 0 ? DriverResult::NotReady : DriverResult::Success; }
+DriverResult cuStreamWaitEvent(Stream, Event, unsigned int) { COUNT_CALL(); return DriverResult::Success; }
+DriverResult cuStreamBeginCapture_v2(Stream stream, CaptureMode) {
+  COUNT_CALL();
+  alive(stream);
+  if (state.capture != nullptr) misuse("a capture within a capture");
+  state.capture = new std::vector<std::function<void()>>;
+  return DriverResult::Success;
+}
+DriverResult cuStreamEndCapture(Stream stream, Graph* graph) {
+  alive(stream);
+  std::vector<std::function<void()>>* recorded = state.capture;
+  state.capture = nullptr;
+  const DriverResult result = count();
+  if (result == DriverResult::Success) {
+    *graph = make_object<Graph>();
+    graphs[*graph] = *recorded;
+  }
+  delete recorded;
+  return result;
+}
+DriverResult cuEventCreate(Event* event, unsigned int) { COUNT_CALL(); *event = make_object<Event>(); return DriverResult::Success; }
+DriverResult cuEventDestroy_v2(Event event) { return drop(event); }
+DriverResult cuEventRecord(Event, Stream) { COUNT_CALL(); return DriverResult::Success; }
+DriverResult cuEventQuery(Event) { COUNT_CALL(); return DriverResult::Success; }
+DriverResult cuEventSynchronize(Event) { COUNT_CALL(); return DriverResult::Success; }
+DriverResult cuEventElapsedTime(float* milliseconds, Event, Event) { COUNT_CALL(); *milliseconds = 0; return DriverResult::Success; }
+DriverResult cuGraphInstantiateWithFlags(GraphExec* exec, Graph graph, unsigned long long) {
+  COUNT_CALL();
+  alive(graph);
+  *exec = make_object<GraphExec>();
+  graphs[*exec] = graphs[graph];
+  return DriverResult::Success;
+}
+DriverResult cuGraphGetNodes(Graph graph, GraphNode*, std::size_t* count_out) { COUNT_CALL(); *count_out = graphs[graph].size(); return DriverResult::Success; }
+DriverResult cuGraphDestroy(Graph graph) { return drop(graph); }
+DriverResult cuGraphExecDestroy(GraphExec exec) { return drop(exec); }
+DriverResult cuGraphUpload(GraphExec exec, Stream) { COUNT_CALL(); alive(exec); return DriverResult::Success; }
+DriverResult cuGraphLaunch(GraphExec exec, Stream stream) {
+  COUNT_CALL();
+  alive(exec);
+  alive(stream);
+  if (!need_context()) return DriverResult::InvalidContext;
+  for (const std::function<void()>& work : graphs[exec]) work();
+  return DriverResult::Success;
+}
+DriverResult cuTensorMapEncodeTiled(TensorMap*, TensorMapType, unsigned int, void*, const std::uint64_t*, const std::uint64_t*, const unsigned int*,
+                                    const unsigned int*, TensorMapInterleave, TensorMapSwizzle, TensorMapPromotion, TensorMapFill) {
+  COUNT_CALL();
+  return DriverResult::Success;
+}
+DriverResult cuDeviceGetDevResource(Device, DeviceResource*, ResourceType) { return DriverResult::NotSupported; }
+DriverResult cuDevSmResourceSplitByCount(DeviceResource*, unsigned int*, const DeviceResource*, DeviceResource*, unsigned int, unsigned int) {
+  return DriverResult::NotSupported;
+}
+DriverResult cuDevResourceGenerateDesc(ResourceDescriptor*, DeviceResource*, unsigned int) { return DriverResult::NotSupported; }
+DriverResult cuGreenCtxCreate(GreenContext*, ResourceDescriptor, Device, unsigned int) { return DriverResult::NotSupported; }
+DriverResult cuGreenCtxDestroy(GreenContext) { return DriverResult::NotSupported; }
+DriverResult cuGreenCtxStreamCreate(Stream*, GreenContext, unsigned int, int) { return DriverResult::NotSupported; }
+DriverResult cuCtxFromGreenCtx(Context*, GreenContext) { return DriverResult::NotSupported; }
+
+}  // extern "C"
