@@ -157,7 +157,9 @@ TEST_CASE("npy: headers that lie are refused") {
 
 TEST_CASE("npy: a file is written and read back") {
   const Folder folder;
-  for (const auto& [name, array] : samples()) {
+  for (const auto& entry : samples()) {
+    const std::string& name = entry.first;
+    const auto& array = entry.second;
     CAPTURE(name);
     edgert::io::write_npy(folder.file("a.npy"), array);
     CHECK(same(edgert::io::read_npy(folder.file("a.npy")), array));
@@ -177,7 +179,9 @@ TEST_CASE("npz: arrays are written and read back, equal ones to equal bytes") {
   edgert::io::write_npz(folder.file("a.npz"), arrays);
   const Arrays back = edgert::io::read_npz(folder.file("a.npz"));
   REQUIRE(back.size() == arrays.size());
-  for (const auto& [name, array] : arrays) {
+  for (const auto& entry : arrays) {
+    const std::string& name = entry.first;
+    const auto& array = entry.second;
     CAPTURE(name);
     REQUIRE(back.count(name) == 1);
     CHECK(same(back.at(name), array));
@@ -312,7 +316,9 @@ TEST_CASE("npz: numpy reads what is written here, and the other way round") {
     REQUIRE(std::system(command.c_str()) == 0);
     const Arrays theirs = edgert::io::read_npz(folder.file("theirs.npz"));
     CHECK(theirs.size() == 6);
-    for (const auto& [name, array] : samples()) {
+    for (const auto& entry : samples()) {
+      const std::string& name = entry.first;
+      const auto& array = entry.second;
       CAPTURE(name);
       REQUIRE(theirs.count(name) == 1);
       CHECK(same(theirs.at(name), array));
