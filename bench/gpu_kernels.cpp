@@ -9,13 +9,14 @@
 #include <cinttypes>
 #include <fstream>
 #include <map>
-#include <random>
 #include <set>
 
 #include "bench/gpu_host.h"
-#include "bench/gpu_networks.h"
+#include "bench/gpu_layers.h"
+#include "bench/gpu_plan.h"
 #include "bench/gpu_reference.h"
 #include "codegen/compiler.h"
+#include "edgert/cuda/session.h"
 
 namespace {
 
@@ -30,104 +31,6 @@ struct Options {
   std::size_t candidates = 12;
   std::size_t prefetch = 2;  // how many steps ahead a step asks for weights
   std::uint32_t compile_arch = 0;
-};
-
-std::mt19937 random_bits(1234);
-
-std::vector<float> random_floats(std::size_t count, float scale, bool round_to_half = true) {
-  std::vector<float> out(count);
-  for (float& x : out) {
-    x = (static_cast<float>(random_bits() >> 8) * 0x1p-23f - 1.0f) * scale;
-    if (round_to_half) x = scalar::to_float(scalar::to_half(x));
-  }
-  return out;
-}
-std::vector<std::uint16_t> to_halves(const std::vector<float>& x) {
-  std::vector<std::uint16_t> out;
-  for (const float v : x) out.push_back(scalar::to_half(v).bits);
-  return out;
-}
-std::vector<float> from_halves(const std::vector<std::uint16_t>& x) {
-  std::vector<float> out;
-  for (const std::uint16_t v : x) out.push_back(scalar::to_float(scalar::Half{v}));
-  return out;
-}
-
-/// Sizes of a layer's tensors in elements, its weights, its work.
-struct Sizes {
-  std::size_t input = 0, output = 0, residual = 0, weights = 0, bias = 0;
-  double macs = 0, bytes = 0;
-};
-Sizes sizes_of(const Layer& layer) {
-  Sizes z;
-  if (layer.kind == LayerKind::Conv) {
-    const ConvShape& s = layer.conv;
-    z.input = std::size_t(s.batch) * s.height * s.width * (s.float_planes ? s.channels : s.input_pitch);
-    z.output = std::size_t(s.batch) * s.out_height * s.out_width * s.output_pitch;
-    z.residual = s.epilogue.residual == scalar::ResidualMode::None ? 0 : std::size_t(s.batch) * s.out_height * s.out_width * s.residual_pitch;
-    z.weights = std::size_t(s.out_channels) * s.channels * s.kernel[0] * s.kernel[1];
-    z.bias = std::size_t(s.out_channels);
-    z.macs = double(z.weights) * s.batch * s.out_height * s.out_width;
-    z.bytes = 2.0 * (z.weights + z.output + z.residual) + (s.float_planes ? 4.0 : 2.0) * z.input;
-  } else if (layer.kind == LayerKind::Window) {
-    const codegen::WindowShape& s = layer.window;
-    z.input = std::size_t(s.batch) * s.height * s.width * s.input_pitch;
-    z.output = std::size_t(s.batch) * s.out_height * s.out_width * s.output_pitch;
-    z.weights = std::size_t(s.channels) * s.kernel[0] * s.kernel[1];
-    z.bias = std::size_t(s.channels);
-    z.bytes = 2.0 * (z.input + z.output);
-  } else {
-    const codegen::GemvShape& s = layer.gemv;
-    z.input = std::size_t(s.rows) * s.pixels * s.input_pitch;
-    z.output = std::size_t(s.rows) * s.output_pitch;
-    z.weights = std::size_t(s.outputs) * s.depth;
-    z.bias = std::size_t(s.outputs);
-    z.macs = double(z.weights) * s.rows;
-    z.bytes = 2.0 * (z.weights + z.input);
-  }
-  return z;
-}
-
-std::vector<KernelSpec> candidates_of(const Layer& layer, const ConvTarget& target, std::size_t limit) {
-  std::vector<KernelSpec> out;
-  if (layer.kind == LayerKind::Conv) {
-    for (const auto& tile : codegen::rank_conv_tiles(layer.conv, target, limit)) out.push_back(codegen::make_conv(layer.conv, tile, target));
-  } else if (layer.kind == LayerKind::Window) {
-    for (const int strip : {1, 2, 4})
-      for (const int threads : {64, 128, 256}) out.push_back(codegen::make_window(layer.window, strip, threads, target));
-  } else {
-    for (const int threads : {128, 256})
-      for (const int cluster : {1, 4, 8}) {
-        if (cluster > 1 && (target.arch < 90 || layer.gemv.depth / 8 % cluster != 0)) continue;
-        out.push_back(codegen::make_gemv(layer.gemv, {threads, 1, cluster}, target));
-      }
-  }
-  return out;
-}
-
-/// What distinguishes layers for tuning: everything but the tensors' numbers.
-std::string layer_key(const Layer& layer) {
-  ConvTarget any;
-  any.arch = 90;
-  any.shared_bytes = 227 * 1024;
-  if (layer.kind == LayerKind::Conv) {
-    const auto tiles = codegen::rank_conv_tiles(layer.conv, any, 1);
-    return std::string(codegen::make_conv(layer.conv, tiles.at(0), any).job.headers.back().text);
-  }
-  return std::string(candidates_of(layer, any, 1)[0].job.headers.back().text);
-}
-
-/// "conv3x3s1_56x56x64_64", with a mark for a residual.
-std::string short_name(const Layer& layer, const KernelSpec& spec) {
-  std::string name = spec.job.name.substr(0, spec.job.name.find(layer.kind == LayerKind::Conv ? "_t" : "_p"));
-  return name + (layer.conv.epilogue.residual != scalar::ResidualMode::None ? "+r" : "");
-}
-
-/// A layer's data on host and device.
-struct Data {
-  Sizes size;
-  std::vector<float> weights, bias;
-  cuda::DevicePointer device_weights = 0, device_bias = 0;
 };
 
 class Bench {
@@ -263,6 +166,7 @@ class Bench {
     }
     const auto record = [&](bool programmatic, std::size_t layers = ~std::size_t{0}) {
       return [&, programmatic, layers](cuda::Stream stream) {
+        narrow_ = false;
         for (std::size_t i = 0; i < std::min(layers, network.layers.size()); ++i) {
           const Layer& layer = network.layers[i];
           launch(stream, layer, *specs[i], programmatic && i > 0, tensors[static_cast<std::size_t>(layer.input)],
@@ -285,8 +189,80 @@ class Bench {
     std::printf("| %s | %zu | %.1f | %.1f - %.1f | %.1f | %.1f | %zu | %s |\n", network.name.c_str(), nodes, with.median_us, with.low_us,
                 with.high_us, without.median_us, sum_us, wrong, same ? "yes" : "NO");
     std::fflush(stdout);
+    const double bare = host_us([&] { gpu_->must(gpu_->driver.graph_launch(programmatic, gpu_->stream), "cuGraphLaunch"); });
+    run_plan(network, specs, data, image, first, bare);
     gpu_->must(gpu_->driver.graph_exec_destroy(plain), "destroy");
     gpu_->must(gpu_->driver.graph_exec_destroy(programmatic), "destroy");
+  }
+
+  /// Median host time of a call that queues one graph; the device idles before each.
+  template <class Call>
+  double host_us(const Call& call) const {
+    std::vector<double> times;
+    for (int i = 0; i < 300; ++i) {
+      const auto begin = std::chrono::steady_clock::now();
+      call();
+      times.push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count());
+      gpu_->must(gpu_->driver.stream_synchronize(gpu_->stream), "cuStreamSynchronize");
+    }
+    std::sort(times.begin(), times.end());
+    return times[times.size() / 2];
+  }
+
+  /// The same network as a plan file, run by the runtime: must give the same bits.
+  void run_plan(const Network& network, const std::vector<const KernelSpec*>& specs, const std::vector<Data>& data,
+                const std::vector<float>& image, const std::vector<float>& expected, double bare_us) {
+    std::vector<PlanStep> steps;
+    bool narrow = false;
+    for (std::size_t i = 0; i < specs.size(); ++i) {
+      const Layer& layer = network.layers[i];
+      PlanStep step = {&layer, *specs[i], compiler_->compile({specs[i]->job})[0].cubin, pack(layer, data[i]), data[i].bias,
+                       data[i].size.output * (layer.kind == LayerKind::Gemv ? 4 : 2), specs[i]->shared_bytes};
+      if (layer.kind == LayerKind::Conv) {
+        narrow = narrow && step.spec.cluster == 1;
+        step.shared_bytes = codegen::launch_shared_bytes(step.shared_bytes, narrow ? codegen::Footprint::Narrow : codegen::Footprint::Wide, target_);
+        narrow = !narrow;
+      }
+      steps.push_back(std::move(step));
+    }
+    const std::vector<std::byte> file = PlanBuilder().build(steps, image.size() * 4, target_.arch, static_cast<std::uint32_t>(options_.prefetch));
+    std::vector<std::byte> memory(file.size() + 64);
+    std::byte* aligned = reinterpret_cast<std::byte*>(align_up(reinterpret_cast<std::uintptr_t>(memory.data()), 64));
+    std::memcpy(aligned, file.data(), file.size());
+    LoadOptions load;
+    load.log = {print_line, nullptr};
+    const auto view = PlanView::load({aligned, file.size()}, load);
+    if (!view.ok()) std::exit(5);
+    alignas(64) static std::byte program_memory[1 << 16], session_memory[1 << 12];
+    cuda::Program program;
+    cuda::Session session;
+    cuda::SessionOptions options;
+    options.log = load.log;
+    const auto begin = std::chrono::steady_clock::now();
+    if (!program.prepare(gpu_->driver, *view, program_memory, {load.log, 0}).ok() || !session.prepare(program, session_memory, options).ok()) std::exit(6);
+    const double prepare_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+    std::vector<float> logits(expected.size());
+    if (!session.write_input(0, image.data(), image.size() * 4).ok() || !session.run().ok() ||
+        !session.read_output(0, logits.data(), logits.size() * 4).ok()) {
+      std::exit(7);
+    }
+    const double enqueue = host_us([&] { if (!session.enqueue(gpu_->stream).ok()) std::exit(8); });
+    std::vector<double> wall;
+    for (int i = 0; i < 300; ++i) {
+      const auto start = std::chrono::steady_clock::now();
+      if (!session.run().ok()) std::exit(8);
+      wall.push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count());
+    }
+    std::sort(wall.begin(), wall.end());
+    std::fprintf(stderr, "%s as a plan of %.1f MB: same logits %s, load and prepare %.1f ms, enqueue %.2f us (bare graph launch %.2f), run() %.1f us\n",
+                 network.name.c_str(), static_cast<double>(file.size()) * 1e-6, logits == expected ? "yes" : "NO", prepare_ms, enqueue, bare_us,
+                 wall[wall.size() / 2]);
+  }
+
+  static std::vector<std::uint16_t> pack(const Layer& layer, const Data& data) {
+    if (layer.kind == LayerKind::Conv) return codegen::pack_conv_weights(layer.conv, data.weights.data());
+    if (layer.kind == LayerKind::Window) return codegen::pack_depthwise_weights(layer.window, data.weights.data());
+    return to_halves(data.weights);
   }
 
   /// What each step adds to the whole, as the difference between graphs of its first layers, beside its time alone.
@@ -369,11 +345,7 @@ class Bench {
     const double fan_in = data.size.weights / double(std::max<std::size_t>(1, data.size.bias));
     data.weights = random_floats(data.size.weights, gain * static_cast<float>(std::sqrt(6.0 / fan_in)));
     data.bias = random_floats((data.size.bias + 15) / 16 * 16, 0.1f);
-    std::vector<std::uint16_t> packed;
-    if (layer.kind == LayerKind::Conv) packed = codegen::pack_conv_weights(layer.conv, data.weights.data());
-    else if (layer.kind == LayerKind::Window) packed = codegen::pack_depthwise_weights(layer.window, data.weights.data());
-    else packed = to_halves(data.weights);
-    data.device_weights = gpu_->upload(packed);
+    data.device_weights = gpu_->upload(pack(layer, data));
     data.device_bias = gpu_->upload(data.bias);
     return data;
   }
