@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A session's memory: nothing is allocated after prepare, nothing beside it is touched, and it is exactly as large as
 // said.
+#include <atomic>
 #include <thread>
 
 #include "edgert/thread_pool.h"
@@ -35,6 +36,19 @@ int use(const LoadedPlan& plan, TestSession& session, const Block& memory, const
   return wrong;
 }
 
+/// Threads take from the heap while they start. A part that waits for all others makes every thread take one.
+void wait_until_started(StaticThreadPool<>& pool) {
+  struct Meeting {
+    std::atomic<std::uint32_t> missing;
+  } meeting{{pool.threads()}};
+  const auto meet = [](void* context, std::uint32_t, std::uint32_t) {
+    auto& here = *static_cast<Meeting*>(context);
+    --here.missing;
+    while (here.missing != 0) std::this_thread::yield();
+  };
+  pool.hook().run(&pool, pool.threads(), meet, &meeting);
+}
+
 }  // namespace
 
 TEST_CASE("the counter counts") {
@@ -52,8 +66,7 @@ TEST_CASE("nothing is allocated by loading, preparing, running or failing") {
       CAPTURE(threads);
       const LoadedPlan plan = digits_plan(name);
       StaticThreadPool<> pool(threads);
-      // Threads take from the heap while they start; after one round all have started.
-      pool.hook().run(&pool, threads, [](void*, std::uint32_t, std::uint32_t) {}, nullptr);
+      wait_until_started(pool);
       int lines = 0;
       SessionOptions options;
       options.log = {&count_line, &lines};
