@@ -82,7 +82,8 @@ class Cubin {
   std::uint32_t arch() const noexcept { return arch_; }
 
   /// Whether the image defines a kernel of this name: a global function symbol with code of its own.
-  bool has_kernel(const char* name) const noexcept {
+  bool has_kernel(const char* name) const noexcept { return has_kernel(name, std::strlen(name)); }
+  bool has_kernel(const char* name, std::size_t length) const noexcept {
     for (std::uint32_t i = 0; i < header_.section_count; ++i) {
       const elf::Section symbols = section(i);
       if (symbols.type != elf::kSectionSymbols) continue;
@@ -91,7 +92,7 @@ class Cubin {
         const auto symbol = read<elf::Symbol>(symbols.offset + k * sizeof(elf::Symbol));
         constexpr unsigned char kGlobalFunction = 0x12;
         if (symbol.info == kGlobalFunction && symbol.section != 0 && symbol.section < header_.section_count &&
-            equals(strings, symbol.name, name)) {
+            equals(strings, symbol.name, name, length)) {
           return true;
         }
       }
@@ -111,10 +112,10 @@ class Cubin {
   }
 
   /// Whether the string at `at` of a string section is `name`. The section was found to end with a zero byte.
-  bool equals(const elf::Section& strings, std::uint32_t at, const char* name) const noexcept {
-    const std::size_t length = std::strlen(name) + 1;
-    if (!in_range(at, length, strings.size)) return false;
-    return std::memcmp(bytes_.data() + strings.offset + at, name, length) == 0;
+  bool equals(const elf::Section& strings, std::uint32_t at, const char* name, std::size_t length) const noexcept {
+    if (length >= strings.size || !in_range(at, length + 1, strings.size)) return false;
+    const std::byte* there = bytes_.data() + strings.offset + at;
+    return std::memcmp(there, name, length) == 0 && there[length] == std::byte{0};
   }
 
   const char* check_header() noexcept {

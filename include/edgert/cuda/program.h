@@ -179,8 +179,9 @@ class Program {
     loaded_ = index + 1;
     first_entry_[index] = next;
     for (std::uint32_t e = 0; e < rules::count(module.entries()); ++e) {
-      const char* name = module.entries()->Get(e)->c_str();
-      if (!cubin->has_kernel(name)) {
+      const auto* entry = module.entries()->Get(e);
+      const char* name = entry->c_str();
+      if (!cubin->has_kernel(name, entry->size())) {
         Message message;
         message << "module " << index << " has no kernel " << name;
         message.to(log_);
