@@ -14,8 +14,9 @@ cp -rp "$source"/{CMakeLists.txt,cmake,include,schema,offline_builder,kernels} "
 mkdir -p "$tree/tests"/{unit,ops,contracts,fuzz,consumer,trees,golden,conformance,e2e,support}
 cp -p "$source"/tests/{CMakeLists.txt,doctest_main.cpp} "$tree/tests"
 cp -rp "$source/tests/support" "$tree/tests"
-# Folders of other tests have nothing to build here.
-for folder in "$tree"/tests/*/; do touch -d @0 "$folder/CMakeLists.txt"; done
+# Folders of other tests and of benchmarks have nothing to build here.
+mkdir "$tree/bench"
+for folder in "$tree"/tests/*/ "$tree/bench/"; do touch -d @0 "$folder/CMakeLists.txt"; done
 cp -p "$source/tests/unit/onnx_models.h" "$tree/tests/unit"
 cp -p "$source/tests/ops/operator_test.h" "$tree/tests/ops"
 here=$(cd "$(dirname "$0")" && pwd)
