@@ -10,7 +10,7 @@ tree=$work/tree
 rm -rf "$tree"
 mkdir -p "$tree"
 # Time stamps stay, so that a second run compiles little.
-cp -rp "$source"/{CMakeLists.txt,bench,cmake,include,schema,offline_builder,kernels} "$tree"
+cp -rp "$source"/{CMakeLists.txt,cmake,include,schema,offline_builder,kernels} "$tree"
 mkdir -p "$tree/tests"/{unit,ops,contracts,fuzz,consumer,trees,golden,conformance,e2e,support}
 cp -p "$source"/tests/{CMakeLists.txt,doctest_main.cpp} "$tree/tests"
 cp -rp "$source/tests/support" "$tree/tests"
