@@ -78,6 +78,8 @@ void run(const PlanView& plan) {
   const Bytes memory = exact(size);
   std::memset(memory.get(), 0xcd, size);
   if (!session.prepare(plan, {memory.get(), size}).ok()) std::abort();  // what memory_bytes() accepted must pass
+  // Each plan on one instruction set, which its bytes decide.
+  session.limit_isa(static_cast<edgert::cpu::Isa>(edgert::crc32c(plan.bytes().data(), plan.bytes().size()) % 3));
   for (std::uint32_t p = 0; p < plan.profile_count() && p < 4; ++p) {
     if (!session.set_profile(p).ok()) std::abort();
     for (std::uint32_t i = 0; i < plan.input_count(); ++i) fill(*session.input(i), i + 1);

@@ -104,7 +104,8 @@ class Mutator {
     switch (below(16)) {
       case 0: case 1: return change_tensor();
       case 2: return change_storage();
-      case 3: case 4: return change_extent_everywhere();
+      case 3: return change_extent_everywhere();
+      case 4: return change_type_everywhere();
       case 5:
         if (editor_.sections.size() > 1) mutate(pick(editor_.sections).content);
         return;
@@ -161,6 +162,23 @@ class Mutator {
         if (i < other->strides.size()) other->strides[i] = stride;
         if (!__builtin_mul_overflow(stride, other->dims[i], &stride)) continue;
         stride = 1;
+      }
+    }
+  }
+
+  /// One element type becomes another one in all tensors and, where a byte says that type, in attributes.
+  void change_type_everywhere() {
+    const schema::DType from = tensor().dtype;
+    const auto to = static_cast<schema::DType>(1 + below(15));
+    for (auto& other : profile_->tensors) {
+      if (other->dtype == from) other->dtype = to;
+    }
+    if (below(2) == 0) return;
+    for (auto& list : profile_->lists) {
+      for (auto& step : list->steps) {
+        for (std::uint8_t& byte : step->attributes) {
+          if (byte == static_cast<std::uint8_t>(from)) byte = static_cast<std::uint8_t>(to);
+        }
       }
     }
   }
