@@ -28,7 +28,11 @@ struct Value {
   /// Order of the dimensions in memory, outermost first; empty for row-major. Set by the layout pass; type.dims stays in
   /// ONNX's order.
   std::vector<std::uint8_t> order;
+  /// The type of the elements in memory where it is another one than type.dtype, which says what the value means: f16 for
+  /// an f32 value. Set by narrow_floats for targets that compute so; Undefined otherwise.
+  DType stored = DType::Undefined;
 
+  DType stored_type() const { return stored == DType::Undefined ? type.dtype : stored; }
   bool is_constant() const { return static_cast<bool>(constant); }
 };
 

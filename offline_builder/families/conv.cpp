@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+// Dense convolutions and products with constant matrices on tensor cores: kernels/conv.cu. A network's first layer reads
+// the float planes of an input as they come.
+#include "edgert/cpu/ops/conv.h"
+
+#include <algorithm>
+
+#include "edgert/cpu/ops/matmul.h"
+#include "families/dense.h"
+#include "ops/definitions.h"
+
+namespace edgert::families {
+namespace {
+
+using codegen::ConvShape;
+
+std::int32_t to_int(std::int64_t value) { return static_cast<std::int32_t>(value); }
+
+struct Operands {
+  Operand x, residual, y;
+  ir::ValueId bias = ir::kNone;
+  std::vector<ir::NodeId> covered;
+};
+
+std::vector<Candidate> launches(const Context& context, const ConvShape& shape, const Operands& operands, const std::vector<float>& weights,
+                                std::size_t limit) {
+  const ir::Bytes packed = to_bytes(codegen::pack_conv_weights(shape, weights.data()));
+  const ir::Bytes bias = bias_bytes(context, operands.bias, shape.out_channels, 16);
+  std::vector<Candidate> candidates;
+  for (const codegen::ConvTile& tile : codegen::rank_conv_tiles(shape, context.target(), limit)) {
+    Launch launch;
+    launch.spec = codegen::make_conv(shape, tile, context.target());
+    launch.spread = true;
+    launch.arguments = {Argument::read(operands.x),
+                        Argument::weights(0),
+                        Argument::weights(1),
+                        operands.residual.present() ? Argument::read(operands.residual) : Argument::null(),
+                        Argument::write(operands.y),
+                        launch.spec.workspace_bytes > 0 ? Argument::workspace() : Argument::null(),
+                        launch.spec.counters > 0 ? Argument::counters() : Argument::null(),
+                        Argument::later_weights(),
+                        Argument::later_weight_bytes()};
+    Candidate candidate = Candidate::of(std::move(launch), DType::F16);
+    candidate.weights = {packed, bias};
+    candidate.covered = operands.covered;
+    candidates.push_back(std::move(candidate));
+  }
+  return candidates.empty() ? context.refuse("no tile fits the target") : candidates;
+}
+
+/// Whether a first layer can read `x` as float planes.
+bool is_planes(const Operand& x, ConvShape shape) {
+  if (x.dtype != DType::F32 || x.constant || x.dims[1] > 8 || !fits_int32(x)) return false;
+  const ir::Dims dense = ir::dense_window(x.dims).strides;
+  for (std::size_t d = 0; d < 4; ++d) {
+    if (x.dims[d] != 1 && x.strides[d] != dense[d]) return false;
+  }
+  shape.float_planes = true;
+  return shape.dilation[0] == 1 && shape.dilation[1] == 1 && shape.stride[1] * codegen::stem_pixel_channels(shape) % 8 == 0;
+}
+
+/// A first layer's input as it is before the layout pass made channels-last of it.
+bool find_planes(const Context& context, const ir::Node& node, const ConvShape& shape, Operands& operands) {
+  if (is_planes(operands.x, shape)) return true;
+  const ir::NodeId producer = context.sole_producer(node.inputs[0]);
+  if (producer == ir::kNone || context.graph().node(producer).op != &ops::kCopy) return false;
+  // The copy's own result is what is read, not a view of it.
+  if (context.graph().node(producer).outputs[0] != node.inputs[0]) return false;
+  const Operand source = context.input(context.graph().node(producer), 0);
+  if (!is_planes(source, shape)) return false;
+  operands.x = source;
+  operands.covered = {producer};
+  return true;
+}
+
+ConvShape shape_of(const cpu::ConvAttributes& a, const Operand& x, const Operand& y) {
+  ConvShape shape;
+  shape.batch = to_int(x.dims[0]);
+  shape.channels = to_int(x.dims[1]), shape.height = to_int(x.dims[2]), shape.width = to_int(x.dims[3]);
+  shape.out_channels = to_int(y.dims[1]), shape.out_height = to_int(y.dims[2]), shape.out_width = to_int(y.dims[3]);
+  for (int d = 0; d < 2; ++d) {
+    shape.kernel[d] = a.kernel[d], shape.stride[d] = a.stride[d], shape.dilation[d] = a.dilation[d], shape.pad[d] = a.pad_begin[d];
+  }
+  shape.epilogue = a.epilogue;
+  return shape;
+}
+
+/// Without neighbours every pixel is a row of a matrix.
+void flatten(ConvShape& shape) {
+  shape.width = shape.out_width = shape.batch * shape.height * shape.width;
+  shape.batch = shape.height = shape.out_height = 1;
+}
+
+std::vector<Candidate> convolution(const Context& context, const ir::Node& node, std::size_t limit) {
+  const auto& a = node.as<cpu::ConvAttributes>();
+  Operands operands;
+  operands.x = context.input(node, 0);
+  operands.residual = context.input(node, 3);
+  operands.y = context.operand(node.outputs[0]);
+  operands.bias = node.inputs.size() > 2 ? node.inputs[2] : ir::kNone;
+  if (a.groups != 1) return context.refuse("it has groups");
+  if (!context.input(node, 1).constant) return context.refuse("its weights are not constant");
+  if (const char* problem = epilogue_problem(context, node, a.epilogue)) return context.refuse(problem);
+  ConvShape shape = shape_of(a, operands.x, operands.y);
+  const auto output_pitch = pixel_pitch(operands.y);
+  if (!output_pitch || operands.y.dtype != DType::F16 || !loads_by_eight(operands.y, *output_pitch)) {
+    return context.refuse("its result is not f16, channels last, in multiples of eight");
+  }
+  shape.output_pitch = *output_pitch;
+  if (operands.residual.present()) {
+    const auto pitch = pixel_pitch(operands.residual);
+    if (!pitch || operands.residual.dtype != DType::F16 || !loads_by_eight(operands.residual, *pitch)) {
+      return context.refuse("its residual is not f16, channels last, in multiples of eight");
+    }
+    shape.residual_pitch = *pitch;
+  }
+  if (find_planes(context, node, shape, operands)) {
+    shape.float_planes = true;
+  } else {
+    const auto pitch = pixel_pitch(operands.x);
+    if (!pitch || operands.x.dtype != DType::F16 || !loads_by_eight(operands.x, *pitch)) {
+      return context.refuse("its input is not f16, channels last, in multiples of eight");
+    }
+    shape.input_pitch = *pitch;
+    const bool pointwise = a.kernel[0] == 1 && a.kernel[1] == 1 && a.stride[0] == 1 && a.stride[1] == 1 && a.pad_begin[0] == 0 &&
+                           a.pad_begin[1] == 0 && shape.out_height == shape.height && shape.out_width == shape.width;
+    if (pointwise) flatten(shape);
+  }
+  return launches(context, shape, operands, floats_for_f16(context, node.inputs[1]), limit);
+}
+
+/// [..., M, K] times a constant [K, N].
+std::vector<Candidate> product(const Context& context, const ir::Node& node, std::size_t limit) {
+  Operands operands;
+  operands.x = context.input(node, 0);
+  operands.residual = context.input(node, 3);
+  operands.y = context.operand(node.outputs[0]);
+  operands.bias = node.inputs.size() > 2 ? node.inputs[2] : ir::kNone;
+  const Operand matrix = context.input(node, 1);
+  const scalar::Epilogue epilogue = node.as<cpu::MatMulAttributes>().epilogue;
+  if (!matrix.constant || matrix.dims.size() != 2) return context.refuse("its right operand is no constant matrix");
+  if (const char* problem = epilogue_problem(context, node, epilogue)) return context.refuse(problem);
+  const auto usable = [](const Operand& x) {
+    const auto pitch = row_pitch(x);
+    return pitch && x.dtype == DType::F16 && !x.constant && loads_by_eight(x, *pitch);
+  };
+  if (!usable(operands.x) || !usable(operands.y) || (operands.residual.present() && !usable(operands.residual))) {
+    return context.refuse("its operands are not rows of f16 in multiples of eight");
+  }
+  const std::int64_t depth = matrix.dims[0], columns = matrix.dims[1];
+  ConvShape shape;
+  shape.width = shape.out_width = to_int(row_count(operands.x));
+  shape.channels = to_int(depth), shape.out_channels = to_int(columns);
+  shape.input_pitch = *row_pitch(operands.x), shape.output_pitch = *row_pitch(operands.y);
+  if (operands.residual.present()) shape.residual_pitch = *row_pitch(operands.residual);
+  shape.epilogue = epilogue;
+  const std::vector<float> by_depth = floats_for_f16(context, node.inputs[1]);
+  std::vector<float> by_column(by_depth.size());
+  for (std::int64_t k = 0; k < depth; ++k) {
+    for (std::int64_t n = 0; n < columns; ++n) by_column[static_cast<std::size_t>(n * depth + k)] = by_depth[static_cast<std::size_t>(k * columns + n)];
+  }
+  return launches(context, shape, operands, by_column, limit);
+}
+
+std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::size_t limit) {
+  const ir::Node& node = context.graph().node(id);
+  if (node.op == &ops::kConv) return convolution(context, node, limit);
+  if (node.op == &ops::kMatMul) return product(context, node, limit);
+  return {};
+}
+
+}  // namespace
+
+void register_conv(Registry& registry) { registry.add({"conv", Rank::Fast, &candidates}); }
+
+}  // namespace edgert::families

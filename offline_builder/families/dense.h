@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the families of tensor-core and channels-last kernels ask of their operands.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "edgert/scalar/pointwise.h"
+#include "families/family.h"
+
+namespace edgert::families {
+
+/// Elements from pixel to pixel of [N, C, H, W] that lies channels last with whole rows and images: what the kernels call
+/// a pitch. Empty when it lies otherwise, or not so that eight channels can be loaded at once.
+std::optional<std::int32_t> pixel_pitch(const Operand& x);
+/// The same for [..., K] whose leading dimensions are one sequence of rows: elements from row to row.
+std::optional<std::int32_t> row_pitch(const Operand& x);
+/// Whether eight neighbouring elements of every pixel or row can be loaded at once.
+bool loads_by_eight(const Operand& x, std::int32_t pitch);
+
+/// Extents and offsets of the operand fit the kernels' 32-bit arithmetic.
+bool fits_int32(const Operand& x);
+/// All dims but the last, multiplied.
+std::int64_t row_count(const Operand& x);
+
+/// Constant weights or biases that are to be rounded to f16; throws BuildError for numbers that f16 does not reach.
+std::vector<float> floats_for_f16(const Context& context, ir::ValueId value);
+/// A constant bias as floats with zeros up to a multiple of `multiple`.
+ir::Bytes bias_bytes(const Context& context, ir::ValueId bias, std::int64_t channels, std::int64_t multiple);
+/// Why this bias, residual or activation is none for a fast kernel, or null.
+const char* epilogue_problem(const Context& context, const ir::Node& node, const scalar::Epilogue& epilogue);
+
+}  // namespace edgert::families
