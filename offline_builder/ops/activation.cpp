@@ -53,12 +53,18 @@ void import_gelu(OnnxNode& node) {
 }
 
 /// x * sigmoid(alpha * x)
-void import_swish(OnnxNode& node) {
-  const ValueId x = node.input(0);
+ValueId swish(OnnxNode& node, ValueId x) {
   const float alpha = node.float_or("alpha", 1.0f);
-  if (alpha == 1.0f) return node.set_output(0, unary(node, PointwiseOp::Silu, x));
+  if (alpha == 1.0f) return unary(node, PointwiseOp::Silu, x);
   const ValueId scaled = binary(node, PointwiseOp::Mul, x, scalar_constant(node, dtype_of(node, x), alpha));
-  node.set_output(0, binary(node, PointwiseOp::Mul, x, unary(node, PointwiseOp::Sigmoid, scaled)));
+  return binary(node, PointwiseOp::Mul, x, unary(node, PointwiseOp::Sigmoid, scaled));
+}
+
+void import_swish(OnnxNode& node) { node.set_output(0, swish(node, node.input(0))); }
+
+void import_swiglu(OnnxNode& node) {
+  require_dims(node.type(1).dims, node.type(0).dims, "B");
+  node.set_output(0, binary(node, PointwiseOp::Mul, swish(node, node.input(0)), node.input(1)));
 }
 
 /// Min and max are attributes before opset 11, inputs since. Constant float bounds become one operation that the passes
@@ -110,6 +116,7 @@ void register_activation(Registry& registry) {
   registry.add_onnx("Shrink", &import_shrink, 9);
   registry.add_onnx("Gelu", &import_gelu, 20);
   registry.add_onnx("Swish", &import_swish, 24);
+  registry.add_onnx("SwiGLU", &import_swiglu, 28);
   registry.add_onnx("Clip", &import_clip, 6);
 }
 

@@ -16,7 +16,6 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   require_inputs(context, 1, 1);
   const std::int32_t axis = context.attributes.as<SoftmaxAttributes>().axis;
   const ir::TensorType& x = context.type(0);
-  require_type(x, DType::F32, "the input");
   require(axis >= 0 && static_cast<std::size_t>(axis) < x.dims.size(),
           "axis " + std::to_string(axis) + " is out of range");
   return runnable(kEntry, context, {x});
@@ -24,7 +23,7 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
 
 std::string describe(const ir::AttributeBlob& blob) {
   const auto& attributes = blob.as<SoftmaxAttributes>();
-  return std::string(attributes.log != 0 ? "log " : "") + "axis=" + std::to_string(attributes.axis);
+  return std::string(attributes.log != 0 ? "log " : attributes.zero_hidden != 0 ? "zero_hidden " : "") + "axis=" + std::to_string(attributes.axis);
 }
 
 /// Before opset 13 the input counts as a matrix, its columns the dimensions from `axis` on.

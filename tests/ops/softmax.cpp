@@ -18,7 +18,7 @@ void check_softmax(DType type, const Dims& dims, std::int32_t axis, bool logarit
   Tensor y(type, dims, to);
   x.fill(random, -range, range);
   const std::int64_t extent = dims[static_cast<std::size_t>(axis)];
-  run_everywhere<cpu::Softmax>({x.view()}, y, {axis, logarithm, {}}, [&] {
+  run_everywhere<cpu::Softmax>({x.view()}, y, {axis, logarithm, 0, {}}, [&] {
     for (std::int64_t i = 0; i < y.elements(); ++i) {
       Dims at = unravel(i, dims);
       if (at[static_cast<std::size_t>(axis)] != 0) continue;
@@ -73,10 +73,31 @@ TEST_CASE("Softmax: in place, and with masked elements") {
     for (const cpu::Isa isa : supported_isas()) {
       Tensor apart(DType::F32, {40, 100});
       Tensor y = x.clone();
-      REQUIRE(run<cpu::Softmax>({x.view()}, apart.view(), {axis, 0, {}}, isa, 1).ok());
-      REQUIRE(run<cpu::Softmax>({y.view()}, y.view(), {axis, 0, {}}, isa, 2).ok());
+      REQUIRE(run<cpu::Softmax>({x.view()}, apart.view(), {axis, 0, 0, {}}, isa, 1).ok());
+      REQUIRE(run<cpu::Softmax>({y.view()}, y.view(), {axis, 0, 0, {}}, isa, 2).ok());
       CHECK(y.same_bytes(apart));
       for (std::int64_t i = 0; i < 4000; i += 3) CHECK(y.get(i) == 0.0);
+    }
+  }
+}
+
+TEST_CASE("Softmax: where everything is hidden, zeros if asked for") {
+  for (const DType type : {DType::F32, DType::F64, DType::F16}) {
+    for (const std::int32_t axis : {0, 1}) {
+      std::mt19937 random(73);
+      Tensor x(type, {30, 30});
+      Tensor y(type, {30, 30});
+      x.fill(random, -4, 4);
+      for (std::int64_t i = 0; i < 30; ++i) x.set(axis == 0 ? i * 30 + 7 : 7 * 30 + i, -INFINITY);
+      for (const std::uint8_t zero_hidden : {std::uint8_t{0}, std::uint8_t{1}}) {
+        run_everywhere<cpu::Softmax>({x.view()}, y, {axis, 0, zero_hidden, {}}, [&] {
+          for (std::int64_t i = 0; i < 30; ++i) {
+            const double hidden = y.get(axis == 0 ? i * 30 + 7 : 7 * 30 + i);
+            CHECK((zero_hidden != 0 ? hidden == 0.0 : std::isnan(hidden)));
+            CHECK(y.get(axis == 0 ? i * 30 + 8 : 8 * 30 + i) > 0.0);
+          }
+        });
+      }
     }
   }
 }
@@ -84,18 +105,18 @@ TEST_CASE("Softmax: in place, and with masked elements") {
 TEST_CASE("Softmax: check refuses") {
   const Tensor x(DType::F32, {2, 3});
   const Tensor y(DType::F32, {2, 3});
-  CHECK(check<cpu::Softmax>({x.view()}, y.view(), {1, 0, {}}) == nullptr);
-  CHECK(check<cpu::Softmax>({x.view()}, y.view(), {2, 0, {}}) != nullptr);
-  CHECK(check<cpu::Softmax>({x.view()}, y.view(), {-1, 0, {}}) != nullptr);
-  CHECK(check<cpu::Softmax>({x.view()}, Tensor(DType::F32, {3, 2}).view(), {1, 0, {}}) != nullptr);
-  CHECK(check<cpu::Softmax>({x.view()}, Tensor(DType::F64, {2, 3}).view(), {1, 0, {}}) != nullptr);
-  CHECK(check<cpu::Softmax>({x.view()}, Tensor(DType::F32, {2, 3}, Order::RowMajor, 0, 1).view(), {1, 0, {}}) !=
+  CHECK(check<cpu::Softmax>({x.view()}, y.view(), {1, 0, 0, {}}) == nullptr);
+  CHECK(check<cpu::Softmax>({x.view()}, y.view(), {2, 0, 0, {}}) != nullptr);
+  CHECK(check<cpu::Softmax>({x.view()}, y.view(), {-1, 0, 0, {}}) != nullptr);
+  CHECK(check<cpu::Softmax>({x.view()}, Tensor(DType::F32, {3, 2}).view(), {1, 0, 0, {}}) != nullptr);
+  CHECK(check<cpu::Softmax>({x.view()}, Tensor(DType::F64, {2, 3}).view(), {1, 0, 0, {}}) != nullptr);
+  CHECK(check<cpu::Softmax>({x.view()}, Tensor(DType::F32, {2, 3}, Order::RowMajor, 0, 1).view(), {1, 0, 0, {}}) !=
         nullptr);
   const Tensor n(DType::I32, {2, 3});
-  CHECK(check<cpu::Softmax>({n.view()}, n.view(), {1, 0, {}}) != nullptr);
-  CHECK(check<cpu::Softmax>({Tensor(DType::F32, {}).view()}, Tensor(DType::F32, {}).view(), {0, 0, {}}) != nullptr);
+  CHECK(check<cpu::Softmax>({n.view()}, n.view(), {1, 0, 0, {}}) != nullptr);
+  CHECK(check<cpu::Softmax>({Tensor(DType::F32, {}).view()}, Tensor(DType::F32, {}).view(), {0, 0, 0, {}}) != nullptr);
 }
 
 TEST_CASE("Softmax: random operands and attributes stay inside") {
-  survive_random_operands<cpu::Softmax>(1, {1, 0, {}}, 20000);
+  survive_random_operands<cpu::Softmax>(1, {1, 0, 0, {}}, 20000);
 }
