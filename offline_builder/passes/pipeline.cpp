@@ -3,7 +3,8 @@
 
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
+
+#include "io/file.h"
 
 namespace edgert::passes {
 namespace {
@@ -14,25 +15,22 @@ struct Snapshot {
   std::string dot;
 };
 
-void write_file(const std::filesystem::path& path, const std::string& content) {
-  std::ofstream file(path, std::ios::binary);
-  file << content;
-  file.close();
-  if (!file) throw ir::BuildError("cannot write '" + path.string() + "'");
+void write_text(const std::string& path, const std::string& content) {
+  io::write_file(path, {reinterpret_cast<const std::byte*>(content.data()), content.size()});
 }
 
 void write_dump(const std::string& folder, std::size_t index, const char* pass, const Snapshot& before,
                 const Snapshot& after) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  if (error) throw ir::BuildError("cannot make folder '" + folder + "': " + error.message());
+  if (error) throw io::IoError("cannot make folder '" + folder + "': " + error.message());
   char number[8];
   std::snprintf(number, sizeof(number), "%02u-", static_cast<unsigned>(index % 1000));
   const std::filesystem::path stem = std::filesystem::path(folder) / (number + std::string(pass));
-  write_file(stem.string() + ".before.txt", before.text);
-  write_file(stem.string() + ".before.dot", before.dot);
-  write_file(stem.string() + ".after.txt", after.text);
-  write_file(stem.string() + ".after.dot", after.dot);
+  write_text(stem.string() + ".before.txt", before.text);
+  write_text(stem.string() + ".before.dot", before.dot);
+  write_text(stem.string() + ".after.txt", after.text);
+  write_text(stem.string() + ".after.dot", after.dot);
 }
 
 }  // namespace
