@@ -85,7 +85,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     uint32* counters, const char* prefetch, uint32 prefetch_bytes) {
   allow_next_grid();
   if (static_cast<int>(blockIdx.x) >= kBlocks) {
-    prefetch_weights(prefetch, prefetch_bytes);
+    prefetch_weights(prefetch, prefetch_bytes, kThreads);
     // The next kernel's blocks take the places that the previous kernel's leave. This one stays until they all have,
     // or two of them would share a multiprocessor that has no block of this kernel.
     wait_for_previous_grid();
@@ -111,7 +111,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     cluster_arrive();
   }
 #endif
-  prefetch_weights(arguments.prefetch, arguments.prefetch_bytes);
+  prefetch_weights(arguments.prefetch, arguments.prefetch_bytes, kThreads);
   Finish units(arguments, block);
   const Patch patch_loader(block);
   patch_loader.clear(patches);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/common/epilogue.h"
+#include "kernels/common/prefetch.h"
 #include "kernels/common/ptx.h"
 #include "problem.h"
 
@@ -60,11 +61,5 @@ struct Arguments {
   const char* prefetch;  // weights of a later kernel
   uint32 prefetch_bytes;
 };
-
-/// Brings a later kernel's weights nearer: they may have to come from the device's memory, which takes longer than the
-/// kernels between. All blocks of the grid share the work, idle ones too.
-__device__ __forceinline__ void prefetch_weights(const char* data, uint32 bytes) {
-  for (uint32 at = (blockIdx.x * kThreads + threadIdx.x) * 128; at < bytes; at += gridDim.x * kThreads * 128) prefetch_l2(data + at);
-}
 
 }  // namespace edgert::device

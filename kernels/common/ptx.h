@@ -57,6 +57,14 @@ __device__ __forceinline__ void load_matrices(uint32 (&out)[4], uint32 row) {
                : "memory");
 }
 
+/// The same four matrices, each transposed: a lane gets elements lane / 4 of rows 2 * (lane % 4) and the next.
+__device__ __forceinline__ void load_matrices_transposed(uint32 (&out)[4], uint32 row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+               : "r"(row)
+               : "memory");
+}
+
 __device__ __forceinline__ Vector16 load_shared_16(uint32 address) {
   Vector16 v;
   asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
@@ -85,6 +93,13 @@ __device__ __forceinline__ Vector16 load_constant_16(const void* pointer) {
 /// Asks for the 128 bytes around `pointer` to be brought into the L2 cache.
 __device__ __forceinline__ void prefetch_l2(const void* pointer) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(pointer)));
+}
+
+/// 2 to the power x, to 2^-22 of the result; results below the normal range are zero.
+__device__ __forceinline__ float exp2_approximate(float x) {
+  float out;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(x));
+  return out;
 }
 
 /// IEEE half: 16 bits.

@@ -336,20 +336,29 @@ inline void copy_async_wait() {
   }
 }
 
-inline void load_matrices(uint32 (&out)[4], uint32 row) {
+/// Four 8x8 matrices of 16-bit elements whose rows the lanes address.
+template <bool kTransposed>
+inline void load_matrices_of(uint32 (&out)[4], uint32 row) {
   const std::uint64_t pointer = reinterpret_cast<std::uintptr_t>(emulation::at(row, 16, 16));
   const auto& slot = emulation::together(&pointer, 1, [](emulation::WarpSlot& s) {
+    const auto element = [&](int matrix, int line, int column) {
+      uint16 value;
+      std::memcpy(&value, reinterpret_cast<const unsigned char*>(static_cast<std::uintptr_t>(s.in[matrix * 8 + line][0])) + column * 2, 2);
+      return value;
+    };
     for (int lane = 0; lane < 32; ++lane) {
+      const int pair = lane % 4 * 2;
       for (int matrix = 0; matrix < 4; ++matrix) {
-        const auto* line = reinterpret_cast<const unsigned char*>(static_cast<std::uintptr_t>(s.in[matrix * 8 + lane / 4][0]));
-        uint32 pair;
-        std::memcpy(&pair, line + lane % 4 * 4, 4);
-        s.out[lane][matrix] = pair;
+        const uint32 low = kTransposed ? element(matrix, pair, lane / 4) : element(matrix, lane / 4, pair);
+        const uint32 high = kTransposed ? element(matrix, pair + 1, lane / 4) : element(matrix, lane / 4, pair + 1);
+        s.out[lane][matrix] = low | high << 16;
       }
     }
   });
   for (int i = 0; i < 4; ++i) out[i] = static_cast<uint32>(slot.out[emulation::lane()][i]);
 }
+inline void load_matrices(uint32 (&out)[4], uint32 row) { load_matrices_of<false>(out, row); }
+inline void load_matrices_transposed(uint32 (&out)[4], uint32 row) { load_matrices_of<true>(out, row); }
 
 inline Vector16 load_shared_16(uint32 address) {
   Vector16 v;
@@ -366,6 +375,10 @@ inline Vector16 load_constant_16(const void* pointer) {
   Vector16 v;
   std::memcpy(&v, pointer, 16);
   return v;
+}
+inline float exp2_approximate(float x) {
+  const float y = std::exp2(x);
+  return y < 0x1p-126f ? 0.0f : y;
 }
 inline void prefetch_l2(const void* pointer) { (void)*static_cast<const volatile unsigned char*>(pointer); }
 

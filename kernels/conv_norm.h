@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// Layer normalisation before a matrix product, without a pass of its own. With W' = W * gamma, folded offline,
+//   sum_k W[n][k] * ((x[k] - mean) / deviation * gamma[k] + beta[k]) = (sum_k W'[n][k] x[k] - mean * S[n]) / deviation + C[n],
+// S[n] being the sum of W' over k and C[n] that of W * beta. So the product reads x as it is, and only the end needs a
+// row's mean and deviation. They are found from the patch as it passes through shared memory; the difference to the row's
+// first element is what is summed and squared, which keeps the variance accurate whatever the mean.
+#pragma once
+
+#include "kernels/conv_finish.h"
+#include "kernels/conv_patch.h"
+
+namespace edgert::device {
+
+constexpr int kRowThreads = 8;  // neighbouring threads that share a row
+constexpr int kRowsAtOnce = kThreads / kRowThreads;
+constexpr int kPasses = (kTileWidth + kRowsAtOnce - 1) / kRowsAtOnce;
+constexpr int kVectors = kChannels / 8;  // of a row
+// Each block of channels stores its share of the normalised rows: every kTilesN-th vector.
+constexpr int kStoredVectors = (kVectors + kTilesN * kRowThreads - 1) / (kTilesN * kRowThreads);
+
+class RowStatistics {
+ public:
+  /// Takes a chunk of all rows, in order from the first.
+  __device__ __forceinline__ void add(uint32 patch, int chunk) {
+    const int first = static_cast<int>(threadIdx.x) % kRowThreads;
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+      const int row = static_cast<int>(threadIdx.x) / kRowThreads + pass * kRowsAtOnce;
+      const uint32 from = patch + static_cast<uint32>((row < kTileWidth ? row : 0) * kPixelBytes);
+      if (chunk == 0) {
+        float second;
+        Element::unpack(load_shared_16(from).word[0], pivot_[pass], second);
+      }
+#pragma unroll
+      for (int v = first; v < kParts; v += kRowThreads) {
+        if (kChannels % kChunk != 0 && chunk * kParts + v >= kVectors) break;
+        float x[8];
+        unpack8<Element>(load_shared_16(from + static_cast<uint32>(v * 16)), x);
+#pragma unroll
+        for (int c = 0; c < 8; ++c) {
+          const float difference = x[c] - pivot_[pass];
+          sum_[pass] += difference;
+          squares_[pass] += difference * difference;
+        }
+      }
+    }
+  }
+
+  /// Mean and reciprocal deviation of each row, for finish().
+  __device__ __forceinline__ void finish(float2* rows) {
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+#pragma unroll
+      for (int distance = kRowThreads / 2; distance > 0; distance /= 2) {
+        sum_[pass] += __shfl_xor_sync(0xffffffffu, sum_[pass], distance);
+        squares_[pass] += __shfl_xor_sync(0xffffffffu, squares_[pass], distance);
+      }
+      const float offset = sum_[pass] * (1.0f / kChannels);
+      const float variance = squares_[pass] * (1.0f / kChannels) - offset * offset;
+      pivot_[pass] += offset;
+      squares_[pass] = 1.0f / scalar::sqrt((variance > 0.0f ? variance : 0.0f) + kEpsilon);
+      const int row = static_cast<int>(threadIdx.x) / kRowThreads + pass * kRowsAtOnce;
+      if (threadIdx.x % kRowThreads == 0 && row < kTileWidth) rows[row] = make_float2(pivot_[pass], squares_[pass]);
+    }
+  }
+
+  /// After finish(): this block's share of the normalised rows, from the patches, all of which are still there.
+  __device__ __forceinline__ void store(uint16* to, uint32 patches, const Block& block, const float (&gamma)[kStoredVectors][8],
+                                        const float (&beta)[kStoredVectors][8]) const {
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+      const int row = static_cast<int>(threadIdx.x) / kRowThreads + pass * kRowsAtOnce;
+      if (row >= kTileWidth || block.column + row >= kOutWidth) break;
+#pragma unroll
+      for (int i = 0; i < kStoredVectors; ++i) {
+        const int v = stored_vector(block, i);
+        if (v >= kVectors) break;
+        float x[8];
+        unpack8<Element>(load_shared_16(patches + static_cast<uint32>(v / kParts * kPatchBytes + row * kPixelBytes + v % kParts * 16)), x);
+#pragma unroll
+        for (int c = 0; c < 8; ++c) x[c] = (x[c] - pivot_[pass]) * squares_[pass] * gamma[i][c] + beta[i][c];
+        *reinterpret_cast<Vector16*>(to + (block.image * kOutWidth + block.column + row) * kInputPitch + v * 8) = pack8<Element>(x);
+      }
+    }
+  }
+
+  __device__ static __forceinline__ int stored_vector(const Block& block, int i) {
+    return block.channel / kBlockN + (static_cast<int>(threadIdx.x) % kRowThreads + i * kRowThreads) * kTilesN;
+  }
+
+ private:
+  float pivot_[kPasses];         // later the mean
+  float sum_[kPasses] = {};
+  float squares_[kPasses] = {};  // later the reciprocal deviation
+};
+
+}  // namespace edgert::device
