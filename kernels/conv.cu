@@ -18,6 +18,9 @@
 #else
 #include "kernels/conv_patch.h"
 #endif
+#if EDGERT_CONV_LAYER_NORM
+#include "kernels/conv_norm.h"
+#endif
 
 namespace edgert::device {
 namespace {
@@ -35,7 +38,9 @@ static_assert(kItems % kHeld == 0 || kChunksPerSplit == 1, "each chunk must find
 constexpr int kAhead = kPatchBuffers >= kChunksPerSplit ? kChunksPerSplit : kPatchBuffers - 1;
 constexpr int kRingBytes = kPatchBuffers * kPatchBytes;
 constexpr int kReceiveOffset = (kRingBytes > kAccumulatorBytes ? kRingBytes + 15 : kAccumulatorBytes + 15) / 16 * 16;
-static_assert(kReceiveOffset + (kCluster ? kUnits * 32 + 16 : 0) == kSharedBytes, "the host computes another size of shared memory");
+constexpr int kReceiveBytes = kCluster ? kUnits * 32 + 16 : 0;
+constexpr int kRowsOffset = kReceiveOffset + kReceiveBytes;
+static_assert(kRowsOffset + (kLayerNorm ? kBlockM * 8 : 0) == kSharedBytes, "the host computes another size of shared memory");
 
 using WeightItem = Vector16[kBlocksN];
 
@@ -82,7 +87,7 @@ __device__ __forceinline__ void multiply_item(float (&sum)[kBlocksM][2 * kBlocks
 
 extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) EDGERT_ENTRY(
     const void* x, const Vector16* packed_weights, const float* bias, const uint16* residual, uint16* y, float* workspace,
-    uint32* counters, const char* prefetch, uint32 prefetch_bytes) {
+    uint32* counters, const char* prefetch, uint32 prefetch_bytes EDGERT_CONV_MORE_PARAMETERS) {
   allow_next_grid();
   if (static_cast<int>(blockIdx.x) >= kBlocks) {
     prefetch_weights(prefetch, prefetch_bytes, kThreads);
@@ -117,6 +122,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   patch_loader.clear(patches);
   uint32 row[kBlocksM];
   locate_rows(warp, row);
+#if EDGERT_CONV_LAYER_NORM
+  RowStatistics statistics;
+#endif
   wait_for_previous_grid();
 #pragma unroll
   for (int i = 0; i < kAhead; ++i) {
@@ -144,9 +152,20 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
       if (item + kHeld < kItems) weights.load(held[item % kHeld], chunk, item + kHeld);
       else if (kChunksPerSplit > 1 && chunk + 1 < end) weights.load(held[item % kHeld], chunk + 1, item + kHeld - kItems);
     }
+#if EDGERT_CONV_LAYER_NORM
+    statistics.add(patch, chunk);
+#endif
     buffer = buffer + 1 == kPatchBuffers ? 0 : buffer + 1;
   }
   copy_async_wait<0>();
+#if EDGERT_CONV_LAYER_NORM
+  float2* rows = reinterpret_cast<float2*>(memory + kRowsOffset);
+  statistics.finish(rows);
+#if EDGERT_CONV_STORE_NORMALIZED
+  statistics.store(normalized, patches, block, arguments.bias);
+#endif
+  units.set_rows(rows);
+#endif
   __syncthreads();
   float* plane = reinterpret_cast<float*>(memory);
   spill_sums(plane, sum, warp);

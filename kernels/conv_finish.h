@@ -86,6 +86,9 @@ class Finish {
     for (int i = 0; i < 8; ++i) bias_[i] = 0.0f;
     if (kHasBias && channel_ < kOutChannels) add8(bias_, arguments.bias + channel_);
 #pragma unroll
+    for (int i = 0; i < 8; ++i) sums_[i] = 0.0f;
+    if (kLayerNorm && channel_ < kOutChannels) add8(sums_, arguments.bias + (kOutChannels + 15) / 16 * 16 + channel_);
+#pragma unroll
     for (int i = 0; i < kUnitsPerThread; ++i) {
       const bool owned = static_cast<int>(threadIdx.x) + i * kThreads < kOwnedUnits;
       pixel_[i] = owned ? locate_pixel(block, first + i * kThreads) : -1;
@@ -100,9 +103,17 @@ class Finish {
     }
   }
 
+  /// Mean and reciprocal deviation of the block's rows, when kLayerNorm.
+  __device__ __forceinline__ void set_rows(const float2* rows) { rows_ = rows; }
+
   /// Unit i of this thread from its complete sum.
   __device__ __forceinline__ void store(int i, float (&x)[8]) const {
     if (pixel_[i] < 0) return;
+    if constexpr (kLayerNorm) {
+      const float2 row = rows_[(static_cast<int>(threadIdx.x) + i * kThreads) / kUnitsN];
+#pragma unroll
+      for (int c = 0; c < 8; ++c) x[c] = (x[c] - row.x * sums_[c]) * row.y;
+    }
 #pragma unroll
     for (int c = 0; c < 8; ++c) x[c] += bias_[c];
     store_unit(y_ + pixel_[i] * kOutputPitch + channel_, finish8<Element, kActivation, kResidual>(x, residual_[i], kAlpha, kBeta),
@@ -114,6 +125,8 @@ class Finish {
   int channel_;                  // the same for all units of a thread
   int pixel_[kUnitsPerThread];   // -1 where there is nothing to store
   float bias_[8];
+  float sums_[8];                // of the weights of a channel, when kLayerNorm
+  const float2* rows_ = nullptr;
   Vector16 residual_[kUnitsPerThread];
 };
 

@@ -15,8 +15,7 @@ constexpr int kRowThreads = 8;  // neighbouring threads that share a row
 constexpr int kRowsAtOnce = kThreads / kRowThreads;
 constexpr int kPasses = (kTileWidth + kRowsAtOnce - 1) / kRowsAtOnce;
 constexpr int kVectors = kChannels / 8;  // of a row
-// Each block of channels stores its share of the normalised rows: every kTilesN-th vector.
-constexpr int kStoredVectors = (kVectors + kTilesN * kRowThreads - 1) / (kTilesN * kRowThreads);
+constexpr int kStoredVectors = (kVectors + kTilesN * kRowThreads - 1) / (kTilesN * kRowThreads);  // of a row, by a thread
 
 class RowStatistics {
  public:
@@ -64,28 +63,28 @@ class RowStatistics {
     }
   }
 
-  /// After finish(): this block's share of the normalised rows, from the patches, all of which are still there.
-  __device__ __forceinline__ void store(uint16* to, uint32 patches, const Block& block, const float (&gamma)[kStoredVectors][8],
-                                        const float (&beta)[kStoredVectors][8]) const {
+  /// After finish(): this block's share of the normalised rows, every kTilesN-th vector, from the patches, all of which
+  /// are still there. `parameters` are those of the product: gamma and beta follow bias and sums.
+  __device__ __forceinline__ void store(uint16* to, uint32 patches, const Block& block, const float* parameters) const {
+    const float* gamma = parameters + 2 * ((kOutChannels + 15) / 16 * 16);
 #pragma unroll
-    for (int pass = 0; pass < kPasses; ++pass) {
-      const int row = static_cast<int>(threadIdx.x) / kRowThreads + pass * kRowsAtOnce;
-      if (row >= kTileWidth || block.column + row >= kOutWidth) break;
+    for (int i = 0; i < kStoredVectors; ++i) {
+      const int v = block.channel / kBlockN + (static_cast<int>(threadIdx.x) % kRowThreads + i * kRowThreads) * kTilesN;
+      if (v >= kVectors) break;
+      float scale[8] = {}, shift[8] = {};
+      add8(scale, gamma + v * 8);
+      add8(shift, gamma + kChannels + v * 8);
 #pragma unroll
-      for (int i = 0; i < kStoredVectors; ++i) {
-        const int v = stored_vector(block, i);
-        if (v >= kVectors) break;
+      for (int pass = 0; pass < kPasses; ++pass) {
+        const int row = static_cast<int>(threadIdx.x) / kRowThreads + pass * kRowsAtOnce;
+        if (row >= kTileWidth || block.column + row >= kOutWidth) break;
         float x[8];
         unpack8<Element>(load_shared_16(patches + static_cast<uint32>(v / kParts * kPatchBytes + row * kPixelBytes + v % kParts * 16)), x);
 #pragma unroll
-        for (int c = 0; c < 8; ++c) x[c] = (x[c] - pivot_[pass]) * squares_[pass] * gamma[i][c] + beta[i][c];
+        for (int c = 0; c < 8; ++c) x[c] = (x[c] - pivot_[pass]) * squares_[pass] * scale[c] + shift[c];
         *reinterpret_cast<Vector16*>(to + (block.image * kOutWidth + block.column + row) * kInputPitch + v * 8) = pack8<Element>(x);
       }
     }
-  }
-
-  __device__ static __forceinline__ int stored_vector(const Block& block, int i) {
-    return block.channel / kBlockN + (static_cast<int>(threadIdx.x) % kRowThreads + i * kRowThreads) * kTilesN;
   }
 
  private:

@@ -12,8 +12,10 @@ namespace edgert::device {
 constexpr int kTaps = kKernelHeight;
 constexpr int kPixelBytes = 2 * kPixelChannels;
 constexpr int kPatchHeight = (kTileHeight - 1) * kStrideHeight + kKernelHeight;
-constexpr int kPatchWidth = (kTileWidth - 1) * kStrideWidth + kKernelWidth;
-constexpr int kPatchColumns = (kPatchWidth + 7) / 8 * 8;
+// Slots from one output's first pixel to the next one's. Where outputs share no pixel, as in a transformer's first layer,
+// 16 bytes more make it an odd multiple of 16, which spreads eight rows over all banks.
+constexpr int kGroup = kStrideWidth + (kKernelWidth <= kStrideWidth && kStrideWidth * kPixelBytes % 32 == 0 ? 16 / kPixelBytes : 0);
+constexpr int kPatchColumns = ((kTileWidth - 1) * kGroup + kKernelWidth + 7) / 8 * 8;
 // The run of the last pixel reaches past the patch, up to a whole chunk.
 constexpr int kSlots = kPatchHeight * kPatchColumns + (kChunk + kPixelChannels - 1) / kPixelChannels;
 constexpr int kPatchBytes = (kSlots * kPixelBytes + 15) / 16 * 16;
@@ -28,11 +30,13 @@ class Patch {
 #pragma unroll
     for (int i = 0; i < kSlotsPerThread; ++i) {
       const int slot = static_cast<int>(threadIdx.x) + i * kThreads;
-      const int column = slot % kPatchColumns;
+      const int group = slot % kPatchColumns / kGroup;
+      const int within = slot % kPatchColumns % kGroup;
+      const int column = group * kStrideWidth + within;
       const int h = block.row * kStrideHeight - kPadTop + slot / kPatchColumns;
       const int w = block.column * kStrideWidth - kPadLeft + column;
-      const bool inside = h >= 0 && h < kHeight && w >= 0 && w < kWidth && column < kPatchWidth &&
-                          slot < kPatchHeight * kPatchColumns;
+      const bool inside = h >= 0 && h < kHeight && w >= 0 && w < kWidth && slot < kPatchHeight * kPatchColumns &&
+                          (kGroup == kStrideWidth || within < kStrideWidth);
       offset_[i] = inside ? (block.image * kInputChannels * kHeight + h) * kWidth + w : -1;
       pin(offset_[i]);
     }
@@ -73,7 +77,7 @@ __device__ __forceinline__ void locate_rows(const Warp& warp, uint32 (&row)[kBlo
   for (int i = 0; i < kBlocksM; ++i) {
     const int m = warp.m * kWarpM + i * 16 + warp.lane % 16;
     const int pixel = m < kTileHeight * kTileWidth ? m : 0;
-    const int slot = pixel / kTileWidth * kStrideHeight * kPatchColumns + pixel % kTileWidth * kStrideWidth;
+    const int slot = pixel / kTileWidth * kStrideHeight * kPatchColumns + pixel % kTileWidth * kGroup;
     row[i] = static_cast<uint32>(slot * kPixelBytes + warp.lane / 16 * 16 + warp.k * 32);
     pin(row[i]);
   }

@@ -28,7 +28,9 @@ void add_patch(const ConvShape& shape, const ConvTile& tile, Geometry& g) {
   if (shape.float_planes) {
     const std::int32_t pixel = stem_pixel_channels(shape);
     const std::int32_t height = (tile.tile_height - 1) * shape.stride[0] + shape.kernel[0];
-    const std::int32_t columns = round_up((tile.tile_width - 1) * shape.stride[1] + shape.kernel[1], 8);
+    const bool apart = shape.kernel[1] <= shape.stride[1] && shape.stride[1] * 2 * pixel % 32 == 0;
+    const std::int32_t group = shape.stride[1] + (apart ? 8 / pixel : 0);
+    const std::int32_t columns = round_up((tile.tile_width - 1) * group + shape.kernel[1], 8);
     g.patch_pixels = height * columns + divide_up(tile.chunk, pixel);
     g.patch_bytes = round_up(g.patch_pixels * 2 * pixel, 16);
     return;
@@ -49,7 +51,8 @@ std::int32_t other_registers(const ConvShape& shape, const ConvTile& tile, const
   const std::int32_t pieces = divide_up(shape.float_planes ? g.patch_pixels : g.patch_pixels * tile.chunk / 8, g.threads);
   const std::int32_t units = divide_up(g.units / (tile.cluster ? tile.split : 1), g.threads);
   const bool residual = shape.epilogue.residual != scalar::ResidualMode::None;
-  return 40 + (shape.float_planes ? 2 : 1) * pieces + units * (residual ? 5 : 1) + 4 * (g.block_m / tile.warps_m / 16);
+  const std::int32_t norm = shape.layer_norm ? 12 + 3 * divide_up(g.block_m * 8, g.threads) : 0;
+  return 40 + norm + (shape.float_planes ? 2 : 1) * pieces + units * (residual ? 5 : 1) + 4 * (g.block_m / tile.warps_m / 16);
 }
 
 Geometry geometry(const ConvShape& shape, const ConvTile& tile) {
@@ -77,7 +80,7 @@ Geometry geometry(const ConvShape& shape, const ConvTile& tile) {
   g.blocks = g.tiles * divide_up(shape.out_channels, tile.block_n) * tile.split;
   const std::int32_t ring = g.buffers * g.patch_bytes;
   const std::int32_t planes = tile.warps_k * g.block_m * (tile.block_n + 8) * 4;
-  g.shared_bytes = round_up(std::max(ring, planes), 16) + (tile.cluster ? g.units * 32 + 16 : 0);
+  g.shared_bytes = round_up(std::max(ring, planes), 16) + (tile.cluster ? g.units * 32 + 16 : 0) + (shape.layer_norm ? g.block_m * 8 : 0);
   return g;
 }
 
@@ -94,6 +97,11 @@ bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarge
   if (g.registers * g.threads > 65536 || g.registers > 204) return false;
   if (shape.float_planes && (tile.chunk != stem_chunk(shape) || tile.split != 1)) return false;
   if (tile.cluster && (target.arch < 90 || tile.split < 2 || tile.split > 8 || g.units % tile.split != 0)) return false;
+  if (shape.layer_norm) {
+    const bool product = shape.height == 1 && g.taps == 1 && shape.stride[1] == 1 && shape.pad[1] == 0 && shape.width == shape.out_width;
+    if (!product || shape.float_planes || tile.tile_height != 1 || tile.split != 1 || shape.channels % 8 != 0 || !shape.bias) return false;
+    if (shape.store_normalized && g.buffers < g.chunks) return false;  // the rows are read again when all is known
+  }
   // Every split has work: an empty one would still be launched and waited for.
   if ((tile.split - 1) * g.chunks_per_split >= g.chunks) return false;
   return g.shared_bytes <= target.shared_bytes;
@@ -108,13 +116,17 @@ std::string tile_name(const ConvTile& t) {
 }
 
 std::string shape_name(const ConvShape& s) {
-  return "conv" + number(s.kernel[0]) + "x" + number(s.kernel[1]) + "s" + number(s.stride[0]) + "_" + number(s.height) + "x" +
+  return std::string(s.store_normalized ? "normstore_" : s.layer_norm ? "norm_" : "") + "conv" + number(s.kernel[0]) + "x" + number(s.kernel[1]) + "s" + number(s.stride[0]) + "_" + number(s.height) + "x" +
          number(s.width) + "x" + number(s.channels) + "_" + number(s.out_channels);
 }
 
 std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geometry& g, const ConvTarget& target) {
   ProblemText text(shape.element);
   text.define("EDGERT_ENTRY", "conv").define("EDGERT_CONV_STEM", shape.float_planes ? "1" : "0");
+  text.define("EDGERT_CONV_LAYER_NORM", shape.layer_norm ? "1" : "0");
+  text.define("EDGERT_CONV_STORE_NORMALIZED", shape.store_normalized ? "1" : "0");
+  text.define("EDGERT_CONV_MORE_PARAMETERS", shape.store_normalized ? ", uint16* normalized" : "");
+  text.set("kLayerNorm", shape.layer_norm).set("kEpsilon", shape.epsilon);
   text.set("kBatch", std::int64_t{shape.batch}).set("kHeight", std::int64_t{shape.height}).set("kWidth", std::int64_t{shape.width});
   text.set("kChannels", std::int64_t{g.channels}).set("kInputChannels", std::int64_t{shape.channels});
   text.set("kPixelChannels", std::int64_t{shape.float_planes ? stem_pixel_channels(shape) : 8});
@@ -212,6 +224,33 @@ std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float
     }
   }
   return packed;
+}
+
+FoldedNorm fold_layer_norm(const ConvShape& shape, const float* weights, const float* bias, const float* gamma, const float* beta) {
+  const std::size_t outputs = static_cast<std::size_t>(shape.out_channels), depth = static_cast<std::size_t>(shape.channels);
+  const std::size_t padded = (outputs + 15) / 16 * 16;
+  FoldedNorm out;
+  out.weights.resize(outputs * depth);
+  out.bias.assign(2 * padded, 0.0f);
+  for (std::size_t n = 0; n < outputs; ++n) {
+    double constant = bias == nullptr ? 0 : double{bias[n]};
+    double sum = 0;
+    for (std::size_t k = 0; k < depth; ++k) {
+      const float w = weights[n * depth + k];
+      const float folded = w * gamma[k];
+      const float rounded = shape.element == ElementType::F16 ? scalar::to_float(scalar::to_half(folded)) : scalar::to_float(scalar::to_bfloat16(folded));
+      out.weights[n * depth + k] = rounded;
+      sum += double{rounded};
+      constant += double{w} * beta[k];
+    }
+    out.bias[n] = static_cast<float>(constant);
+    out.bias[padded + n] = static_cast<float>(sum);
+  }
+  if (shape.store_normalized) {
+    out.bias.insert(out.bias.end(), gamma, gamma + depth);
+    out.bias.insert(out.bias.end(), beta, beta + depth);
+  }
+  return out;
 }
 
 namespace {

@@ -21,6 +21,12 @@ struct ConvShape {
   bool bias = true;
   /// The input is float planes (NCHW) with at most 8 channels: a network's first layer.
   bool float_planes = false;
+  /// Each input pixel is normalised over its channels before the product. For 1x1 kernels of stride 1 with height 1 and a
+  /// multiple of 8 channels; weights and bias come from fold_layer_norm().
+  bool layer_norm = false;
+  /// The normalised input, times gamma plus beta, is also written, with the input's pitch (layer_norm only).
+  bool store_normalized = false;
+  float epsilon = 1e-5f;
   ElementType element = ElementType::F16;
   scalar::Epilogue epilogue = {};
 };
@@ -52,7 +58,8 @@ std::uint32_t launch_shared_bytes(std::uint32_t needed, Footprint footprint, con
 std::optional<std::uint32_t> conv_shared_bytes(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target);
 
 /// The kernel. Its arguments are x, packed weights, bias, residual, y, workspace, counters, all addresses, and the
-/// address and size in bytes of a later kernel's weights to bring into the L2 cache (size 0 for none).
+/// address and size in bytes of a later kernel's weights to bring into the L2 cache (size 0 for none); with
+/// store_normalized then the normalised input's address.
 /// Throws CompileError when conv_shared_bytes() has no value.
 KernelSpec make_conv(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target);
 
@@ -64,6 +71,14 @@ std::int32_t stem_chunk(const ConvShape& shape);
 /// kernel row) and each 16 inputs, for each 16 outputs, lane by lane the fragments of mma.m16n8k16. Zeros where there is
 /// no weight. 16-bit elements of the shape's type.
 std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float* weights);
+
+/// Weights [out_channels][channels] with gamma folded in, rounded to the shape's type, and what the kernel takes as bias:
+/// bias (null for none) plus the weights' products with beta, the sums of each output's folded weights, each rounded up
+/// to a multiple of 16, and with store_normalized gamma and beta. The shape must have `bias` set.
+struct FoldedNorm {
+  std::vector<float> weights, bias;
+};
+FoldedNorm fold_layer_norm(const ConvShape& shape, const float* weights, const float* bias, const float* gamma, const float* beta);
 
 /// Tiles worth trying, the most promising first by an estimate of what bounds a layer at batch 1.
 std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& target, std::size_t limit);
