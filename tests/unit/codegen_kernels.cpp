@@ -10,8 +10,10 @@
 #include <thread>
 #include <vector>
 
+#include "codegen/attention_kernel.h"
 #include "codegen/compiler.h"
 #include "codegen/conv_kernel.h"
+#include "codegen/rows_kernel.h"
 #include "codegen/window_kernel.h"
 #include "edgert/cuda/cubin.h"
 #include "edgert/scalar/convert.h"
@@ -80,6 +82,28 @@ std::vector<KernelSpec> all_families(const ConvTarget& target) {
   shape = conv(7, 512, 64, 1, 1);
   shape.width = shape.out_width = 49, shape.height = shape.out_height = 1;
   specs.push_back(make_conv(shape, split, target));
+  shape = conv(1, 384, 1536, 1, 1);
+  shape.width = shape.out_width = 197;
+  shape.layer_norm = true;
+  shape.epilogue.activation = scalar::PointwiseOp::Gelu;
+  add(shape);
+  shape = conv(1, 768, 2304, 1, 1);
+  shape.width = shape.out_width = 128;
+  shape.layer_norm = shape.store_normalized = true;
+  add(shape);
+  AttentionShape attention;
+  attention.heads = 6, attention.queries = attention.keys = 197, attention.scale = 0.125f;
+  attention.q = attention.k = attention.v = {197 * 1152, 1152, 64};
+  attention.y = {197 * 384, 384, 64};
+  for (const std::int32_t keys : {197, 1024}) {
+    attention.keys = keys;
+    attention.mask = keys == 197 ? AttentionMask::None : AttentionMask::Additive;
+    for (const AttentionTile& tile : rank_attention_tiles(attention, target, 2)) specs.push_back(make_attention(attention, tile, target));
+  }
+  RowsShape rows;
+  rows.rows = 128, rows.depth = rows.output_pitch = 768, rows.normalize = true;
+  rows.tables = {{30522, 768, 8}, {512, 768, 0}, {2, 768, 8}};
+  specs.push_back(make_rows(rows, 128, target));
   for (const WindowKind kind : {WindowKind::Depthwise, WindowKind::Maximum, WindowKind::Average}) {
     WindowShape window;
     window.kind = kind;

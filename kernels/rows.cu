@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sums of rows gathered from up to three tables, normalised or not: the embeddings at the start of a transformer, or with
+// one table in its own order, layer normalisation. A warp computes a row, which stays in its registers, so that the
+// variance is that of the differences to the mean. problem.h holds the extents (offline_builder/codegen/rows_kernel.h).
+#include "kernels/common/epilogue.h"
+#include "kernels/common/ptx.h"
+#include "problem.h"
+
+namespace edgert::device {
+namespace {
+
+using namespace problem;
+
+constexpr int kVectors = kDepth / 8;
+constexpr int kVectorsPerLane = (kVectors + 31) / 32;
+static_assert(kDepth % 8 == 0, "rows are read 16 bytes at a time");
+
+/// Where the table's row for output row `row` lies. kIndex: 0 for the rows in their own order, else the width in bytes of
+/// the numbers at `index`. Numbers outside the table, which no valid input has, give its last row.
+template <int kIndex, int kTableRows>
+__device__ __forceinline__ int table_row(const void* index, int row) {
+  if constexpr (kIndex == 0) return row;
+  long long number = kIndex == 8 ? static_cast<const long long*>(index)[row] : static_cast<const int*>(index)[row];
+  if (number < 0) number += kTableRows;
+  return number < 0 || number >= kTableRows ? kTableRows - 1 : static_cast<int>(number);
+}
+
+__device__ __forceinline__ void add_row(float (&sum)[kVectorsPerLane][8], const uint16* from, int lane) {
+#pragma unroll
+  for (int i = 0; i < kVectorsPerLane; ++i) {
+    if (kVectors % 32 != 0 && i * 32 + lane >= kVectors) break;
+    float x[8];
+    unpack8<Element>(*reinterpret_cast<const Vector16*>(from + (i * 32 + lane) * 8), x);
+#pragma unroll
+    for (int c = 0; c < 8; ++c) sum[i][c] += x[c];
+  }
+}
+
+__device__ __forceinline__ float warp_sum(float x) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);
+  return x;
+}
+
+/// gamma, then beta, as floats.
+__device__ __forceinline__ void normalize(float (&x)[kVectorsPerLane][8], const float* parameters, int lane) {
+  float sum = 0.0f;
+#pragma unroll
+  for (int i = 0; i < kVectorsPerLane; ++i) {
+#pragma unroll
+    for (int c = 0; c < 8; ++c) sum += x[i][c];
+  }
+  const float mean = warp_sum(sum) * (1.0f / kDepth);
+  float squares = 0.0f;
+#pragma unroll
+  for (int i = 0; i < kVectorsPerLane; ++i) {
+    if (kVectors % 32 != 0 && i * 32 + lane >= kVectors) break;
+#pragma unroll
+    for (int c = 0; c < 8; ++c) squares += (x[i][c] - mean) * (x[i][c] - mean);
+  }
+  const float scale = 1.0f / scalar::sqrt(warp_sum(squares) * (1.0f / kDepth) + kEpsilon);
+#pragma unroll
+  for (int i = 0; i < kVectorsPerLane; ++i) {
+    if (kVectors % 32 != 0 && i * 32 + lane >= kVectors) break;
+    const float* gamma = parameters + (i * 32 + lane) * 8;
+#pragma unroll
+    for (int c = 0; c < 8; ++c) x[i][c] = (x[i][c] - mean) * scale * gamma[c] + gamma[kDepth + c];
+  }
+}
+
+}  // namespace
+
+extern "C" __global__ void __launch_bounds__(kThreads, 1)
+    EDGERT_ENTRY(const uint16* table0, const void* index0, const uint16* table1, const void* index1, const uint16* table2,
+                 const void* index2, const float* parameters, uint16* y) {
+  allow_next_grid();
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int row = static_cast<int>(blockIdx.x * (kThreads / 32) + threadIdx.x / 32);
+  wait_for_previous_grid();
+  if (row >= kRows) return;
+  float x[kVectorsPerLane][8] = {};
+  add_row(x, table0 + table_row<kIndex0, kTableRows0>(index0, row) * kPitch0, lane);
+  if constexpr (kTables > 1) add_row(x, table1 + table_row<kIndex1, kTableRows1>(index1, row) * kPitch1, lane);
+  if constexpr (kTables > 2) add_row(x, table2 + table_row<kIndex2, kTableRows2>(index2, row) * kPitch2, lane);
+  if constexpr (kNormalize) normalize(x, parameters, lane);
+#pragma unroll
+  for (int i = 0; i < kVectorsPerLane; ++i) {
+    if (kVectors % 32 != 0 && i * 32 + lane >= kVectors) break;
+    *reinterpret_cast<Vector16*>(y + row * kOutputPitch + (i * 32 + lane) * 8) = pack8<Element>(x[i]);
+  }
+}
+
+}  // namespace edgert::device

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "codegen/rows_kernel.h"
+
+#include <limits>
+#include <string>
+
+namespace edgert::codegen {
+
+namespace {
+
+bool shape_is_valid(const RowsShape& s) {
+  if (s.tables.empty() || s.tables.size() > 3 || s.rows < 1 || s.depth < 8 || s.depth > 2048 || s.depth % 8 != 0) return false;
+  constexpr std::int64_t kLimit = std::numeric_limits<std::int32_t>::max();
+  if (s.output_pitch < s.depth || s.output_pitch % 8 != 0 || std::int64_t{s.rows} * s.output_pitch > kLimit) return false;
+  for (const RowTable& t : s.tables) {
+    const bool known = t.index_bytes == 4 || t.index_bytes == 8 || (t.index_bytes == 0 && t.rows >= s.rows);
+    if (!known || t.rows < 1 || t.pitch < s.depth || t.pitch % 8 != 0 || std::int64_t{t.rows} * t.pitch > kLimit) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+KernelSpec make_rows(const RowsShape& shape, std::int32_t threads, const ConvTarget& target) {
+  const std::string name = "rows" + std::to_string(shape.rows) + "x" + std::to_string(shape.depth) + "_t" +
+                           std::to_string(shape.tables.size()) + (shape.normalize ? "n" : "") + "_b" + std::to_string(threads);
+  if (!shape_is_valid(shape) || threads < 32 || threads % 32 != 0 || threads > 1024) throw CompileError(name + ": outside this kernel's range");
+  ProblemText text(shape.element);
+  text.define("EDGERT_ENTRY", "rows");
+  text.set("kRows", std::int64_t{shape.rows}).set("kDepth", std::int64_t{shape.depth}).set("kOutputPitch", std::int64_t{shape.output_pitch});
+  text.set("kTables", static_cast<std::int64_t>(shape.tables.size())).set("kNormalize", shape.normalize).set("kEpsilon", shape.epsilon);
+  for (std::size_t t = 0; t < 3; ++t) {
+    const RowTable table = t < shape.tables.size() ? shape.tables[t] : RowTable{};
+    const std::string n = std::to_string(t);
+    text.set("kIndex" + n, std::int64_t{table.index_bytes}).set("kTableRows" + n, std::int64_t{table.rows}).set("kPitch" + n, std::int64_t{table.pitch});
+  }
+  text.set("kThreads", std::int64_t{threads});
+  KernelSpec spec;
+  spec.job = make_job(name, "kernels/rows.cu", text.text(), target.arch);
+  spec.entry = "rows";
+  const std::int32_t per_block = threads / 32;
+  spec.grid[0] = static_cast<std::uint32_t>((shape.rows + per_block - 1) / per_block);
+  spec.block[0] = static_cast<std::uint32_t>(threads);
+  return spec;
+}
+
+}  // namespace edgert::codegen
