@@ -18,13 +18,14 @@ std::string_view keep(const std::string& text) {
   return *texts.insert(text).first;
 }
 
-/// A float that reads back as the same bits.
-std::string exact(float value) {
+}  // namespace
+
+std::string float_literal(float value) {
   std::uint32_t bits = 0;
   std::memcpy(&bits, &value, sizeof(bits));
   char text[32];
   if ((bits & 0x7f800000u) == 0x7f800000u) {
-    std::snprintf(text, sizeof(text), "%s", (bits & 0x7fffffu) != 0 ? "__int_as_float(0x7fc00000)"
+    std::snprintf(text, sizeof(text), "%s", (bits & 0x7fffffu) != 0 ? "scalar::nan_f32()"
                                             : (bits >> 31) != 0     ? "(-1e39f)"
                                                                     : "(1e39f)");
   } else {
@@ -32,8 +33,6 @@ std::string exact(float value) {
   }
   return text;
 }
-
-}  // namespace
 
 ProblemText::ProblemText(ElementType element) {
   constants_ = std::string("using Element = ") + (element == ElementType::F16 ? "F16" : "BF16") + ";\n";
@@ -48,7 +47,7 @@ ProblemText& ProblemText::set(const std::string& name, bool value) {
   return *this;
 }
 ProblemText& ProblemText::set(const std::string& name, float value) {
-  constants_ += "constexpr float " + name + " = " + exact(value) + ";\n";
+  constants_ += "constexpr float " + name + " = " + float_literal(value) + ";\n";
   return *this;
 }
 ProblemText& ProblemText::set(const std::string& name, const std::string& type, const std::string& value) {
@@ -63,6 +62,11 @@ ProblemText& ProblemText::epilogue(const scalar::Epilogue& epilogue) {
   set("kActivation", "scalar::PointwiseOp", "static_cast<scalar::PointwiseOp>(" + std::to_string(static_cast<unsigned>(epilogue.activation)) + ")");
   set("kResidual", "scalar::ResidualMode", "static_cast<scalar::ResidualMode>(" + std::to_string(static_cast<unsigned>(epilogue.residual)) + ")");
   return set("kAlpha", epilogue.alpha).set("kBeta", epilogue.beta);
+}
+
+ProblemText& ProblemText::code(const std::string& text) {
+  constants_ += text;
+  return *this;
 }
 
 std::string ProblemText::text() const {

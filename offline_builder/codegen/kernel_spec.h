@@ -26,6 +26,7 @@ struct KernelSpec {
 /// Writes problem.h: the constants that specialise a kernel source.
 class ProblemText {
  public:
+  ProblemText() = default;
   explicit ProblemText(ElementType element);
   ProblemText& set(const std::string& name, std::int64_t value);
   ProblemText& set(const std::string& name, bool value);
@@ -33,12 +34,17 @@ class ProblemText {
   ProblemText& set(const std::string& name, const std::string& type, const std::string& value);
   ProblemText& define(const std::string& macro, const std::string& value);
   ProblemText& epilogue(const scalar::Epilogue& epilogue);
+  /// Declarations as they are.
+  ProblemText& code(const std::string& text);
   std::string text() const;
 
  private:
   std::string macros_;
   std::string constants_;
 };
+
+/// A literal that reads back as the same bits.
+std::string float_literal(float value);
 
 /// A job that compiles kernels/<file> with `problem` as problem.h. `name` is for messages.
 CompileJob make_job(const std::string& name, const std::string& file, const std::string& problem, std::uint32_t arch);
