@@ -58,13 +58,11 @@ std::string list(std::uint32_t rank, const std::int64_t* values, std::int64_t no
 
 }  // namespace
 
-std::string nest_struct(const std::string& name, std::uint32_t rank, const std::int64_t* dims,
+std::string nest_struct(const std::string& name, std::int64_t count, std::uint32_t rank, const std::int64_t* dims,
                         const std::vector<const std::int64_t*>& strides, std::int64_t vector) {
-  std::int64_t count = 1;
-  for (std::uint32_t i = 0; i < rank; ++i) count *= dims[i];
   std::string text = "struct " + name + " {\n";
   text += "  static constexpr int kRank = " + std::to_string(rank) + ", kOperands = " + std::to_string(strides.size()) + ";\n";
-  text += "  static constexpr Index kCount = " + std::to_string(rank == 0 ? 1 : count / vector) + ";\n";
+  text += "  static constexpr Index kCount = " + std::to_string(count / vector) + ";\n";
   text += "  __device__ static __forceinline__ constexpr Index extent(int dim) {\n    constexpr Index extents[] = " +
           list(rank, dims, 1, vector, true) + ";\n    return extents[dim];\n  }\n";
   text += "  __device__ static __forceinline__ constexpr Index stride(int operand, int dim) {\n    constexpr Index strides[][" +
@@ -90,9 +88,8 @@ void define_parameters(ProblemText& text, const std::vector<std::string>& types)
   text.define("EDGERT_PARAMETERS", parameters).define("EDGERT_ARGUMENTS", arguments);
 }
 
-void set_grid(KernelSpec& spec, std::int64_t items, std::int32_t threads) {
-  const std::int64_t blocks = (items + threads - 1) / threads;
-  if (blocks > INT32_MAX) throw CompileError(spec.job.name + ": too many elements for one launch");
+void set_grid(KernelSpec& spec, std::int64_t blocks, std::int32_t threads) {
+  if (blocks > INT32_MAX) throw CompileError("too many elements for one launch");
   spec.grid[0] = static_cast<std::uint32_t>(blocks < 1 ? 1 : blocks);
   spec.block[0] = static_cast<std::uint32_t>(threads);
 }

@@ -52,15 +52,15 @@ std::int32_t vector_length(const cpu::Nest<kOperands>& nest, const std::int64_t 
   return length;
 }
 
-/// The struct that kernels/common/nest.h describes, of the operands `first` to `last` - 1, with the innermost dimension counted in vectors of
-/// `vector` elements.
-std::string nest_struct(const std::string& name, std::uint32_t rank, const std::int64_t* dims,
+/// The struct that kernels/common/nest.h describes, of the first `operands` operands, with the innermost dimension counted
+/// in vectors of `vector` elements.
+std::string nest_struct(const std::string& name, std::int64_t count, std::uint32_t rank, const std::int64_t* dims,
                         const std::vector<const std::int64_t*>& strides, std::int64_t vector);
 template <int kOperands>
 std::string nest_struct(const std::string& name, const cpu::Nest<kOperands>& nest, int operands = kOperands, std::int64_t vector = 1) {
   std::vector<const std::int64_t*> strides;
   for (int k = 0; k < operands; ++k) strides.push_back(nest.strides[k]);
-  return nest_struct(name, nest.rank, nest.dims, strides, vector);
+  return nest_struct(name, nest.count, nest.rank, nest.dims, strides, vector);
 }
 
 /// "8x3x224x224" for messages.
@@ -70,7 +70,7 @@ std::string dims_text(const TensorView& view);
 /// alone. `types` are the present inputs' and then the output's.
 void define_parameters(ProblemText& text, const std::vector<std::string>& types);
 
-/// `items` threads in blocks of `threads`. CompileError where the grid would be too large.
-void set_grid(KernelSpec& spec, std::int64_t items, std::int32_t threads);
+/// At least one block. CompileError where the grid would be too large.
+void set_grid(KernelSpec& spec, std::int64_t blocks, std::int32_t threads);
 
 }  // namespace edgert::codegen

@@ -67,7 +67,7 @@ KernelSpec make_chain(const GenericCall& call, const Chain& chain) {
   KernelSpec spec;
   spec.entry = "pointwise";
   spec.job = make_job(chain.name + "_" + dims_text(operands.out(0)), "kernels/pointwise.cu", text.text(), call.arch);
-  set_grid(spec, nest.count / vector, kThreads);
+  set_grid(spec, ceil_div(nest.count / vector, kThreads), kThreads);
   return spec;
 }
 
@@ -134,8 +134,56 @@ KernelSpec make_cast(const GenericCall& call) {
                            {from, to}, "", "convert<" + to + ", " + from + ">(v0)"});
 }
 
+namespace {
+
+/// The dimension of an output-ordered nest along which the input is contiguous while the output is so along the last one,
+/// if both are long enough for squares to pay; else the nest's rank.
+std::uint32_t transposed_dimension(const cpu::Nest<2>& nest) {
+  constexpr std::int64_t kLong = 12;
+  const std::uint32_t inner = nest.rank - 1;
+  if (nest.rank < 2 || nest.strides[0][inner] != 1 || nest.strides[1][inner] == 1 || nest.dims[inner] < kLong) return nest.rank;
+  for (std::uint32_t d = 0; d < inner; ++d) {
+    if (nest.strides[1][d] == 1 && nest.dims[d] >= kLong) return d;
+  }
+  return nest.rank;
+}
+
+KernelSpec make_transpose(const GenericCall& call, cpu::Nest<2> nest, std::uint32_t dimension, const std::string& from, const std::string& to) {
+  constexpr std::int32_t kTransposeThreads = 256;
+  const std::uint32_t outer = nest.rank - 2;
+  nest.move_dim(dimension, outer);
+  const std::int64_t bytes = static_cast<std::int64_t>(cpu::bytes_of(call.operands.in(0).dtype));
+  const std::int64_t tile = bytes > 2 ? 32 : 64;
+  const std::int64_t rows = nest.dims[outer], columns = nest.dims[outer + 1];
+  ProblemText text;
+  text.define("EDGERT_ENTRY", "transpose").code("using From = " + from + ";\nusing To = " + to + ";\nusing Index = " + index_type(call.operands) + ";\n");
+  text.set("kThreads", std::int64_t{kTransposeThreads}).set("kTile", tile);
+  text.set("kRows", "Index", std::to_string(rows)).set("kColumns", "Index", std::to_string(columns));
+  text.set("kRowTiles", "Index", std::to_string(ceil_div(rows, tile))).set("kColumnTiles", "Index", std::to_string(ceil_div(columns, tile)));
+  text.set("kInputPitch", "Index", std::to_string(nest.strides[1][outer + 1])).set("kOutputPitch", "Index", std::to_string(nest.strides[0][outer]));
+  cpu::Nest<2> rest = nest;
+  rest.rank = outer;
+  rest.count = nest.count / (rows * columns);
+  text.code(nest_struct("Outer", rest));
+  KernelSpec spec;
+  spec.entry = "transpose";
+  spec.shared_bytes = static_cast<std::uint32_t>(tile * (tile + 1) * bytes);
+  spec.job = make_job("transpose_" + dims_text(call.operands.out(0)), "kernels/transpose.cu", text.text(), call.arch);
+  set_grid(spec, rest.count * ceil_div(rows, tile) * ceil_div(columns, tile), kTransposeThreads);
+  return spec;
+}
+
+}  // namespace
+
 KernelSpec make_copy(const GenericCall& call) {
-  return make_chain(call, {"copy", {raw_type_name(call.operands.in(0).dtype), raw_type_name(call.operands.out(0).dtype)}, "", "v0"});
+  const TensorView& x = call.operands.in(0);
+  const TensorView& y = call.operands.out(0);
+  const bool same = x.dtype == y.dtype;
+  const std::string from = same ? raw_type_name(x.dtype) : type_name(x.dtype), to = same ? from : type_name(y.dtype);
+  const cpu::Nest<2> nest = cpu::elementwise_nest(y, x);
+  const std::uint32_t dimension = transposed_dimension(nest);
+  if (dimension < nest.rank) return make_transpose(call, nest, dimension, from, to);
+  return make_chain(call, {"copy", {from, to}, "", same ? "v0" : "convert<" + to + ", " + from + ">(v0)"});
 }
 
 }  // namespace edgert::codegen

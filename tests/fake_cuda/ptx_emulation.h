@@ -283,12 +283,15 @@ inline void __syncthreads() { emulation::barrier(0); }
 inline int __syncthreads_or(int value) { return emulation::barrier(value) != 0; }
 inline void __syncwarp() { emulation::together(nullptr, 0, [](emulation::WarpSlot&) {}); }
 inline void __threadfence() {}
-inline float __shfl_xor_sync(unsigned, float value, int mask) {
-  const std::uint64_t bits = edgert::scalar::bit_cast<unsigned>(value);
+inline unsigned __shfl_xor_sync(unsigned, unsigned value, int mask) {
+  const std::uint64_t bits = value;
   const auto& slot = emulation::together(&bits, 1, [mask](emulation::WarpSlot& s) {
     for (int i = 0; i < 32; ++i) s.out[i][0] = s.in[i ^ mask][0];
   });
-  return edgert::scalar::bit_cast<float>(static_cast<unsigned>(slot.out[emulation::lane()][0]));
+  return static_cast<unsigned>(slot.out[emulation::lane()][0]);
+}
+inline float __shfl_xor_sync(unsigned warp, float value, int mask) {
+  return edgert::scalar::bit_cast<float>(__shfl_xor_sync(warp, edgert::scalar::bit_cast<unsigned>(value), mask));
 }
 
 namespace edgert::device {
