@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// Nodes as the generic kernels of codegen/ take them: the CPU operators' operands.
+#pragma once
+
+#include <vector>
+
+#include "codegen/generic_kernel.h"
+#include "families/family.h"
+
+namespace edgert::families {
+
+/// A node's operands as views. Lives as long as what call() returns is used.
+class GeneralCall {
+ public:
+  /// `inputs` is how many operands the CPU operator has; those that the node lacks are absent.
+  GeneralCall(const Context& context, const ir::Node& node, std::size_t inputs);
+  GeneralCall(const GeneralCall&) = delete;
+
+  const codegen::GenericCall& call() const { return call_; }
+  const Operand& input(std::size_t i) const { return inputs_[i]; }
+  const Operand& output() const { return outputs_[0]; }
+  /// The present inputs and then the outputs.
+  std::vector<Argument> arguments() const;
+  /// What the node's arithmetic runs in.
+  DType compute() const;
+
+ private:
+  std::vector<Operand> inputs_, outputs_;
+  std::vector<TensorView> input_views_, output_views_;
+  std::vector<const TensorView*> input_pointers_, output_pointers_;
+  codegen::GenericCall call_;
+};
+
+}  // namespace edgert::families
