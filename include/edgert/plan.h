@@ -55,6 +55,9 @@ class PlanView {
     return {bytes_.data() + entries()[index].offset, static_cast<std::size_t>(entries()[index].size)};
   }
 
+  /// Whether the steps are launches on a GPU (edgert/cuda/session.h runs them); else edgert/session.h runs the plan.
+  bool is_cuda() const noexcept { return rules::count(table_->modules()) != 0; }
+
   std::uint32_t profile_count() const noexcept { return rules::count(table_->profiles()); }
   const schema::Profile& profile(std::uint32_t index) const noexcept { return *table_->profiles()->Get(index); }
   std::uint32_t input_count() const noexcept { return rules::count(table_->inputs()); }

@@ -4,12 +4,13 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <optional>
 
 #include "cli/allocation_counter.h"
 #include "cli/command.h"
+#include "cli/device_session.h"
 #include "cli/loaded_plan.h"
 #include "cli/step_text.h"
 
@@ -29,20 +30,26 @@ struct Options {
   bool json = false;
 };
 
+/// `sorted` must not be empty.
+double quantile(const std::vector<double>& sorted, double which) {
+  return sorted[static_cast<std::size_t>(which * static_cast<double>(sorted.size() - 1) + 0.5)];
+}
+
+nlohmann::json spread(const std::vector<double>& us) {
+  return {{"median", quantile(us, 0.5)}, {"p90", quantile(us, 0.9)}, {"p99", quantile(us, 0.99)}, {"min", us.front()}};
+}
+
 struct Samples {
   std::vector<double> us;  ///< sorted
   double seconds = 0;      ///< of all runs together
   std::optional<std::uint64_t> allocations;
 
-  double at(double quantile) const {
-    const auto index = static_cast<std::size_t>(quantile * static_cast<double>(us.size() - 1) + 0.5);
-    return us[index];
-  }
+  double at(double which) const { return quantile(us, which); }
 };
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-Samples measure(HostSession& session, const Options& options) {
+Samples measure(PlanSession& session, const Options& options) {
   const Clock::time_point warm = Clock::now();
   std::uint64_t warm_runs = 0;
   do {
@@ -70,7 +77,7 @@ Samples measure(HostSession& session, const Options& options) {
 }
 
 /// Median microseconds of each step, from passes over the plan step by step.
-std::vector<double> measure_steps(HostSession& session, const Options& options) {
+std::vector<double> measure_steps(PlanSession& session, const Options& options) {
   std::vector<std::vector<double>> us(session.step_count());
   const Clock::time_point start = Clock::now();
   do {
@@ -105,7 +112,7 @@ nlohmann::json to_json(const PlanView& plan, std::uint32_t shape_profile, const 
                     {"share", total > 0 ? times[i] / total : 0.0},
                     {"operator", text.name},
                     {"attributes", text.attributes},
-                    {"output", to_string(plan.tensor(shape_profile, step.outputs()->Get(0)))},
+                    {"output", output_text(plan, shape_profile, step)},
                     {"nodes", text.nodes}});
   }
   return rows;
@@ -120,14 +127,6 @@ void print_steps(const nlohmann::json& rows) {
   }
 }
 
-std::string cpu_name() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    if (line.rfind("model name", 0) == 0 && line.find(": ") != std::string::npos) return line.substr(line.find(": ") + 2);
-  }
-  return "CPU";
-}
-
 int bench(const Options& options) {
   if (options.threads < 1 || options.threads > 64) throw UsageError("--threads must be between 1 and 64");
   const LoadedPlan plan(options.plan);
@@ -135,17 +134,27 @@ int bench(const Options& options) {
     throw UsageError("--shape-profile " + std::to_string(options.shape_profile) + ": the plan has " +
                      std::to_string(plan.view().profile_count()) + ", counted from 0");
   }
-  HostSession session(plan, options.threads);
+  const std::unique_ptr<PlanSession> opened = open_session(plan, options.threads);
+  PlanSession& session = *opened;
   session.require(session.set_profile(options.shape_profile), "profile");
   session.set_random_inputs(1);
   const Samples samples = measure(session, options);
-  const std::vector<double> step_times = options.profile ? measure_steps(session, options) : std::vector<double>();
-  const std::string device = cpu_name() + " (" + session.isa_name() + ")";
+  auto* gpu = dynamic_cast<DeviceSession*>(&session);
+  std::optional<DeviceTimes> gpu_times;
+  if (gpu != nullptr) gpu_times = gpu->time_runs(std::clamp<std::size_t>(samples.us.size(), 20, 1000));
+  std::vector<double> step_times;
+  if (options.profile) step_times = gpu != nullptr ? gpu->time_steps(100) : measure_steps(session, options);
+  const std::string device = session.device_name();
   const auto arena = plan.view().profile(options.shape_profile).arena_bytes();
   const double throughput = static_cast<double>(samples.us.size()) / samples.seconds;
   if (options.json) {
     nlohmann::json json;
-    json["latency_us"] = {{"median", samples.at(0.5)}, {"p90", samples.at(0.9)}, {"p99", samples.at(0.99)}, {"min", samples.us.front()}};
+    json["latency_us"] = spread(samples.us);
+    if (gpu_times) {
+      json["gpu_latency_us"] = spread(gpu_times->gpu);
+      json["host_us"] = spread(gpu_times->host);
+      json["graph_nodes"] = session.step_count();
+    }
     json["throughput_per_s"] = throughput;
     json["iterations"] = samples.us.size();
     json["arena_bytes"] = arena;
@@ -164,6 +173,11 @@ int bench(const Options& options) {
               options.threads == 1 ? "" : "s", samples.us.size());
   std::printf("  latency     median %.1f us, p90 %.1f, p99 %.1f, min %.1f\n", samples.at(0.5), samples.at(0.9), samples.at(0.99),
               samples.us.front());
+  if (gpu_times) {
+    std::printf("  on the GPU  median %.1f us, p99 %.1f, min %.1f, one graph of %u nodes\n", quantile(gpu_times->gpu, 0.5),
+                quantile(gpu_times->gpu, 0.99), gpu_times->gpu.front(), session.step_count());
+    std::printf("  on the host median %.2f us to queue a run\n", quantile(gpu_times->host, 0.5));
+  }
   std::printf("  throughput  %.1f /s\n", throughput);
   std::printf("  memory      plan %zu bytes, arena %llu, session in all %llu\n", plan.view().bytes().size(),
               static_cast<unsigned long long>(arena), static_cast<unsigned long long>(session.memory_bytes()));
@@ -186,7 +200,7 @@ void add_bench(CLI::App& program, std::function<int()>& run) {
   command->add_option("plan", options->plan, "Plan file")->required();
   command->add_option("--threads", options->threads, "Threads, the calling one included")->capture_default_str();
   command->add_option("--shape-profile", options->shape_profile, "Which shape profile, counted from 0")->capture_default_str();
-  command->add_flag("--profile", options->profile, "Also the time of each step, in passes of their own");
+  command->add_flag("--profile", options->profile, "Also the time of each step, in passes of their own; on a GPU what each step adds to the graph");
   command->add_option("--warmup", options->warmup, "Seconds of runs before measuring")->capture_default_str()->check(CLI::Range(0.0, 3600.0));
   CLI::Option* duration = command->add_option("--duration", options->duration, "Seconds of measuring")
                               ->capture_default_str()

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/command.h"
+#include "cli/cuda_options.h"
 #include "cli/progress.h"
 #include "cli/shape_options.h"
 #include "io/file.h"
@@ -23,7 +24,7 @@ struct Options {
   std::vector<std::string> dims;
   std::vector<std::string> values;
   std::vector<std::string> metadata;
-  std::string target = "cpu";
+  CudaArguments cuda;
   std::string dump_folder;
   std::string header;
   std::string object;
@@ -73,7 +74,7 @@ void print_report(const Options& options, const plan::BuildResult& result) {
     nlohmann::json json;
     json["plan"] = options.output;
     json["plan_bytes"] = result.bytes.size();
-    json["target"] = options.target;
+    json["target"] = options.cuda.target;
     json["notes"] = result.notes;
     for (const plan::ProfileReport& profile : result.profiles) {
       nlohmann::json passes = nlohmann::json::array();
@@ -86,12 +87,16 @@ void print_report(const Options& options, const plan::BuildResult& result) {
                                   {"arena_bytes", profile.arena.bytes},
                                   {"arena_lower_bound", profile.arena.lower_bound},
                                   {"passes", passes}});
+      if (profile.cuda.kernels != 0) {
+        json["profiles"].back()["kernels"] = profile.cuda.kernels;
+        json["profiles"].back()["kernels_cached"] = profile.cuda.cached;
+      }
     }
     std::printf("%s\n", json.dump(2).c_str());
     return;
   }
   if (options.quiet) return;
-  std::printf("%s: %zu bytes, target %s\n", options.output.c_str(), result.bytes.size(), options.target.c_str());
+  std::printf("%s: %zu bytes, target %s\n", options.output.c_str(), result.bytes.size(), options.cuda.target.c_str());
   for (const plan::ProfileReport& profile : result.profiles) {
     std::printf("  profile %s: %zu nodes -> %zu steps, arena %llu bytes (lower bound %llu, %s)\n", profile.name.c_str(),
                 profile.imported_nodes, profile.steps, static_cast<unsigned long long>(profile.arena.bytes),
@@ -100,15 +105,16 @@ void print_report(const Options& options, const plan::BuildResult& result) {
 }
 
 int build(const Options& options) {
-  if (options.target != "cpu") {
-    throw UsageError("--target " + options.target + ": this version builds for 'cpu' only");
+  plan::BuildOptions build_options;
+  build_options.cuda = cuda_options(options.cuda);
+  if (build_options.cuda && (!options.header.empty() || !options.object.empty())) {
+    throw UsageError("--emit-header and --emit-object are for plans that run on the CPU");
   }
   Progress progress("build", options.quiet || options.json);
   progress.update("read " + options.model, 0.0);
   onnx_import::ImportOptions parse;
   parse.external_data = !options.no_external_data;
   const onnx_import::Model model = onnx_import::parse_file(options.model, parse);
-  plan::BuildOptions build_options;
   build_options.profiles = parse_profiles(model, options.shapes, options.dims, options.values);
   build_options.metadata = parse_metadata(options.metadata);
   build_options.dump_folder = options.dump_folder;
@@ -136,6 +142,7 @@ void add_build(CLI::App& program, std::function<int()>& run) {
       "  edgert build net.onnx -o net.plan --shape image=1x3x224x224\n"
       "  edgert build net.onnx -o net.plan --shape image=1x3x224x224:4x3x224x224:8x3x224x224   (three profiles)\n"
       "  edgert build net.onnx -o net.plan --value k=5 --meta edgert.task=classify\n"
+      "  edgert build net.onnx -o net.plan --target sm_87 --fp16\n"
       "  edgert build net.onnx -o net.plan --emit-header net.h --emit-object net.o --object-machine aarch64");
   command->add_option("model", options->model, "ONNX file")->required();
   command->add_option("-o,--output", options->output, "Plan file to write")->required();
@@ -145,7 +152,7 @@ void add_build(CLI::App& program, std::function<int()>& run) {
   command->add_option("--dim", options->dims, "Extent of a symbolic dimension: N=1");
   command->add_option("--value", options->values, "Fix an input that decides shapes: name=1,2,3");
   command->add_option("--meta", options->metadata, "Metadata to store in the plan: key=value");
-  command->add_option("--target", options->target, "What the plan runs on")->capture_default_str();
+  add_cuda_options(*command, options->cuda);
   command->add_option("--dump-passes", options->dump_folder, "Write the graph before and after each pass into this folder");
   command->add_option("--emit-header", options->header, "Also write a C++ header with the plan's constants");
   command->add_option("--emit-object", options->object, "Also write the plan as an object file, or as assembly for FILE.S");

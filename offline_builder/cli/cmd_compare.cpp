@@ -109,7 +109,25 @@ bool is_onnx(const std::string& path) {
   return file.bytes().size() < sizeof(kPlanMagic) || std::memcmp(file.bytes().data(), kPlanMagic, sizeof(kPlanMagic)) != 0;
 }
 
-io::Arrays inputs_of(HostSession& session) {
+/// The array's elements as another floating-point type: what a GPU stores an f32 value as.
+io::Array as_type(const io::Array& array, DType dtype) {
+  if (array.dtype == dtype) return array;
+  io::Array out;
+  out.dtype = dtype;
+  out.dims = array.dims;
+  const auto count = static_cast<std::size_t>(ir::element_count(array.dims));
+  out.bytes.resize(count * (bits_of(dtype) / 8));
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto value = static_cast<float>(element(array, i));
+    std::uint16_t bits = 0;
+    if (dtype == DType::F16) bits = scalar::to_half(value).bits;
+    if (dtype == DType::BF16) bits = scalar::to_bfloat16(value).bits;
+    std::memcpy(out.bytes.data() + i * sizeof(bits), &bits, sizeof(bits));
+  }
+  return out;
+}
+
+io::Arrays inputs_of(PlanSession& session) {
   io::Arrays arrays;
   for (std::uint32_t i = 0; i < session.plan().input_count(); ++i) {
     arrays[session.plan().input_name(i)] = to_array(session.input(i));
@@ -118,7 +136,8 @@ io::Arrays inputs_of(HostSession& session) {
 }
 
 /// Writes a dense array into a strided view that may repeat it.
-void scatter(const io::Array& array, TensorView view) {
+void scatter(const io::Array& wide, TensorView view) {
+  const io::Array array = as_type(wide, view.dtype);
   for (std::size_t d = 0; d < view.rank; ++d) view.dims[d] = array.dims[d];
   const std::size_t size = bits_of(view.dtype) / 8;
   std::int64_t index[kMaxRank] = {};
@@ -140,11 +159,13 @@ bool repeats(const TensorView& view, const ir::Dims& dims) {
   return true;
 }
 
-/// The reference value of a plan's tensor: same ONNX name, type and shape; null when the model has none such.
+/// The reference value of a plan's tensor: same ONNX name, type (but for narrowed floats) and shape; null when the model has none such.
 const io::Array* reference_of(const schema::Tensor& tensor, const TensorView& view, const io::Arrays& reference) {
   if (tensor.name() == nullptr) return nullptr;
   const auto found = reference.find(tensor.name()->str());
-  if (found == reference.end() || found->second.dtype != view.dtype) return nullptr;
+  if (found == reference.end()) return nullptr;
+  const bool narrowed = found->second.dtype == DType::F32 && (view.dtype == DType::F16 || view.dtype == DType::BF16);
+  if (found->second.dtype != view.dtype && !narrowed) return nullptr;
   return repeats(view, found->second.dims) ? &found->second : nullptr;
 }
 
@@ -154,14 +175,15 @@ bool is_writable(const schema::Profile& profile, std::uint32_t tensor) {
 }
 
 /// For each step: the error that has piled up so far, and the error that the step makes by itself on reference inputs.
-json compare_layers(HostSession& session, const io::Arrays& inputs, const io::Arrays& reference) {
+json compare_layers(PlanSession& session, const io::Arrays& inputs, const io::Arrays& reference) {
   const schema::Profile& profile = session.plan().profile(session.profile());
   const auto* steps = profile.lists()->Get(0)->steps();
   json rows = json::array();
   session.set_inputs(inputs);
   const auto against_reference = [&](std::uint32_t step) -> json {
+    if (rules::count(steps->Get(step)->outputs()) == 0) return json();
     const std::uint32_t tensor = steps->Get(step)->outputs()->Get(0);
-    const TensorView& view = session.tensor(tensor);
+    const TensorView view = session.fetch(tensor);
     const io::Array* expected = reference_of(*profile.tensors()->Get(tensor), view, reference);
     return expected == nullptr ? json() : to_json(difference(to_array(view), *expected));
   };
@@ -169,7 +191,7 @@ json compare_layers(HostSession& session, const io::Arrays& inputs, const io::Ar
     const schema::Step& step = *steps->Get(i);
     session.require(session.run_step(i), "step " + std::to_string(i));
     json row{{"step", i}, {"accumulated", against_reference(i)}};
-    const auto* name = profile.tensors()->Get(step.outputs()->Get(0))->name();
+    const auto* name = rules::count(step.outputs()) == 0 ? nullptr : profile.tensors()->Get(step.outputs()->Get(0))->name();
     row["value"] = name != nullptr ? name->str() : "";
     const StepText text = describe_step(session.plan(), step);
     row["operator"] = text.name;
@@ -182,10 +204,12 @@ json compare_layers(HostSession& session, const io::Arrays& inputs, const io::Ar
     for (std::uint32_t k = 0; k < rules::count(steps->Get(i)->inputs()); ++k) {
       const std::uint32_t tensor = steps->Get(i)->inputs()->Get(k);
       if (tensor == 0xffffffffu || !is_writable(profile, tensor)) continue;
-      const TensorView& view = session.tensor(tensor);
+      const TensorView view = session.fetch(tensor);
       const io::Array* expected = reference_of(*profile.tensors()->Get(tensor), view, reference);
       all = all && expected != nullptr;
-      if (expected != nullptr) scatter(*expected, view);
+      if (expected == nullptr) continue;
+      scatter(*expected, view);
+      session.commit(tensor);
     }
     session.require(session.run_step(i), "step " + std::to_string(i));
     rows[i]["local"] = all ? against_reference(i) : json();
@@ -214,7 +238,8 @@ int compare(const Options& options) {
     throw UsageError("compare: give a model, a second plan, or --reference out.npz (exactly one)");
   }
   const LoadedPlan plan(options.plan);
-  HostSession session(plan, 1);
+  const std::unique_ptr<PlanSession> opened = open_session(plan, 1);
+  PlanSession& session = *opened;
   if (options.inputs.empty()) {
     session.set_random_inputs(options.seed);
   } else {
@@ -232,10 +257,10 @@ int compare(const Options& options) {
     if (options.layers) reference.insert(inputs.begin(), inputs.end());
   } else {
     const LoadedPlan second(options.other);
-    HostSession other(second, 1);
-    other.set_inputs(inputs);
-    other.require(other.run(), options.other);
-    reference = other.outputs();
+    const std::unique_ptr<PlanSession> other = open_session(second, 1);
+    other->set_inputs(inputs);
+    other->require(other->run(), options.other);
+    reference = other->outputs();
   }
 
   json report;

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // edgert doctor: what is installed, what was found, what is missing and what to do about it.
 #include <CLI/CLI.hpp>
-#include <dlfcn.h>
-
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "cli/command.h"
 #include "cli/reference.h"
+#include "codegen/nvrtc.h"
 #include "edgert/cpu/isa/detect.h"
+#include "edgert/cuda/driver.h"
 #include "edgert/plan_format.h"
 #include "onnx/import.h"
 #include "ops/operator.h"
@@ -24,12 +24,47 @@ struct Finding {
   bool required;
 };
 
-/// A library that can be opened, closed again at once.
-bool can_open(const char* name) {
-  void* handle = dlopen(name, RTLD_LAZY | RTLD_LOCAL);
-  if (handle == nullptr) return false;
-  dlclose(handle);
-  return true;
+void keep_message(void* user, LogLevel, const char* text) { *static_cast<std::string*>(user) = text; }
+
+Finding examine_driver() {
+  Finding finding{"CUDA driver (to run plans with kernels)", false, "", false};
+  cuda::Driver driver;
+  std::string message;
+  finding.found = driver.open({&keep_message, &message}).ok();
+  if (!finding.found) {
+    finding.detail = message + "; plans for the CPU run all the same; on a Jetson the driver comes with the BSP";
+    return finding;
+  }
+  finding.detail = "for CUDA " + std::to_string(driver.version() / 1000) + "." + std::to_string(driver.version() % 1000 / 10);
+  int devices = 0;
+  if (driver.device_count(&devices) != cuda::DriverResult::Success) devices = 0;
+  for (int i = 0; i < devices; ++i) {
+    cuda::Device device = 0;
+    char name[128] = {};
+    int major = 0, minor = 0, count = 0;
+    const bool known = driver.device_get(&device, i) == cuda::DriverResult::Success &&
+                       driver.device_name(name, sizeof(name), device) == cuda::DriverResult::Success &&
+                       driver.device_attribute(&major, cuda::DeviceAttribute::ComputeCapabilityMajor, device) == cuda::DriverResult::Success &&
+                       driver.device_attribute(&minor, cuda::DeviceAttribute::ComputeCapabilityMinor, device) == cuda::DriverResult::Success &&
+                       driver.device_attribute(&count, cuda::DeviceAttribute::MultiprocessorCount, device) == cuda::DriverResult::Success;
+    if (known) {
+      finding.detail += std::string("; ") + name + ": --target sm_" + std::to_string(major * 10 + minor) + " --multiprocessors " + std::to_string(count);
+    }
+  }
+  return finding;
+}
+
+Finding examine_nvrtc() {
+  Finding finding{"NVRTC (to build plans with kernels)", false, "", false};
+  try {
+    const codegen::Nvrtc nvrtc = codegen::Nvrtc::open();
+    finding.found = true;
+    finding.detail = nvrtc.version() + ", for";
+    for (const std::uint32_t arch : nvrtc.architectures()) finding.detail += " sm_" + std::to_string(arch);
+  } catch (const codegen::CompileError& error) {
+    finding.detail = error.what();
+  }
+  return finding;
 }
 
 std::vector<Finding> examine(const std::string& python) {
@@ -43,12 +78,8 @@ std::vector<Finding> examine(const std::string& python) {
   const std::string version = reference_version(python);
   out.push_back({"ONNX Runtime (for compare)", !version.empty(),
                  version.empty() ? python + " lacks it: run scripts/setup.sh, or give --python" : version + ", through " + python, false});
-  const bool driver = can_open("libcuda.so.1");
-  out.push_back({"CUDA driver (for plans with kernels)", driver,
-                 driver ? "libcuda.so.1" : "no libcuda.so.1: plans for the CPU run all the same; on a Jetson it comes with the BSP", false});
-  const bool nvrtc = can_open("libnvrtc.so.13") || can_open("libnvrtc.so.12") || can_open("libnvrtc.so.11.2");
-  out.push_back({"NVRTC (to build plans with kernels)", nvrtc,
-                 nvrtc ? "found" : "not on the library path: pip install nvidia-cuda-nvrtc, or the CUDA toolkit", false});
+  out.push_back(examine_driver());
+  out.push_back(examine_nvrtc());
   return out;
 }
 

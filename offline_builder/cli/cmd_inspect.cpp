@@ -8,6 +8,7 @@
 #include "cli/command.h"
 #include "cli/loaded_plan.h"
 #include "cli/step_text.h"
+#include "edgert/cuda/session.h"
 #include "onnx/import.h"
 #include "ops/operator.h"
 #include "plan/session_needs.h"
@@ -41,7 +42,7 @@ json describe_steps(const PlanView& plan, std::uint32_t index) {
     const StepText text = describe_step(plan, step);
     json entry{{"step", i}, {"operator", text.name}, {"attributes", text.attributes}, {"parts", step.parts()}};
     entry["compute"] = edgert::to_string(static_cast<DType>(step.compute()));
-    entry["output"] = to_string(plan.tensor(index, step.outputs()->Get(0)));
+    entry["output"] = output_text(plan, index, step);
     if (!text.nodes.empty()) entry["nodes"] = text.nodes;
     steps.push_back(entry);
   }
@@ -58,8 +59,11 @@ json describe_plan(const LoadedPlan& loaded) {
   out["producer"] = text(plan.table().producer());
   out["target"] = text(plan.table().target());
   out["model"] = text(plan.table().model_name());
-  const Result<SessionNeeds> needs = plan::session_needs(plan);
-  if (needs.ok()) {
+  if (plan.is_cuda()) {
+    out["device_bytes"] = cuda::Session::device_bytes(plan);
+    out["state_bytes"] = plan.table().state_bytes();
+    out["kernels"] = rules::count(plan.table().modules());
+  } else if (const Result<SessionNeeds> needs = plan::session_needs(plan); needs.ok()) {
     out["session_bytes"] = session_bytes(*needs, 1);
     out["scratch_bytes_per_thread"] = needs->scratch_bytes;
   }
@@ -106,6 +110,10 @@ void print_plan(const std::string& path, const json& plan) {
   if (plan.contains("session_bytes")) {
     std::printf("session memory: %llu bytes on one thread, %llu more for each further one\n",
                 plan["session_bytes"].get<unsigned long long>(), plan["scratch_bytes_per_thread"].get<unsigned long long>());
+  }
+  if (plan.contains("device_bytes")) {
+    std::printf("device memory: %llu bytes beside the weights; %llu different kernels\n", plan["device_bytes"].get<unsigned long long>(),
+                plan["kernels"].get<unsigned long long>());
   }
   const json metadata = plan.value("metadata", json::object());
   for (const auto& [key, value] : metadata.items()) {

@@ -114,11 +114,11 @@ void print_accuracy(const PlanView& plan, const io::Arrays& outputs, const io::A
               static_cast<long long>(right), static_cast<long long>(scores.dims[0]));
 }
 
-void run_repeatedly(HostSession& session, const Options& options) {
+void run_repeatedly(PlanSession& session, const Options& options) {
   for (std::uint64_t i = 0; i < options.repeat; ++i) session.require(session.run(), options.plan);
 }
 
-io::Arrays run_on_arrays(HostSession& session, const Options& options, io::Arrays arrays) {
+io::Arrays run_on_arrays(PlanSession& session, const Options& options, io::Arrays arrays) {
   const PlanView& plan = session.plan();
   if (fits_a_profile(plan, arrays)) {
     session.set_inputs(arrays);
@@ -141,7 +141,8 @@ int run_plan(const Options& options) {
   if (!options.inputs.empty() && !options.image.empty()) throw UsageError("run: give --inputs or --image, not both");
   if (!options.labels.empty() && options.inputs.empty()) throw UsageError("run: --labels names an array of --inputs");
   const LoadedPlan plan(options.plan);
-  HostSession session(plan, options.threads);
+  const std::unique_ptr<PlanSession> opened = open_session(plan, options.threads);
+  PlanSession& session = *opened;
   io::Arrays outputs;
   if (!options.image.empty()) {
     const Picture picture(plan.view(), options.image);

@@ -4,7 +4,9 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 
+#include "cli/device_session.h"
 #include "edgert/scalar/convert.h"
 #include "edgert/session.h"
 #include "edgert/thread_pool.h"
@@ -74,61 +76,17 @@ LoadedPlan::LoadedPlan(const std::string& path) : path_(path), file_(path) {
   view_ = *loaded;
 }
 
-struct HostSession::State {
-  struct Free {
-    void operator()(std::byte* memory) const { std::free(memory); }
-  };
-  std::unique_ptr<StaticThreadPool<>> pool;
-  std::unique_ptr<std::byte, Free> memory;
-  std::uint64_t bytes = 0;
-  std::string message;  ///< what the runtime logged last
-  Session<> session;
-};
+std::uint32_t PlanSession::step_count() const { return rules::count(plan().profile(profile()).lists()->Get(0)->steps()); }
 
-HostSession::HostSession(const LoadedPlan& plan, std::uint32_t threads) : state_(std::make_unique<State>()) {
-  SessionOptions options;
-  options.log = {&keep_message, &state_->message};
-  if (threads > 1) {
-    state_->pool = std::make_unique<StaticThreadPool<>>(threads);
-    options.pool = state_->pool->hook();
-  }
-  const Result<std::uint64_t> bytes = Session<>::memory_bytes(plan.view(), options);
-  if (!bytes.ok()) throw ir::BuildError(plan.path() + ": " + state_->message);
-  state_->bytes = *bytes;
-  state_->memory.reset(static_cast<std::byte*>(std::aligned_alloc(64, align_up(*bytes + 1, 64))));
-  if (state_->memory == nullptr) throw std::bad_alloc();
-  require(state_->session.prepare(plan.view(), {state_->memory.get(), *bytes}, options), plan.path());
-}
+LogSink PlanSession::log() { return {&keep_message, &message_}; }
 
-HostSession::~HostSession() = default;
-
-Status HostSession::run() { return state_->session.run(); }
-Status HostSession::set_profile(std::uint32_t index) { return state_->session.set_profile(index); }
-std::uint32_t HostSession::profile() const { return state_->session.profile(); }
-const PlanView& HostSession::plan() const { return state_->session.plan(); }
-TensorView HostSession::input(std::uint32_t i) const { return state_->session.input(i).value(); }
-const TensorView& HostSession::tensor(std::uint32_t index) const { return state_->session.tensor(index); }
-std::uint32_t HostSession::step_count() const { return state_->session.step_count(); }
-Status HostSession::run_step(std::uint32_t step) { return state_->session.run_step(step); }
-std::uint64_t HostSession::memory_bytes() const { return state_->bytes; }
-
-const char* HostSession::isa_name() const {
-  switch (state_->session.isa()) {
-    case cpu::Isa::Baseline: return "baseline";
-    case cpu::Isa::Avx2: return "AVX2+FMA";
-    case cpu::Isa::Avx512: return "AVX-512";
-  }
-  return "unknown";
-}
-
-void HostSession::require(const Status& status, const std::string& what) const {
+void PlanSession::require(const Status& status, const std::string& what) const {
   if (status.ok()) return;
-  throw ir::BuildError(what + ": " + (state_->message.empty() ? edgert::to_string(status.error()) : state_->message));
+  throw ir::BuildError(what + ": " + (message_.empty() ? edgert::to_string(status.error()) : message_));
 }
 
-void HostSession::set_inputs(const io::Arrays& arrays) {
-  const PlanView& plan = state_->session.plan();
-  std::vector<TensorView> shapes;
+void PlanSession::set_inputs(const io::Arrays& arrays) {
+  const PlanView& plan = this->plan();
   for (std::uint32_t i = 0; i < plan.input_count(); ++i) {
     const auto found = arrays.find(plan.input_name(i));
     if (found == arrays.end()) throw ir::BuildError(std::string("input '") + plan.input_name(i) + "' is not among the arrays given");
@@ -137,19 +95,22 @@ void HostSession::set_inputs(const io::Arrays& arrays) {
       throw ir::BuildError(std::string("input '") + plan.input_name(i) + "' must be " + edgert::to_string(expected.dtype) +
                            ", the array is " + edgert::to_string(found->second.dtype));
     }
-    if (found->second.dims.size() > kMaxRank) {
-      throw ir::BuildError(std::string("array '") + plan.input_name(i) + "' has more than 8 dimensions");
-    }
-    TensorView shape;
-    shape.rank = static_cast<std::uint8_t>(found->second.dims.size());
-    for (std::size_t d = 0; d < shape.rank; ++d) shape.dims[d] = found->second.dims[d];
-    shapes.push_back(shape);
   }
   for (const auto& [name, array] : arrays) {
-    if (!state_->session.find_input(name.c_str()).ok()) throw ir::BuildError("the plan has no input '" + name + "'");
+    bool known = false;
+    for (std::uint32_t i = 0; i < plan.input_count(); ++i) known = known || name == plan.input_name(i);
+    if (!known) throw ir::BuildError("the plan has no input '" + name + "'");
   }
-  const Result<std::uint32_t> profile = state_->session.find_profile({shapes.data(), shapes.size()});
-  if (!profile.ok()) {
+  const auto fits = [&](std::uint32_t p) {
+    for (std::uint32_t i = 0; i < plan.input_count(); ++i) {
+      const TensorView view = plan.input(p, i);
+      if (arrays.at(plan.input_name(i)).dims != ir::Dims(view.dims, view.dims + view.rank)) return false;
+    }
+    return true;
+  };
+  std::uint32_t profile = 0;
+  while (profile < plan.profile_count() && !fits(profile)) ++profile;
+  if (profile == plan.profile_count()) {
     std::string text = "no profile of the plan takes inputs of these shapes:";
     for (std::uint32_t i = 0; i < plan.input_count(); ++i) {
       text += std::string(" ") + plan.input_name(i) + "=" + ir::to_string(arrays.at(plan.input_name(i)).dims);
@@ -160,17 +121,88 @@ void HostSession::set_inputs(const io::Arrays& arrays) {
     }
     throw ir::BuildError(text);
   }
-  require(set_profile(*profile), "profile");
+  require(set_profile(profile), "profile");
   for (std::uint32_t i = 0; i < plan.input_count(); ++i) {
     const TensorView view = input(i);
     const io::Array& array = arrays.at(plan.input_name(i));
     if (!array.bytes.empty()) std::memcpy(view.data, array.bytes.data(), array.bytes.size());
   }
+  commit_inputs();
 }
 
-void HostSession::set_random_inputs(std::uint64_t seed) {
+void PlanSession::set_random_inputs(std::uint64_t seed) {
   Random random(seed);
   for (std::uint32_t i = 0; i < plan().input_count(); ++i) fill_random(input(i), random);
+  commit_inputs();
+}
+
+io::Arrays PlanSession::outputs() {
+  io::Arrays arrays;
+  for (std::uint32_t i = 0; i < plan().output_count(); ++i) arrays[plan().output_name(i)] = to_array(output(i));
+  return arrays;
+}
+
+namespace {
+
+std::string cpu_name() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    if (line.rfind("model name", 0) == 0 && line.find(": ") != std::string::npos) return line.substr(line.find(": ") + 2);
+  }
+  return "CPU";
+}
+
+class HostSession final : public PlanSession {
+ public:
+  HostSession(const LoadedPlan& plan, std::uint32_t threads) : PlanSession(plan) {
+    SessionOptions options;
+    options.log = log();
+    if (threads > 1) {
+      pool_ = std::make_unique<StaticThreadPool<>>(threads);
+      options.pool = pool_->hook();
+    }
+    const Result<std::uint64_t> bytes = Session<>::memory_bytes(plan.view(), options);
+    if (!bytes.ok()) throw ir::BuildError(plan.path() + ": " + message_);
+    bytes_ = *bytes;
+    memory_.reset(static_cast<std::byte*>(std::aligned_alloc(64, align_up(*bytes + 1, 64))));
+    if (memory_ == nullptr) throw std::bad_alloc();
+    require(session_.prepare(plan.view(), {memory_.get(), *bytes}, options), plan.path());
+  }
+
+  Status run() override { return session_.run(); }
+  Status set_profile(std::uint32_t index) override { return session_.set_profile(index); }
+  std::uint32_t profile() const override { return session_.profile(); }
+  Status run_step(std::uint32_t step) override { return session_.run_step(step); }
+  TensorView input(std::uint32_t i) override { return session_.input(i).value(); }
+  void commit_inputs() override {}
+  TensorView output(std::uint32_t i) override {
+    const Result<TensorView> view = session_.output(i);
+    require(view.status(), plan().output_name(i));
+    return *view;
+  }
+  TensorView fetch(std::uint32_t tensor) override { return session_.tensor(tensor); }
+  void commit(std::uint32_t) override {}
+  std::uint64_t memory_bytes() const override { return bytes_; }
+  std::string device_name() const override {
+    const cpu::Isa isa = session_.isa();
+    return cpu_name() + (isa == cpu::Isa::Avx512 ? " (AVX-512)" : isa == cpu::Isa::Avx2 ? " (AVX2+FMA)" : " (baseline)");
+  }
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const { std::free(memory); }
+  };
+  std::unique_ptr<StaticThreadPool<>> pool_;
+  std::unique_ptr<std::byte, Free> memory_;
+  std::uint64_t bytes_ = 0;
+  Session<> session_;
+};
+
+}  // namespace
+
+std::unique_ptr<PlanSession> open_session(const LoadedPlan& plan, std::uint32_t threads) {
+  if (plan.view().is_cuda()) return std::make_unique<DeviceSession>(plan);
+  return std::make_unique<HostSession>(plan, threads);
 }
 
 io::Array to_array(const TensorView& view) {
@@ -193,16 +225,6 @@ io::Array to_array(const TensorView& view) {
     for (std::uint32_t d = view.rank; d-- > 0 && ++index[d] == view.dims[d];) index[d] = 0;
   }
   return array;
-}
-
-io::Arrays HostSession::outputs() const {
-  io::Arrays arrays;
-  for (std::uint32_t i = 0; i < plan().output_count(); ++i) {
-    const Result<TensorView> view = state_->session.output(i);
-    require(view.status(), plan().output_name(i));
-    arrays[plan().output_name(i)] = to_array(*view);
-  }
-  return arrays;
 }
 
 }  // namespace edgert::cli

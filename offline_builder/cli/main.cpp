@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "cli/command.h"
+#include "codegen/nvrtc.h"
 #include "io/file.h"
 #include "ir/types.h"
 
@@ -54,6 +55,8 @@ int main(int argc, char** argv) {
   } catch (const UsageError& error) {
     return report(error.what(), kUsage);
   } catch (const edgert::ir::BuildError& error) {
+    return report(error.what(), kBadInput);
+  } catch (const edgert::codegen::CompileError& error) {
     return report(error.what(), kBadInput);
   } catch (const edgert::io::IoError& error) {
     return report(error.what(), kIo);

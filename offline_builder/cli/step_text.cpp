@@ -1,13 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/step_text.h"
 
+#include "cli/loaded_plan.h"
 #include "ops/operator.h"
 
 namespace edgert::cli {
 
+namespace {
+
+/// "grid 128 block 256 shared 65536 cluster 4" of a launch, extents of 1 left out.
+std::string launch_text(const schema::Launch& launch) {
+  const auto extents = [](const char* name, const edgert_flatbuffers::Vector<std::uint32_t>* v) {
+    std::string out = name;
+    for (std::uint32_t d = 0; d < rules::count(v); ++d) {
+      if (d == 0 || v->Get(d) != 1) out += (d == 0 ? " " : "x") + std::to_string(v->Get(d));
+    }
+    return out;
+  };
+  std::string out = extents("grid", launch.grid()) + " " + extents("block", launch.block()) + " shared " + std::to_string(launch.dynamic_shared_bytes());
+  return rules::count(launch.cluster()) != 0 ? out + " " + extents("cluster", launch.cluster()) : out;
+}
+
+}  // namespace
+
 StepText describe_step(const PlanView& plan, const schema::Step& step) {
   StepText text;
   text.name = "operator " + std::to_string(step.op());
+  if (const schema::Launch* launch = step.launch(); launch != nullptr) {
+    // The rules of a plan do not look into launches; those of the CUDA runtime do.
+    const schema::Module* module = rules::at(plan.table().modules(), launch->module_());
+    const bool named = module != nullptr && launch->entry() < rules::count(module->entries());
+    text.name = named ? module->entries()->Get(launch->entry())->str() : "kernel";
+    text.attributes = std::string(edgert::to_string(static_cast<DType>(step.compute()))) + " " + launch_text(*launch);
+  }
   for (const ops::OperatorDef* op : ops::Registry::instance().operators()) {
     if (op->kernel == nullptr || op->kernel->id != step.op()) continue;
     text.name = op->name;
@@ -19,6 +44,10 @@ StepText describe_step(const PlanView& plan, const schema::Step& step) {
     text.nodes.push_back(plan.table().strings()->Get(step.nodes()->Get(n))->str());
   }
   return text;
+}
+
+std::string output_text(const PlanView& plan, std::uint32_t profile, const schema::Step& step) {
+  return rules::count(step.outputs()) == 0 ? std::string() : to_string(plan.tensor(profile, step.outputs()->Get(0)));
 }
 
 std::string joined(const std::vector<std::string>& parts) {

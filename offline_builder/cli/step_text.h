@@ -17,6 +17,9 @@ struct StepText {
 
 StepText describe_step(const PlanView& plan, const schema::Step& step);
 
+/// "f32[1,3,224,224]" of the step's first output, empty when it has none.
+std::string output_text(const PlanView& plan, std::uint32_t profile, const schema::Step& step);
+
 /// "a, b, c"
 std::string joined(const std::vector<std::string>& parts);
 

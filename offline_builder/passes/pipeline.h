@@ -16,6 +16,7 @@ struct Pass {
   const char* summary;  ///< one line for people
   /// Returns how many rewrites it made.
   int (*run)(ir::Graph& graph);
+  bool cpu_only = false;  ///< prepares what only the CPU's kernels want
 };
 
 /// All passes in the order in which they run, readable as a table of contents.
@@ -30,6 +31,7 @@ struct PipelineOptions {
   /// Writes NN-name.before.txt/.after.txt (to_text) and .dot into this folder for every pass that changed something;
   /// empty: no dumps.
   std::string dump_folder;
+  bool for_cpu = true;  ///< else passes that are cpu_only are left out
   /// Called before each pass.
   std::function<void(const Pass& pass, std::size_t index, std::size_t count)> progress;
 };
@@ -51,5 +53,10 @@ int fuse_epilogue(ir::Graph& graph);         ///< activation and residual add in
 int fuse_pointwise(ir::Graph& graph);        ///< chains of pointwise nodes into one program
 int choose_layout(ir::Graph& graph);         ///< channels-last where kernels want it, copies where orders meet
 int pack_weights(ir::Graph& graph);          ///< constant operands into the form that kernels read
+
+
+/// Not in the list, since it has a parameter and is for GPUs: after the layout is chosen, stores f32 values that are
+/// neither inputs nor outputs of the graph as `narrow`. Returns how many.
+int narrow_floats(ir::Graph& graph, DType narrow);
 
 }  // namespace edgert::passes

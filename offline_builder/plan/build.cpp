@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "edgert/cuda/cubin.h"
+#include "edgert/cuda/launch_rules.h"
 #include "plan/session_needs.h"
 #include "plan/aligned_bytes.h"
 #include "plan/lower.h"
@@ -78,6 +80,16 @@ void merge_metadata(PlanSpec& spec, const std::vector<std::pair<std::string, std
   std::sort(spec.metadata.begin(), spec.metadata.end());
 }
 
+/// What the CUDA runtime checks before it needs a device.
+void check_cuda(const PlanView& view, const std::string& message, const LogSink& log) {
+  bool good = cuda::check_launches(view, log).ok();
+  for (std::uint32_t i = 0; good && i < rules::count(view.table().modules()); ++i) {
+    const schema::Module& module = *view.table().modules()->Get(i);
+    good = cuda::Cubin::check(view.section(module.section()), module.arch(), log).ok();
+  }
+  if (!good) throw std::logic_error("the plan just built does not run: " + message);
+}
+
 /// What a device would do with these bytes: load them by every rule and let every operator check its operands.
 void load_as_the_runtime_does(const std::vector<std::byte>& bytes) {
   const Bytes64 aligned(bytes);
@@ -87,6 +99,7 @@ void load_as_the_runtime_does(const std::vector<std::byte>& bytes) {
   options.log.write = [](void* user, LogLevel, const char* text) { *static_cast<std::string*>(user) = text; };
   const Result<PlanView> view = PlanView::load(aligned.span(), options);
   if (!view.ok()) throw std::logic_error("the plan just built does not load: " + message);
+  if (view->is_cuda()) return check_cuda(*view, message, options.log);
   const Result<SessionNeeds> needs = session_needs(*view, options.log);
   if (!needs.ok()) throw std::logic_error("the plan just built does not run: " + message);
 }
@@ -106,6 +119,14 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
   merge_metadata(spec, options.metadata);
   std::vector<std::vector<Declared>> inputs;
   std::vector<std::vector<Declared>> outputs;
+  std::unique_ptr<codegen::Compiler> compiler;
+  ModuleStore modules;
+  DType narrow = DType::Undefined;
+  if (options.cuda) {
+    spec.target = "sm_" + std::to_string(options.cuda->device.arch);
+    if (options.cuda->precision != DType::F32) narrow = options.cuda->precision;
+    compiler = std::make_unique<codegen::Compiler>(options.cuda->compiler);
+  }
   const auto count = static_cast<double>(graphs.size());
   for (std::size_t p = 0; p < graphs.size(); ++p) {
     ir::Graph graph = std::move(graphs[p]);
@@ -116,14 +137,16 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
     outputs.push_back(declared_outputs(graph));
     passes::PipelineOptions pipeline;
     pipeline.dump_folder = options.dump_folder;
+    pipeline.for_cpu = compiler == nullptr;
     if (!pipeline.dump_folder.empty() && graphs.size() > 1) pipeline.dump_folder += "/" + std::to_string(p);
     pipeline.progress = [&](const passes::Pass& pass, std::size_t index, std::size_t total) {
       const double within = 0.8 * static_cast<double>(index) / static_cast<double>(total);
       if (options.progress) options.progress(pass.name, (static_cast<double>(p) + within) / count);
     };
     report.passes = passes::run_pipeline(graph, pipeline);
-    if (options.progress) options.progress("memory plan", (static_cast<double>(p) + 0.8) / count);
-    ProfileSpec profile = lower(graph, spec.weights);
+    if (options.progress) options.progress(compiler == nullptr ? "memory plan" : "kernels", (static_cast<double>(p) + 0.8) / count);
+    ProfileSpec profile = compiler == nullptr ? lower(graph, spec.weights)
+                                              : lower_cuda(graph, options.cuda->device, narrow, *compiler, spec.weights, modules, report.cuda);
     profile.name = report.name;
     report.steps = profile.steps.size();
     report.arena = profile.arena;
@@ -132,6 +155,7 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
   }
   spec.inputs = merge_bindings(inputs, "input");
   spec.outputs = merge_bindings(outputs, "output");
+  spec.modules = modules.take();
   result.bytes = write(spec);
   load_as_the_runtime_does(result.bytes);
   if (options.progress) options.progress("plan", 1.0);

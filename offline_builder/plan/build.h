@@ -3,17 +3,28 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "onnx/import.h"
 #include "passes/pipeline.h"
+#include "plan/lower_cuda.h"
 #include "plan/writer.h"
 
 namespace edgert::plan {
 
+/// A GPU to build for.
+struct CudaOptions {
+  codegen::ConvTarget device;
+  /// What floats between steps are stored as and multiplied in: F16 (sums are kept in f32), or F32 exactly.
+  DType precision = DType::F16;
+  codegen::CompilerOptions compiler;
+};
+
 struct BuildOptions {
+  std::optional<CudaOptions> cuda;  ///< nothing: a plan for the CPU
   /// One entry a shape profile; empty: one profile with the model's own shapes.
   std::vector<onnx_import::ImportOptions> profiles;
   /// Added to the model's metadata_props; an equal key replaces.
@@ -29,6 +40,7 @@ struct ProfileReport {
   std::size_t steps = 0;
   std::vector<passes::PassReport> passes;
   memory::Placement arena;
+  CudaReport cuda;
 };
 
 struct BuildResult {
@@ -37,8 +49,8 @@ struct BuildResult {
   std::vector<std::string> notes;  ///< what the user should know but need not act on
 };
 
-/// Builds a plan for the CPU. Throws ir::BuildError (onnx_import::ImportError for the model's problems). The result is
-/// loaded and checked with the runtime's own rules before it is returned.
+/// Builds a plan. Throws ir::BuildError (onnx_import::ImportError for the model's problems) and codegen::CompileError
+/// when kernels cannot be compiled. The result is loaded and checked with the runtime's own rules before it is returned.
 BuildResult build(const onnx_import::Model& model, const BuildOptions& options = {});
 
 /// The same from graphs, one a profile, whose inputs and outputs have equal names and types. `options.profiles` is not

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,8 +37,27 @@ struct TensorSpec {
   std::string name;
 };
 
+/// A parameter of a launch: the numbers of schema::ArgumentKind; `storage` is an index into ProfileSpec::storages.
+struct LaunchArgumentSpec {
+  enum class Kind : std::uint8_t { Immediate = 0, Address = 1 } kind = Kind::Immediate;
+  std::uint8_t bytes = 8;
+  std::uint64_t value = 0;  ///< the immediate, or bytes added to the storage's address
+  std::uint32_t storage = 0;
+};
+
+struct LaunchSpec {
+  std::uint16_t module = 0;  ///< index into PlanSpec::modules, whose only entry is launched
+  std::uint32_t grid[3] = {1, 1, 1};
+  std::uint32_t block[3] = {1, 1, 1};
+  std::uint32_t cluster = 1;  ///< blocks along x
+  std::uint32_t shared_bytes = 0;
+  bool programmatic = false;
+  std::vector<LaunchArgumentSpec> arguments;
+};
+
 struct StepSpec {
-  const ir::OperatorDef* op = nullptr;
+  const ir::OperatorDef* op = nullptr;  ///< null for a launch
+  std::optional<LaunchSpec> launch;
   std::vector<std::byte> attributes;
   std::vector<std::uint32_t> inputs;  ///< tensors; ir::kNone: absent
   std::vector<std::uint32_t> outputs;
@@ -54,6 +74,7 @@ struct ProfileSpec {
   std::vector<std::uint32_t> inputs;   ///< tensor of each graph input
   std::vector<std::uint32_t> outputs;  ///< tensor of each graph output
   memory::Placement arena;
+  std::uint64_t state_bytes = 0;
 };
 
 /// The weights section: constants of all profiles, equal ones once, each aligned to 64.

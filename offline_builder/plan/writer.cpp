@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "plan/writer.h"
 
+#include <algorithm>
 #include <map>
 #include <stdexcept>
 
@@ -31,11 +32,12 @@ class TableWriter {
       metadata.push_back(schema::CreateKeyValueDirect(builder_, key.c_str(), value.c_str()));
     }
     const std::vector<Offset<schema::Golden>> golden = write_golden();
+    const std::vector<Offset<schema::Module>> modules = write_modules();
     std::vector<Offset<edgert_flatbuffers::String>> strings;
     for (const std::string& text : strings_) strings.push_back(builder_.CreateString(text));
     const auto plan = schema::CreatePlanDirect(builder_, kProducer, spec_.target.c_str(), spec_.model_name.c_str(), &inputs,
-                                               &outputs, &profiles, nullptr, 0, nullptr, golden.empty() ? nullptr : &golden,
-                                               &metadata, &strings);
+                                               &outputs, &profiles, nullptr, state_bytes(), modules.empty() ? nullptr : &modules,
+                                               golden.empty() ? nullptr : &golden, &metadata, &strings);
     schema::FinishPlanBuffer(builder_, plan);
     const auto* data = reinterpret_cast<const std::byte*>(builder_.GetBufferPointer());
     return {data, data + builder_.GetSize()};
@@ -69,13 +71,45 @@ class TableWriter {
     return out;
   }
 
+  /// Profiles run one at a time and leave their counters at zero, so they share the state memory.
+  std::uint64_t state_bytes() const {
+    std::uint64_t bytes = 0;
+    for (const ProfileSpec& profile : spec_.profiles) bytes = std::max(bytes, profile.state_bytes);
+    return bytes;
+  }
+
+  /// Module i is in section 2 + i: behind table and weights.
+  std::vector<Offset<schema::Module>> write_modules() {
+    std::vector<Offset<schema::Module>> out;
+    for (const ModuleSpec& module : spec_.modules) {
+      const std::vector<Offset<edgert_flatbuffers::String>> entries{builder_.CreateString(module.entry)};
+      out.push_back(schema::CreateModuleDirect(builder_, static_cast<std::uint16_t>(2 + out.size()), module.arch, &entries));
+    }
+    return out;
+  }
+
+  Offset<schema::Launch> write_launch(const LaunchSpec& launch) {
+    std::vector<Offset<schema::LaunchArgument>> arguments;
+    for (const LaunchArgumentSpec& argument : launch.arguments) {
+      arguments.push_back(schema::CreateLaunchArgumentDirect(builder_, static_cast<schema::ArgumentKind>(argument.kind), argument.bytes,
+                                                             argument.value, argument.storage));
+    }
+    const std::vector<std::uint32_t> grid(launch.grid, launch.grid + 3);
+    const std::vector<std::uint32_t> block(launch.block, launch.block + 3);
+    const std::vector<std::uint32_t> cluster{launch.cluster, 1, 1};
+    return schema::CreateLaunchDirect(builder_, launch.module, 0, &grid, &block, launch.cluster > 1 ? &cluster : nullptr,
+                                      launch.shared_bytes, launch.programmatic, &arguments);
+  }
+
   Offset<schema::Step> write_step(const StepSpec& step) {
     std::vector<std::uint8_t> attributes(step.attributes.size());
     if (!attributes.empty()) std::memcpy(attributes.data(), step.attributes.data(), attributes.size());
     std::vector<std::uint32_t> nodes;
     for (const std::string& node : step.nodes) nodes.push_back(string_index(node));
-    return schema::CreateStepDirect(builder_, step.op->kernel->id, &step.inputs, &step.outputs, &attributes, step.parts,
-                                    nullptr, nullptr, 0, static_cast<schema::DType>(step.compute),
+    const Offset<schema::Launch> launch = step.launch ? write_launch(*step.launch) : 0;
+    const std::uint16_t id = step.launch ? std::uint16_t{0} : step.op->kernel->id;
+    return schema::CreateStepDirect(builder_, id, &step.inputs, &step.outputs, step.launch ? nullptr : &attributes, step.parts,
+                                    nullptr, nullptr, launch, static_cast<schema::DType>(step.compute),
                                     nodes.empty() ? nullptr : &nodes);
   }
 
@@ -182,7 +216,10 @@ std::vector<std::byte> write(const PlanSpec& spec) {
   const std::vector<std::byte> table = TableWriter(spec).run();
   if (table.size() > 0x7fffffffu) throw ir::BuildError("the plan's table is larger than 2 GiB");
   const std::vector<const ir::Bytes*> golden = TableWriter::golden_pieces(spec);
-  FileWriter file(2 + (golden.empty() ? 0 : 1));
+  if (spec.modules.size() > kMaxSections - 3) {
+    throw ir::BuildError("the plan has " + std::to_string(spec.modules.size()) + " different kernels, more than a plan can carry");
+  }
+  FileWriter file(static_cast<std::uint32_t>(2 + spec.modules.size() + (golden.empty() ? 0 : 1)));
   std::memcpy(file.open_section(SectionKind::Table, table.size()), table.data(), table.size());
   file.close_section();
   std::byte* weights = file.open_section(SectionKind::Weights, spec.weights.size());
@@ -190,6 +227,10 @@ std::vector<std::byte> write(const PlanSpec& spec) {
     if (piece.bytes.size() != 0) std::memcpy(weights + piece.offset, piece.bytes.data(), piece.bytes.size());
   }
   file.close_section();
+  for (const ModuleSpec& module : spec.modules) {
+    std::memcpy(file.open_section(SectionKind::Module, module.cubin.size()), module.cubin.data(), module.cubin.size());
+    file.close_section();
+  }
   if (!golden.empty()) {
     std::uint64_t size = 0;
     for (const ir::Bytes* bytes : golden) size = align_up(size + bytes->size(), 64);

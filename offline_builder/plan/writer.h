@@ -28,6 +28,13 @@ struct GoldenSpec {
   float rel_tolerance = 0;
 };
 
+/// Machine code of one kernel.
+struct ModuleSpec {
+  std::uint32_t arch = 0;
+  std::string entry;
+  std::vector<std::byte> cubin;
+};
+
 struct PlanSpec {
   std::string target = "cpu";
   std::string model_name;
@@ -35,6 +42,7 @@ struct PlanSpec {
   std::vector<BindingSpec> outputs;
   std::vector<ProfileSpec> profiles;
   WeightStore weights;
+  std::vector<ModuleSpec> modules;
   std::vector<GoldenSpec> golden;
   std::vector<std::pair<std::string, std::string>> metadata;
 };

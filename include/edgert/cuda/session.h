@@ -176,19 +176,51 @@ class Session {
   /// A driver call failed: the device's state is lost, and every later call returns DeviceFailed without reaching it.
   bool failed() const noexcept { return state_code_ == State::Failed; }
 
-  /// Launches one step of the selected profile on the session's stream, outside any graph, and waits: for profilers,
-  /// comparison and the tuner's worker.
-  Status run_step(std::uint32_t step) noexcept {
+  /// Launches `count` steps of the selected profile on `stream`, outside any graph, which it may be capturing into one:
+  /// for profilers, comparison and the tuner's worker.
+  Status enqueue_steps(std::uint32_t first, std::uint32_t count, Stream stream) noexcept {
     EDGERT_RETURN_IF_ERROR(usable());
     const schema::Profile& profile = program_->plan().profile(profile_);
     const auto* steps = profile.lists()->Get(0)->steps();
-    if (step >= rules::count(steps)) return {Error::InvalidArgument, step};
+    if (first > rules::count(steps) || count > rules::count(steps) - first) return {Error::InvalidArgument, first};
     const ContextScope scope(driver(), program_->context());
     EDGERT_RETURN_IF_ERROR(entered(scope));
-    Status status = launch_step(*program_, profile, *steps->Get(step)->launch(), regions(set_), stream_);
-    if (status.ok()) status = check(driver().stream_synchronize(stream_), "cuStreamSynchronize");
+    Status status;
+    for (std::uint32_t i = first; status.ok() && i < first + count; ++i) {
+      status = launch_step(*program_, profile, *steps->Get(i)->launch(), regions(set_), stream);
+    }
     if (!status.ok()) state_code_ = State::Failed;
     return status;
+  }
+  /// One step on the session's stream, and waits for it.
+  Status run_step(std::uint32_t step) noexcept {
+    EDGERT_RETURN_IF_ERROR(enqueue_steps(step, 1, stream_));
+    const ContextScope scope(driver(), program_->context());
+    EDGERT_RETURN_IF_ERROR(entered(scope));
+    return device(driver().stream_synchronize(stream_), "cuStreamSynchronize");
+  }
+
+  /// Copies a whole storage of the selected profile to host memory of its size, or from it unless it is one of weights,
+  /// and waits: between steps, for comparison.
+  Status read_storage(std::uint32_t storage, void* to) noexcept {
+    EDGERT_RETURN_IF_ERROR(usable());
+    const auto* storages = program_->plan().profile(profile_).storages();
+    if (storage >= rules::count(storages)) return {Error::InvalidArgument, storage};
+    const schema::Storage& from = *storages->Get(storage);
+    const ContextScope scope(driver(), program_->context());
+    EDGERT_RETURN_IF_ERROR(entered(scope));
+    EDGERT_RETURN_IF_ERROR(device(driver().copy_to_host_async(to, regions(set_).address(from), from.size(), stream_), "cuMemcpyDtoHAsync"));
+    return device(driver().stream_synchronize(stream_), "cuStreamSynchronize");
+  }
+  Status write_storage(std::uint32_t storage, const void* from) noexcept {
+    EDGERT_RETURN_IF_ERROR(usable());
+    const auto* storages = program_->plan().profile(profile_).storages();
+    if (storage >= rules::count(storages) || storages->Get(storage)->region() == schema::Region::Weights) return {Error::InvalidArgument, storage};
+    const schema::Storage& to = *storages->Get(storage);
+    const ContextScope scope(driver(), program_->context());
+    EDGERT_RETURN_IF_ERROR(entered(scope));
+    EDGERT_RETURN_IF_ERROR(device(driver().copy_to_device_async(regions(set_).address(to), from, to.size(), stream_), "cuMemcpyHtoDAsync"));
+    return device(driver().stream_synchronize(stream_), "cuStreamSynchronize");
   }
 
  private:

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/cuda_options.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdlib>
+#include <thread>
+
+#include "cli/command.h"
+#include "codegen/target.h"
+
+namespace edgert::cli {
+namespace {
+
+/// Where compiled kernels are kept by default: the user's cache folder, or nowhere when there is none.
+std::string default_cache() {
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache != '\0') return std::string(cache) + "/edgert/kernels";
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0') return std::string(home) + "/.cache/edgert/kernels";
+  return {};
+}
+
+DType precision_of(const CudaArguments& a) {
+  if (a.fp16 && a.fp32) throw UsageError("--fp16 and --fp32 exclude each other");
+  const std::string alias = a.fp16 ? "fp16" : a.fp32 ? "fp32" : "";
+  if (!alias.empty() && !a.precision.empty() && a.precision != alias) throw UsageError("--" + alias + " and --precision " + a.precision + " exclude each other");
+  const std::string name = !a.precision.empty() ? a.precision : alias.empty() ? "fp16" : alias;
+  if (name == "fp16") return DType::F16;
+  if (name == "fp32") return DType::F32;
+  throw UsageError("--precision " + name + ": expected fp16 or fp32");
+}
+
+}  // namespace
+
+void add_cuda_options(CLI::App& command, CudaArguments& a) {
+  command.add_option("--target", a.target, "What the plan runs on: cpu, or a GPU by its SM: " + codegen::target_names())->capture_default_str();
+  command.add_option("--precision", a.precision,
+                     "For a GPU, what values are stored as and multiplied in: fp16 (the default; sums are kept in 32 bits, inputs and outputs stay as "
+                     "the model has them) or fp32");
+  command.add_flag("--fp16", a.fp16, "The same as --precision fp16");
+  command.add_flag("--fp32", a.fp32, "The same as --precision fp32");
+  command.add_option("--multiprocessors", a.multiprocessors, "How many the GPU has, where its SM does not say: sm_87 16, sm_90 132, sm_110 20")
+      ->check(CLI::Range(1, 1024));
+  command.add_option("--nvrtc", a.nvrtc, "NVRTC to compile kernels with; its CUDA version decides which drivers load the plan. Default: the newest found");
+  command.add_option("--kernel-cache", a.cache, "Folder of compiled kernels, or 'none'; default: edgert/kernels in the user's cache folder");
+  command.add_option("--compile-threads", a.threads, "Kernels compiled at once; default: as many as there are processors")->check(CLI::Range(1, 256));
+}
+
+std::optional<plan::CudaOptions> cuda_options(const CudaArguments& a) {
+  if (a.target == "cpu") {
+    if (!a.precision.empty() || a.fp16 || a.fp32 || !a.nvrtc.empty() || a.multiprocessors != 0) {
+      throw UsageError("--precision, --fp16, --fp32, --nvrtc and --multiprocessors are for GPUs: give --target sm_87 or the like");
+    }
+    return std::nullopt;
+  }
+  const std::optional<codegen::ConvTarget> device = codegen::target_named(a.target);
+  if (!device) throw UsageError("--target " + a.target + ": expected cpu, " + codegen::target_names());
+  plan::CudaOptions options;
+  options.device = *device;
+  if (a.multiprocessors != 0) options.device.multiprocessors = a.multiprocessors;
+  options.precision = precision_of(a);
+  options.compiler.nvrtc = a.nvrtc;
+  options.compiler.cache_directory = a.cache.empty() ? default_cache() : a.cache == "none" ? "" : a.cache;
+  options.compiler.threads = a.threads != 0 ? static_cast<std::uint32_t>(a.threads) : std::max(1u, std::thread::hardware_concurrency());
+  return options;
+}
+
+}  // namespace edgert::cli

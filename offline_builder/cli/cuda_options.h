@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// --target, --precision and what else a build for a GPU is told on the command line.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "plan/build.h"
+
+namespace CLI {
+class App;
+}
+
+namespace edgert::cli {
+
+struct CudaArguments {
+  std::string target = "cpu";
+  std::string precision;
+  bool fp16 = false, fp32 = false;
+  std::string nvrtc;
+  std::string cache;
+  int multiprocessors = 0;
+  int threads = 0;
+};
+
+void add_cuda_options(CLI::App& command, CudaArguments& arguments);
+/// Nothing for --target cpu. Throws UsageError for what is unknown or does not go together.
+std::optional<plan::CudaOptions> cuda_options(const CudaArguments& arguments);
+
+}  // namespace edgert::cli

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "families/choose.h"
+
+#include <algorithm>
+#include <set>
+#include <stdexcept>
+
+#include "ir/windows.h"
+#include "ops/definitions.h"
+
+namespace edgert::families {
+namespace {
+
+using ir::kNone;
+using ir::Node;
+using ir::NodeId;
+using ir::ValueId;
+
+bool is_computed(const Node& node) { return node.op->view == nullptr && !ir::is_concat(*node.op); }
+
+/// Whether a family better than the general ones takes the node.
+bool is_fast(const Context& context, NodeId id) {
+  for (const Family& family : Registry::instance().families()) {
+    if (family.rank != Rank::General && !family.candidates(context, id, 1).empty()) return true;
+  }
+  return false;
+}
+
+class Converter {
+ public:
+  Converter(ir::Graph& graph, const Target& target, DType narrow) : graph_(graph), target_(target), narrow_(narrow) {}
+
+  int run() {
+    const std::vector<NodeId> order = graph_.topological_order();
+    for (auto it = order.rbegin(); it != order.rend(); ++it) {
+      const Node& node = graph_.node(*it);
+      if (is_computed(node) && node.op != &ops::kCopy && node.outputs.size() == 1) visit(*it);
+    }
+    return inserted_;
+  }
+
+ private:
+  void visit(NodeId id) {
+    Context context(graph_, target_);
+    const Node& node = graph_.node(id);
+    std::vector<ValueId> wide;
+    for (const ValueId input : node.inputs) {
+      if (input == kNone || graph_.value(input).is_constant() || graph_.value(input).format != WeightFormat::Strided) continue;
+      const Operand operand = context.operand(input);
+      if (!operand.constant && operand.dtype == DType::F32 && std::find(wide.begin(), wide.end(), input) == wide.end()) wide.push_back(input);
+    }
+    const bool output = context.operand(node.outputs[0]).dtype == DType::F32;
+    if ((wide.empty() && !output) || is_fast(context, id)) return;
+    // As little as helps: the output alone, the inputs alone, both.
+    for (const unsigned which : {1u, 2u, 3u}) {
+      if (((which & 1) != 0 && !output) || ((which & 2) != 0 && wide.empty())) continue;
+      context.suppose_nothing();
+      if ((which & 1) != 0) context.suppose(node.outputs[0], narrow_);
+      for (const ValueId input : wide) {
+        if ((which & 2) != 0) context.suppose(input, narrow_);
+      }
+      if (!is_fast(context, id)) continue;
+      if ((which & 1) != 0) widen_after(node.outputs[0]);
+      for (const ValueId input : wide) {
+        if ((which & 2) != 0) narrow_before(id, input);
+      }
+      return;
+    }
+  }
+
+  ValueId add_copy(ValueId source, const std::vector<std::uint8_t>& order, DType stored, const std::vector<std::string>& provenance) {
+    const NodeId copy = graph_.add_node(ops::kCopy, {source}, ir::AttributeBlob::of(cpu::NoAttributes{}), provenance);
+    ir::Value& out = graph_.value(graph_.node(copy).outputs[0]);
+    out.order = order;
+    out.stored = stored;
+    out.name = graph_.value(source).name;
+    ++inserted_;
+    return graph_.node(copy).outputs[0];
+  }
+
+  /// Every reader of `input` in `reader` reads a narrow copy.
+  void narrow_before(NodeId reader, ValueId input) {
+    ValueId copy = kNone;
+    for (const NodeId user : graph_.users(input)) {
+      const Node& node = graph_.node(user);
+      if (node.op == &ops::kCopy && graph_.value(node.outputs[0]).stored == narrow_ &&
+          graph_.value(node.outputs[0]).order == graph_.value(input).order) copy = node.outputs[0];
+    }
+    if (copy == kNone) copy = add_copy(input, graph_.value(input).order, narrow_, graph_.node(reader).provenance);
+    for (std::size_t i = 0; i < graph_.node(reader).inputs.size(); ++i) {
+      if (graph_.node(reader).inputs[i] == input) graph_.set_input(reader, i, copy);
+    }
+  }
+
+  /// Outputs of the graph that lie in this value's storage are copied out of it, and it becomes narrow.
+  void widen_after(ValueId root) {
+    for (std::size_t i = 0; i < graph_.outputs().size(); ++i) {
+      const ValueId value = graph_.outputs()[i].value;
+      if (ir::Windows(graph_).find(value).value().root != root) continue;
+      graph_.set_output(i, add_copy(value, {}, DType::Undefined, {}));
+    }
+    ir::Windows windows(graph_);
+    for (ValueId id = 0; id < graph_.value_count(); ++id) {
+      ir::Value& value = graph_.value(id);
+      const bool computed = !value.is_constant() && value.producer != kNone && graph_.node(value.producer).alive;
+      if (computed && value.type.dtype == DType::F32 && windows.find(id).value().root == root) value.stored = narrow_;
+    }
+  }
+
+  ir::Graph& graph_;
+  const Target& target_;
+  DType narrow_;
+  int inserted_ = 0;
+};
+
+std::string name_of(const Node& node) {
+  std::string name = node.op->name;
+  for (const std::string& onnx : node.provenance) name += (&onnx == &node.provenance.front() ? " of " : ", ") + onnx;
+  return name;
+}
+
+}  // namespace
+
+int insert_conversions(ir::Graph& graph, const Target& target, DType narrow) { return Converter(graph, target, narrow).run(); }
+
+std::vector<Choice> choose_kernels(const ir::Graph& graph, const Target& target, std::size_t limit) {
+  const Context context(graph, target);
+  const std::vector<NodeId> order = graph.topological_order();
+  std::vector<Choice> choices;
+  std::set<NodeId> covered;
+  std::vector<std::string> missing;
+  for (auto it = order.rbegin(); it != order.rend(); ++it) {
+    const Node& node = graph.node(*it);
+    if (!is_computed(node) || covered.count(*it) != 0) continue;
+    Choice choice;
+    choice.node = *it;
+    for (const Family& family : Registry::instance().families()) {
+      choice.family = &family;
+      choice.candidates = family.candidates(context, *it, limit);
+      if (!choice.candidates.empty()) break;
+    }
+    std::string why;
+    for (const std::string& reason : context.take_reasons()) why += (why.empty() ? ": " : "; ") + reason;
+    if (choice.candidates.empty()) {
+      missing.push_back("\n  " + name_of(node) + " " + ir::to_string(graph.value(node.outputs[0]).type) + why);
+      continue;
+    }
+    const std::vector<NodeId>& nodes = choice.candidates[0].covered;
+    for (const Candidate& candidate : choice.candidates) {
+      if (candidate.covered != nodes) throw std::logic_error(std::string(choice.family->name) + ": candidates that cover different nodes");
+    }
+    covered.insert(nodes.begin(), nodes.end());
+    choices.push_back(std::move(choice));
+  }
+  if (!missing.empty()) {
+    std::string text = std::to_string(missing.size()) + " node" + (missing.size() == 1 ? " has" : "s have") + " no GPU kernel:";
+    for (auto it = missing.rbegin(); it != missing.rend(); ++it) text += *it;
+    throw ir::BuildError(text);
+  }
+  std::reverse(choices.begin(), choices.end());
+  return choices;
+}
+
+}  // namespace edgert::families

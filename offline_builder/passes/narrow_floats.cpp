@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// Floats between the steps are stored in the type that the target computes in; inputs and outputs of the graph stay as
+// the model declares them, and constants as they are. A storage has one type, so views and Concat follow their root.
+#include <vector>
+
+#include "ir/windows.h"
+#include "passes/pipeline.h"
+
+namespace edgert::passes {
+
+int narrow_floats(ir::Graph& graph, DType narrow) {
+  ir::Windows windows(graph);
+  std::vector<bool> bound(graph.value_count(), false);
+  for (const ir::ValueId input : graph.inputs()) bound[input] = true;
+  for (const ir::Graph::Output& output : graph.outputs()) bound[windows.find(output.value).value().root] = true;
+  int changes = 0;
+  for (ir::ValueId id = 0; id < graph.value_count(); ++id) {
+    ir::Value& value = graph.value(id);
+    if (value.type.dtype != DType::F32 || value.is_constant() || value.producer == ir::kNone || !graph.node(value.producer).alive) continue;
+    const ir::ValueId root = windows.find(id).value().root;
+    if (bound[root] || graph.value(root).is_constant() || value.stored == narrow) continue;
+    value.stored = narrow;
+    ++changes;
+  }
+  return changes;
+}
+
+}  // namespace edgert::passes

@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/lower_cuda.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "edgert/checked.h"
+#include "edgert/crc32c.h"
+#include "ir/windows.h"
+#include "memory/checker.h"
+#include "passes/pipeline.h"
+
+namespace edgert::plan {
+namespace {
+
+using families::Argument;
+using families::Candidate;
+using families::Choice;
+using families::Launch;
+using ir::kNone;
+using ir::NodeId;
+using ir::ValueId;
+
+constexpr std::uint32_t kAlignment = 256;     ///< what the runtime gives every region; families count on it
+constexpr std::size_t kCandidates = 3;        ///< a tile whose kernel does not fit the registers gives way to the next
+constexpr std::size_t kPrefetchDistance = 2;  ///< launches between asking for weights and using them
+
+/// A candidate of each choice, and its compiled kernels.
+struct Compiled {
+  std::vector<const Candidate*> candidates;
+  std::vector<std::vector<codegen::CompiledKernel>> kernels;
+};
+
+bool spills(const std::vector<codegen::CompiledKernel>& kernels) {
+  for (const codegen::CompiledKernel& compiled : kernels) {
+    for (const codegen::KernelResources& kernel : compiled.kernels) {
+      if (kernel.spill_bytes > 0) return true;
+    }
+  }
+  return false;
+}
+
+/// Compiles the first candidate of each choice, all at once; where it spills registers the next, while there are any.
+Compiled compile(const std::vector<Choice>& choices, codegen::Compiler& compiler, CudaReport& report) {
+  Compiled out;
+  out.candidates.resize(choices.size());
+  out.kernels.resize(choices.size());
+  std::vector<std::size_t> open(choices.size());
+  for (std::size_t i = 0; i < open.size(); ++i) open[i] = i;
+  for (std::size_t round = 0; !open.empty(); ++round) {
+    std::vector<codegen::CompileJob> jobs;
+    for (const std::size_t i : open) {
+      for (const Launch& launch : choices[i].candidates[round].launches) jobs.push_back(launch.spec.job);
+    }
+    std::vector<codegen::CompiledKernel> results = compiler.compile(jobs);
+    std::vector<std::size_t> again;
+    std::size_t next = 0;
+    for (const std::size_t i : open) {
+      const Candidate& candidate = choices[i].candidates[round];
+      std::vector<codegen::CompiledKernel> kernels;
+      for (std::size_t l = 0; l < candidate.launches.size(); ++l) kernels.push_back(std::move(results[next++]));
+      const bool spilling = spills(kernels);
+      if (out.candidates[i] == nullptr || !spilling) {
+        out.candidates[i] = &candidate;
+        out.kernels[i] = std::move(kernels);
+      }
+      if (spilling && round + 1 < choices[i].candidates.size()) again.push_back(i);
+    }
+    open = std::move(again);
+  }
+  report.cached = compiler.cache_hits();
+  return out;
+}
+
+class CudaLowering {
+ public:
+  CudaLowering(const ir::Graph& graph, const families::Target& target, WeightStore& weights, ModuleStore& modules)
+      : graph_(graph), target_(target), weights_(weights), modules_(modules), windows_(graph) {}
+
+  ProfileSpec run(const std::vector<Choice>& choices, const Compiled& compiled) {
+    for (std::size_t i = 0; i < graph_.inputs().size(); ++i) add_binding(graph_.inputs()[i], Region::Input, i);
+    for (std::size_t i = 0; i < graph_.outputs().size(); ++i) add_binding(window_of(graph_.outputs()[i].value).root, Region::Output, i);
+    order_launches(choices, compiled);
+    find_lifetimes();
+    for (std::size_t s = 0; s < steps_.size(); ++s) add_step(s);
+    for (const ValueId id : graph_.inputs()) profile_.inputs.push_back(tensor_of(id));
+    for (const ir::Graph::Output& output : graph_.outputs()) profile_.outputs.push_back(tensor_of(output.value));
+    plan_arena();
+    prove();
+    return std::move(profile_);
+  }
+
+ private:
+  struct Lifetime {
+    std::uint32_t first = UINT32_MAX;
+    std::uint32_t last = 0;
+    std::vector<std::uint32_t> accesses;
+  };
+  /// One launch; those of one candidate follow each other.
+  struct Step {
+    NodeId node;
+    const Candidate* candidate;
+    const Launch* launch;
+    const codegen::CompiledKernel* kernel;
+    std::uint32_t first, last;  ///< steps of the candidate
+  };
+
+  ir::Window window_of(ValueId id) {
+    const std::optional<ir::Window> window = windows_.find(id);
+    if (!window) throw std::logic_error("'" + graph_.value(id).name + "' is no window; the layout pass must run first");
+    return *window;
+  }
+
+  ir::TensorType stored_type(ValueId id) const { return {graph_.value(id).stored_type(), graph_.value(id).type.dims}; }
+
+  std::uint32_t add_storage(StorageSpec storage) {
+    profile_.storages.push_back(storage);
+    return static_cast<std::uint32_t>(profile_.storages.size() - 1);
+  }
+
+  void add_binding(ValueId root, Region region, std::size_t index) {
+    StorageSpec storage;
+    storage.region = region;
+    storage.binding = static_cast<std::uint16_t>(index);
+    storage.size = ir::dense_bytes(stored_type(root));
+    storage.alignment = kAlignment;
+    storage_of_[root] = add_storage(storage);
+  }
+
+  std::uint32_t add_weights(const ir::Bytes& bytes) {
+    StorageSpec storage;
+    storage.region = Region::Weights;
+    storage.offset = weights_.add(bytes);
+    storage.size = bytes.size();
+    const auto [found, added] = weight_storage_.emplace(std::make_pair(storage.offset, storage.size), 0u);
+    if (added) found->second = add_storage(storage);
+    return found->second;
+  }
+
+  std::uint32_t storage_of(ValueId root) {
+    const auto found = storage_of_.find(root);
+    if (found != storage_of_.end()) return found->second;
+    const ir::Value& value = graph_.value(root);
+    if (value.is_constant()) return storage_of_[root] = add_weights(value.constant);
+    StorageSpec storage;
+    storage.size = ir::dense_bytes(stored_type(root));
+    storage.alignment = kAlignment;
+    return storage_of_[root] = add_storage(storage);
+  }
+
+  std::uint32_t tensor_of(ValueId id) {
+    const auto found = tensor_of_.find(id);
+    if (found != tensor_of_.end()) return found->second;
+    const ir::Window window = window_of(id);
+    TensorSpec tensor;
+    tensor.type = {graph_.value(window.root).stored_type(), graph_.value(id).type.dims};
+    tensor.name = graph_.value(id).name;
+    tensor.storage = storage_of(window.root);
+    tensor.offset = static_cast<std::uint64_t>(window.view.offset) * (bits_of(tensor.type.dtype) / 8);
+    tensor.strides = window.view.strides;
+    for (std::size_t i = 0; i < tensor.strides.size(); ++i) {
+      if (tensor.type.dims[i] == 1) tensor.strides[i] = 1;
+    }
+    profile_.tensors.push_back(std::move(tensor));
+    return tensor_of_[id] = static_cast<std::uint32_t>(profile_.tensors.size() - 1);
+  }
+
+  void order_launches(const std::vector<Choice>& choices, const Compiled& compiled) {
+    steps_of_.assign(graph_.node_count(), {});
+    for (std::size_t c = 0; c < choices.size(); ++c) {
+      const Candidate& candidate = *compiled.candidates[c];
+      const auto first = static_cast<std::uint32_t>(steps_.size());
+      const auto count = static_cast<std::uint32_t>(candidate.launches.size());
+      for (std::uint32_t l = 0; l < count; ++l) {
+        steps_.push_back({choices[c].node, &candidate, &candidate.launches[l], &compiled.kernels[c][l], first, first + count - 1});
+        steps_of_[choices[c].node].push_back(first + l);
+      }
+    }
+  }
+
+  void find_lifetimes() {
+    for (std::uint32_t s = 0; s < steps_.size(); ++s) {
+      for (const Argument& argument : steps_[s].launch->arguments) {
+        if (argument.kind != Argument::Kind::Read && argument.kind != Argument::Kind::Write) continue;
+        Lifetime& lifetime = lifetimes_[window_of(argument.value).root];
+        lifetime.first = std::min(lifetime.first, s);
+        lifetime.last = std::max(lifetime.last, s);
+        if (lifetime.accesses.empty() || lifetime.accesses.back() != s) lifetime.accesses.push_back(s);
+      }
+    }
+  }
+
+  /// The weights that the launch two ahead reads first.
+  const ir::Bytes* later_weights(std::size_t s) const {
+    if (s + kPrefetchDistance >= steps_.size()) return nullptr;
+    const Step& later = steps_[s + kPrefetchDistance];
+    for (const Argument& argument : later.launch->arguments) {
+      if (argument.kind == Argument::Kind::Weights && argument.number == 0) return &later.candidate->weights.at(0);
+    }
+    return nullptr;
+  }
+
+  std::uint32_t workspace_of(const Step& step) {
+    const auto found = workspaces_.find(step.first);
+    if (found != workspaces_.end()) return found->second;
+    StorageSpec storage;
+    for (const Launch& launch : step.candidate->launches) storage.size = std::max(storage.size, launch.spec.workspace_bytes);
+    storage.alignment = kAlignment;
+    storage.first_step = step.first;
+    storage.last_step = step.last;
+    return workspaces_[step.first] = add_storage(storage);
+  }
+
+  std::uint32_t add_counters(std::uint32_t count) {
+    StorageSpec storage;
+    storage.region = Region::State;
+    storage.offset = profile_.state_bytes;
+    storage.size = std::uint64_t{count} * 4;
+    storage.alignment = kAlignment;
+    profile_.state_bytes = align_up(storage.offset + storage.size, kAlignment);
+    return add_storage(storage);
+  }
+
+  LaunchArgumentSpec resolve(const Argument& argument, std::size_t s) {
+    using Kind = LaunchArgumentSpec::Kind;
+    const Step& step = steps_[s];
+    const auto at_start = [](std::uint32_t storage, std::uint64_t offset = 0) { return LaunchArgumentSpec{Kind::Address, 8, offset, storage}; };
+    const ir::Bytes* later = nullptr;
+    switch (argument.kind) {
+      case Argument::Kind::Read:
+      case Argument::Kind::Write: {
+        const TensorSpec& tensor = profile_.tensors[tensor_of(argument.value)];
+        return at_start(tensor.storage, tensor.offset);
+      }
+      case Argument::Kind::Weights: return at_start(add_weights(step.candidate->weights.at(argument.number)));
+      case Argument::Kind::Workspace: return at_start(workspace_of(step), argument.number);
+      case Argument::Kind::Counters: return at_start(add_counters(step.launch->spec.counters));
+      case Argument::Kind::Immediate: return {Kind::Immediate, argument.bytes, argument.number, 0};
+      case Argument::Kind::LaterWeights:
+        later = later_weights(s);
+        return later == nullptr ? LaunchArgumentSpec{Kind::Immediate, 8, 0, 0} : at_start(add_weights(*later));
+      case Argument::Kind::LaterWeightBytes:
+        later = later_weights(s);
+        return {Kind::Immediate, argument.bytes, later == nullptr ? 0 : later->size(), 0};
+    }
+    throw std::logic_error("an argument of no kind");
+  }
+
+  void add_step(std::size_t s) {
+    const Step& step = steps_[s];
+    const codegen::KernelSpec& kernel = step.launch->spec;
+    StepSpec out;
+    LaunchSpec& launch = out.launch.emplace();
+    launch.module = modules_.add(target_.arch, kernel.entry, step.kernel->cubin);
+    std::copy(std::begin(kernel.grid), std::end(kernel.grid), launch.grid);
+    std::copy(std::begin(kernel.block), std::end(kernel.block), launch.block);
+    launch.cluster = kernel.cluster;
+    launch.shared_bytes = kernel.shared_bytes;
+    launch.programmatic = s > 0;
+    if (step.launch->spread) {
+      // Wide and narrow footprints alternate; clusters are always wide.
+      narrow_ = narrow_ && kernel.cluster == 1;
+      launch.shared_bytes = codegen::launch_shared_bytes(kernel.shared_bytes, narrow_ ? codegen::Footprint::Narrow : codegen::Footprint::Wide, target_);
+      narrow_ = !narrow_;
+    }
+    for (const Argument& argument : step.launch->arguments) {
+      if (argument.kind == Argument::Kind::Read) out.inputs.push_back(tensor_of(argument.value));
+      if (argument.kind == Argument::Kind::Write) out.outputs.push_back(tensor_of(argument.value));
+      launch.arguments.push_back(resolve(argument, s));
+    }
+    out.compute = step.candidate->compute;
+    out.nodes = graph_.node(step.node).provenance;
+    for (const NodeId covered : step.candidate->covered) {
+      for (const std::string& name : graph_.node(covered).provenance) {
+        if (std::find(out.nodes.begin(), out.nodes.end(), name) == out.nodes.end()) out.nodes.push_back(name);
+      }
+    }
+    profile_.steps.push_back(std::move(out));
+  }
+
+  void plan_arena() {
+    memory::Problem problem;
+    problem.schedule.steps = static_cast<std::uint32_t>(steps_.size());
+    std::vector<std::uint32_t> arena;
+    const auto add = [&](std::uint32_t index) {
+      const StorageSpec& storage = profile_.storages[index];
+      arena.push_back(index);
+      problem.buffers.push_back({storage.size, storage.alignment, storage.first_step, storage.last_step});
+    };
+    for (const auto& [root, index] : storage_of_) {
+      StorageSpec& storage = profile_.storages[index];
+      if (storage.region != Region::Arena) continue;
+      storage.first_step = lifetimes_.at(root).first;
+      storage.last_step = lifetimes_.at(root).last;
+      add(index);
+    }
+    for (const auto& [step, index] : workspaces_) add(index);
+    profile_.arena = memory::plan(problem);
+    for (std::size_t i = 0; i < arena.size(); ++i) profile_.storages[arena[i]].offset = profile_.arena.offsets[i];
+  }
+
+  /// A tensor's place in the arena in bytes; false when it lies elsewhere.
+  bool arena_window(ValueId id, memory::Window& window) {
+    const TensorSpec& tensor = profile_.tensors[tensor_of(id)];
+    const StorageSpec& storage = profile_.storages[tensor.storage];
+    if (storage.region != Region::Arena) return false;
+    window.element_bytes = std::max<std::uint64_t>(bits_of(tensor.type.dtype) / 8, 1);
+    window.offset = storage.offset + tensor.offset;
+    window.dims = tensor.type.dims;
+    for (const std::int64_t stride : tensor.strides) window.strides.push_back(stride * static_cast<std::int64_t>(window.element_bytes));
+    return true;
+  }
+
+  /// Launches of a candidate before step `s` count as producers of what they write: the last may read it again.
+  std::vector<std::uint32_t> producers(ValueId id, std::uint32_t s) const {
+    std::vector<std::uint32_t> out;
+    for (const NodeId node : ir::producers_of(graph_, id)) {
+      if (steps_of_[node].empty()) throw std::logic_error("'" + graph_.value(id).name + "' is read, but its node was taken by another");
+      for (const std::uint32_t step : steps_of_[node]) {
+        if (step < s || node != steps_[s].node) out.push_back(step);
+      }
+    }
+    return out;
+  }
+
+  void prove() {
+    std::vector<memory::StepAccess> accesses(steps_.size());
+    for (std::uint32_t s = 0; s < steps_.size(); ++s) {
+      bool works = false;
+      for (const Argument& argument : steps_[s].launch->arguments) {
+        memory::Window window;
+        works = works || argument.kind == Argument::Kind::Workspace;
+        if (argument.kind == Argument::Kind::Read && arena_window(argument.value, window)) {
+          accesses[s].reads.push_back({std::move(window), producers(argument.value, s)});
+        } else if (argument.kind == Argument::Kind::Write && arena_window(argument.value, window)) {
+          accesses[s].writes.push_back(std::move(window));
+        }
+      }
+      if (!works) continue;
+      const StorageSpec& storage = profile_.storages[workspaces_.at(steps_[s].first)];
+      accesses[s].writes.push_back({storage.offset, 1, {static_cast<std::int64_t>(storage.size)}, {1}});
+    }
+    std::vector<memory::StorageUse> uses;
+    for (const auto& [root, index] : storage_of_) {
+      const StorageSpec& storage = profile_.storages[index];
+      if (storage.region == Region::Arena) uses.push_back({storage.offset, storage.size, lifetimes_.at(root).accesses});
+    }
+    for (const auto& [step, index] : workspaces_) {
+      const StorageSpec& storage = profile_.storages[index];
+      std::vector<std::uint32_t> all;
+      for (std::uint32_t s = storage.first_step; s <= storage.last_step; ++s) all.push_back(s);
+      uses.push_back({storage.offset, storage.size, std::move(all)});
+    }
+    memory::Schedule schedule;
+    schedule.steps = static_cast<std::uint32_t>(steps_.size());
+    const std::vector<std::string> faults = memory::check(profile_.arena.bytes, schedule, accesses, uses);
+    if (!faults.empty()) throw std::logic_error("the memory plan is wrong: " + faults.front());
+  }
+
+  const ir::Graph& graph_;
+  const families::Target& target_;
+  WeightStore& weights_;
+  ModuleStore& modules_;
+  ir::Windows windows_;
+  ProfileSpec profile_;
+  std::vector<Step> steps_;
+  std::vector<std::vector<std::uint32_t>> steps_of_;  ///< of each node; none for views, Concat and covered nodes
+  std::map<ValueId, std::uint32_t> storage_of_;
+  std::map<std::pair<std::uint64_t, std::uint64_t>, std::uint32_t> weight_storage_;  ///< by offset and size
+  std::map<ValueId, std::uint32_t> tensor_of_;
+  std::map<ValueId, Lifetime> lifetimes_;                ///< of each root
+  std::map<std::uint32_t, std::uint32_t> workspaces_;    ///< storage, by a candidate's first step
+  bool narrow_ = false;                                  ///< footprint of the next launch that is spread
+};
+
+}  // namespace
+
+std::uint16_t ModuleStore::add(std::uint32_t arch, const std::string& entry, const std::vector<std::byte>& cubin) {
+  const std::uint32_t crc = crc32c(cubin.data(), cubin.size());
+  const auto [begin, end] = by_crc_.equal_range(crc);
+  for (auto it = begin; it != end; ++it) {
+    const ModuleSpec& module = modules_[it->second];
+    if (module.arch == arch && module.entry == entry && module.cubin == cubin) return static_cast<std::uint16_t>(it->second);
+  }
+  by_crc_.emplace(crc, modules_.size());
+  modules_.push_back({arch, entry, cubin});
+  if (modules_.size() > UINT16_MAX) throw ir::BuildError("the plan has more different kernels than it can carry");
+  return static_cast<std::uint16_t>(modules_.size() - 1);
+}
+
+ProfileSpec lower_cuda(ir::Graph& graph, const families::Target& target, DType narrow, codegen::Compiler& compiler, WeightStore& weights,
+                       ModuleStore& modules, CudaReport& report) {
+  if (narrow != DType::Undefined) {
+    passes::narrow_floats(graph, narrow);
+    families::insert_conversions(graph, target, narrow);
+    ir::verify(graph);
+  }
+  const std::vector<Choice> choices = families::choose_kernels(graph, target, kCandidates);
+  const Compiled compiled = compile(choices, compiler, report);
+  for (const Choice& choice : choices) report.kernels += static_cast<std::uint32_t>(choice.candidates[0].launches.size());
+  return CudaLowering(graph, target, weights, modules).run(choices, compiled);
+}
+
+}  // namespace edgert::plan
