@@ -72,7 +72,11 @@ using Raw64 = Raw<uint64>;
 }  // namespace type
 
 template <class T>
-inline constexpr bool kIsFloating = sizeof(T) > 1 && static_cast<T>(0.5) != T{0};
+inline constexpr bool kIsFloating = static_cast<T>(1.5) != static_cast<T>(1);
+template <class T>
+inline constexpr bool kIsBool = false;
+template <>
+inline constexpr bool kIsBool<bool> = true;
 template <class T>
 inline constexpr bool kIsSigned = static_cast<T>(-1) < static_cast<T>(1);
 
@@ -136,7 +140,7 @@ __device__ __forceinline__ typename To::Value convert(typename From::Value x) {
   using Value = typename To::Value;
   using Storage = typename To::Storage;
   using Source = typename From::Value;
-  if constexpr (sizeof(Value) == 1) {
+  if constexpr (kIsBool<Value>) {
     return x != Source{};
   } else if constexpr (sizeof(Storage) == 2 && kIsFloating<Value>) {
     return scalar::narrow_to_odd(static_cast<double>(x));

@@ -31,12 +31,6 @@ struct Group {
     group = kAcross ? thread % kGroups : thread / kLanes;
   }
 
-  /// Bytes of dynamic shared memory that combine() of a T uses.
-  template <class T>
-  static constexpr int shared_bytes() {
-    return (kAcross ? kLanes * kGroups : (kLanes * kGroups + 31) / 32) * static_cast<int>(sizeof(T));
-  }
-
   /// All lanes' values combined, the same in every lane. `fold` is commutative.
   template <class T, class Fold>
   __device__ __forceinline__ T combine(T value, Fold fold) const {

@@ -71,6 +71,11 @@ std::string nest_struct(const std::string& name, std::int64_t count, std::uint32
   return text + "};\n    return strides[operand][dim];\n  }\n};\n";
 }
 
+std::string index_function(const std::string& name, const std::vector<std::int64_t>& values) {
+  return "__device__ __forceinline__ constexpr Index " + name + "(int i) {\n  constexpr Index values[] = " +
+         list(static_cast<std::uint32_t>(values.size()), values.data(), 0, 1, false) + ";\n  return values[i];\n}\n";
+}
+
 std::string dims_text(const TensorView& view) {
   std::string out;
   for (std::uint32_t i = 0; i < view.rank; ++i) out += (i > 0 ? "x" : "") + std::to_string(view.dims[i]);

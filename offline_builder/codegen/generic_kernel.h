@@ -20,6 +20,9 @@ struct GenericCall {
   std::uint32_t arch = 87;
   std::uint32_t alignment = 16;  ///< bytes of which every operand's address is a multiple
   std::int32_t multiprocessors = 16;
+  /// The type of elements inside the attributes (Pad's constant) where it is not the operands': f32 for tensors stored as
+  /// f16.
+  DType attribute_type = DType::Undefined;
 };
 
 /// Names in kernels/common/element.h. CompileError for types without arithmetic.
@@ -62,6 +65,9 @@ std::string nest_struct(const std::string& name, const cpu::Nest<kOperands>& nes
   for (int k = 0; k < operands; ++k) strides.push_back(nest.strides[k]);
   return nest_struct(name, nest.count, nest.rank, nest.dims, strides, vector);
 }
+
+/// `static Index NAME(int i)` with these values, constant after unrolling.
+std::string index_function(const std::string& name, const std::vector<std::int64_t>& values);
 
 /// "8x3x224x224" for messages.
 std::string dims_text(const TensorView& view);

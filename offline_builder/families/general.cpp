@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "codegen/move_kernel.h"
 #include "codegen/pointwise_kernel.h"
 #include "codegen/reduce_kernel.h"
 #include "edgert/cpu/strip_io.h"
@@ -37,6 +38,7 @@ GeneralCall::GeneralCall(const Context& context, const ir::Node& node, std::size
   call_.operands.attribute_bytes = static_cast<std::uint32_t>(node.attributes.bytes().size());
   call_.arch = context.target().arch;
   call_.multiprocessors = context.target().multiprocessors;
+  call_.attribute_type = context.graph().value(node.outputs[0]).type.dtype;
   call_.alignment = 16;
   for (const std::vector<Operand>* operands : {&inputs_, &outputs_}) {
     for (const Operand& operand : *operands) {
@@ -70,7 +72,8 @@ const Row kRows[] = {
     {&ops::kPointwise, 0, &codegen::make_pointwise}, {&ops::kCast, 1, &codegen::make_cast},
     {&ops::kCopy, 1, &codegen::make_copy},           {&ops::kReduce, 1, &codegen::make_reduce},
     {&ops::kArgReduce, 1, &codegen::make_arg_reduce}, {&ops::kSoftmax, 1, &codegen::make_softmax},
-    {&ops::kNormalize, 3, &codegen::make_normalize},
+    {&ops::kNormalize, 3, &codegen::make_normalize}, {&ops::kGather, 2, &codegen::make_gather},
+    {&ops::kPad, 1, &codegen::make_pad},             {&ops::kResize, 1, &codegen::make_resize},
 };
 
 std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::size_t) {

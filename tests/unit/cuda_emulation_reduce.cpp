@@ -72,7 +72,8 @@ TEST_CASE("softmax and its logarithm along any axis") {
   const auto check = [&](DType type, const Dims& dims, int axis, bool logarithm, Order order, Tolerance tolerance) {
     Tensor x(type, dims, order, order == Order::RowMajor ? 3 : 0), y(type, dims, order);
     x.fill(random, -5, 5);
-    const cpu::SoftmaxAttributes attributes = {axis, static_cast<std::uint8_t>(logarithm), {}};
+    cpu::SoftmaxAttributes attributes = {};
+    attributes.axis = axis, attributes.log = logarithm;
     compare<cpu::Softmax>(codegen::make_softmax, {&x}, y, attributes, tolerance);
   };
   for (const bool logarithm : {false, true}) {

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// The generic kernels compile for every target and spill no register.
+#include "codegen/move_kernel.h"
+#include "codegen/pointwise_kernel.h"
+#include "codegen/reduce_kernel.h"
+#include "compiled_kernels.h"
+#include "edgert/cpu/ops/arg_reduce.h"
+#include "edgert/cpu/ops/gather.h"
+#include "edgert/cpu/ops/normalize.h"
+#include "edgert/cpu/ops/pad.h"
+#include "edgert/cpu/ops/reduce.h"
+#include "edgert/cpu/ops/resize.h"
+#include "edgert/cpu/ops/softmax.h"
+#include "edgert/scalar/pointwise.h"
+
+using namespace edgert;
+using namespace edgert::codegen;
+
+namespace {
+
+TensorView view(DType dtype, const std::vector<std::int64_t>& dims, bool channels_last = false) {
+  TensorView out;
+  out.dtype = dtype;
+  out.rank = static_cast<std::uint8_t>(dims.size());
+  std::int64_t stride = 1;
+  for (std::size_t k = 0; k < dims.size(); ++k) {
+    // Channels last: dimension 1 innermost, then the others from the last on.
+    std::size_t d = dims.size() - 1 - k;
+    if (channels_last) d = k == 0 ? 1 : k == dims.size() - 1 ? 0 : dims.size() - k;
+    out.dims[d] = dims[d];
+    out.strides[d] = stride;
+    stride *= dims[d];
+  }
+  return out;
+}
+
+struct Builder {
+  std::uint32_t arch;
+  std::vector<KernelSpec> specs;
+
+  template <class Attributes>
+  void add(KernelSpec (*make)(const GenericCall&), const std::vector<TensorView>& inputs, const TensorView& y, const Attributes& attributes) {
+    std::vector<const TensorView*> pointers;
+    for (const TensorView& input : inputs) pointers.push_back(&input);
+    const TensorView* output = &y;
+    GenericCall call;
+    call.operands.inputs = {pointers.data(), pointers.size()};
+    call.operands.outputs = {&output, 1};
+    call.operands.attributes = &attributes;
+    call.arch = arch;
+    specs.push_back(make(call));
+  }
+};
+
+scalar::PointwiseProgram program(unsigned inputs, std::initializer_list<scalar::PointwiseStep> steps) {
+  scalar::PointwiseProgram out = {};
+  out.inputs = inputs;
+  for (const scalar::PointwiseStep& step : steps) out.step[out.steps++] = step;
+  return out;
+}
+
+cpu::SoftmaxAttributes softmax(std::int32_t axis, std::uint8_t logarithm) {
+  cpu::SoftmaxAttributes attributes = {};
+  attributes.axis = axis, attributes.log = logarithm;
+  return attributes;
+}
+
+std::vector<KernelSpec> all(std::uint32_t arch) {
+  using scalar::PointwiseOp;
+  Builder b = {arch, {}};
+  const auto f32 = static_cast<unsigned char>(DType::F32), f16 = static_cast<unsigned char>(DType::F16), i64 = static_cast<unsigned char>(DType::I64);
+  const TensorView a = view(DType::F16, {1, 64, 56, 56}, true);
+  b.add(&make_pointwise, {a, a}, a, program(2, {{PointwiseOp::Add, f16, 0, 1, 0, {}, 0, 0}, {PointwiseOp::Gelu, f16, 2, 0, 0, {}, 0, 0}}));
+  const TensorView f = view(DType::F32, {7, 33}), i = view(DType::I64, {7, 33});
+  b.add(&make_pointwise, {f, f}, f, program(2, {{PointwiseOp::Pow, f32, 0, 1, 0, {}, 0, 0}, {PointwiseOp::Atanh, f32, 2, 0, 0, {}, 0, 0}}));
+  b.add(&make_pointwise, {i, i}, i, program(2, {{PointwiseOp::Mod, i64, 0, 1, 0, {}, 0, 0}}));
+  b.add(&make_cast, {view(DType::U8, {1, 3, 64, 64})}, view(DType::F16, {1, 3, 64, 64}), 0);
+  b.add(&make_cast, {view(DType::F64, {64})}, view(DType::I8, {64}), 0);
+  b.add(&make_copy, {view(DType::F32, {1, 64, 56, 56})}, a, 0);
+  b.add(&make_copy, {view(DType::U8, {5, 7})}, view(DType::U8, {5, 7}), 0);
+  for (const cpu::ReduceKind kind : {cpu::ReduceKind::Mean, cpu::ReduceKind::LogSumExp, cpu::ReduceKind::L2}) {
+    b.add(&make_reduce, {a}, view(DType::F16, {1, 64, 1, 1}, true), cpu::ReduceAttributes{12, kind, {}});
+    b.add(&make_reduce, {view(DType::F32, {128, 768})}, view(DType::F32, {128, 1}), cpu::ReduceAttributes{2, kind, {}});
+  }
+  b.add(&make_reduce, {i}, view(DType::I64, {7, 1}), cpu::ReduceAttributes{2, cpu::ReduceKind::Mean, {}});
+  b.add(&make_arg_reduce, {view(DType::F32, {8, 1000})}, view(DType::I64, {8, 1}), cpu::ArgReduceAttributes{1, 0, 0, {}});
+  b.add(&make_softmax, {view(DType::F16, {12, 128, 128})}, view(DType::F16, {12, 128, 128}), softmax(2, 0));
+  b.add(&make_softmax, {view(DType::F32, {1, 84, 8400})}, view(DType::F32, {1, 84, 8400}), softmax(1, 1));
+  b.add(&make_softmax, {view(DType::F64, {1, 50000})}, view(DType::F64, {1, 50000}), softmax(1, 0));
+  TensorView weights = view(DType::F32, {128, 768});
+  weights.strides[0] = 0;
+  b.add(&make_normalize, {view(DType::F16, {128, 768}), weights, weights}, view(DType::F16, {128, 768}), cpu::NormalizeAttributes{2, 1e-5f, 0, {}});
+  b.add(&make_normalize, {a, TensorView{}, TensorView{}}, a, cpu::NormalizeAttributes{12, 1e-5f, 0, {}});
+  b.add(&make_gather, {view(DType::F16, {30522, 768}), view(DType::I64, {128})}, view(DType::F16, {128, 768}), cpu::GatherAttributes{0, 0});
+  cpu::PadAttributes pad = {};
+  pad.before[2] = pad.before[3] = 1;
+  for (const cpu::PadMode mode : {cpu::PadMode::Constant, cpu::PadMode::Reflect}) {
+    pad.mode = mode;
+    b.add(&make_pad, {a}, view(DType::F16, {1, 64, 58, 58}, true), pad);
+    b.add(&make_pad, {view(DType::F32, {1, 3, 56, 56})}, view(DType::F32, {1, 3, 58, 58}), pad);
+  }
+  cpu::ResizeAttributes resize = {};
+  resize.scale[0] = resize.scale[1] = 1, resize.scale[2] = resize.scale[3] = 2;
+  resize.cubic_coefficient = -0.75f;
+  for (const cpu::ResizeMode mode : {cpu::ResizeMode::Nearest, cpu::ResizeMode::Linear, cpu::ResizeMode::Cubic}) {
+    resize.mode = mode;
+    b.add(&make_resize, {a}, view(DType::F16, {1, 64, 112, 112}, true), resize);
+    b.add(&make_resize, {view(DType::F32, {1, 3, 56, 56})}, view(DType::F32, {1, 3, 112, 112}), resize);
+  }
+  return b.specs;
+}
+
+TEST_CASE("every generic kernel compiles for every target without a spill") { test::check_that_all_compile(&all); }
+
+}  // namespace
