@@ -4,9 +4,12 @@
 
 #include <algorithm>
 
+#include "codegen/dense_any_kernel.h"
 #include "codegen/move_kernel.h"
 #include "codegen/pointwise_kernel.h"
 #include "codegen/reduce_kernel.h"
+#include "codegen/window_any_kernel.h"
+#include "edgert/cpu/ops/conv.h"
 #include "edgert/cpu/strip_io.h"
 #include "ops/definitions.h"
 
@@ -47,10 +50,19 @@ GeneralCall::GeneralCall(const Context& context, const ir::Node& node, std::size
   }
 }
 
+void GeneralCall::pack(std::size_t i, const ir::Dims& dims) {
+  packed_ = i;
+  Operand operand;
+  operand.dtype = DType::F32;
+  operand.dims = dims;
+  operand.strides = ir::dense_window(dims).strides;
+  input_views_[i] = view_of(operand);
+}
+
 std::vector<Argument> GeneralCall::arguments() const {
   std::vector<Argument> arguments;
-  for (const Operand& operand : inputs_) {
-    if (operand.present()) arguments.push_back(Argument::read(operand));
+  for (std::size_t i = 0; i < inputs_.size(); ++i) {
+    if (inputs_[i].present()) arguments.push_back(i == packed_ ? Argument::weights(0) : Argument::read(inputs_[i]));
   }
   for (const Operand& operand : outputs_) arguments.push_back(Argument::write(operand));
   return arguments;
@@ -74,15 +86,53 @@ const Row kRows[] = {
     {&ops::kArgReduce, 1, &codegen::make_arg_reduce}, {&ops::kSoftmax, 1, &codegen::make_softmax},
     {&ops::kNormalize, 3, &codegen::make_normalize}, {&ops::kGather, 2, &codegen::make_gather},
     {&ops::kPad, 1, &codegen::make_pad},             {&ops::kResize, 1, &codegen::make_resize},
+    {&ops::kPool, 1, &codegen::make_pool},           {&ops::kMatMul, 4, &codegen::make_matmul},
+    {&ops::kConv, 4, &codegen::make_conv_any},       {&ops::kDepthwiseConv, 4, &codegen::make_depthwise},
 };
+
+/// Weights [M, C / groups, kh, kw] as [groups, kh * kw * C / groups, M / groups].
+std::vector<float> dense_weights(const std::vector<float>& weights, const ir::Dims& dims, std::int64_t groups) {
+  const std::int64_t columns = dims[0] / groups, channels = dims[1], taps = dims[2] * dims[3];
+  std::vector<float> packed;
+  packed.reserve(weights.size());
+  for (std::int64_t g = 0; g < groups; ++g) {
+    for (std::int64_t k = 0; k < taps * channels; ++k) {
+      for (std::int64_t n = 0; n < columns; ++n) {
+        packed.push_back(weights[static_cast<std::size_t>(((g * columns + n) * channels + k % channels) * taps + k / channels)]);
+      }
+    }
+  }
+  return packed;
+}
+
+/// The weights of a convolution in the order that its kernel reads, which the call then has as input 1.
+std::vector<ir::Bytes> pack_weights(const Context& context, const ir::Node& node, GeneralCall& call) {
+  const ir::Dims dims = call.input(1).dims;
+  const std::vector<float> weights = context.constant_floats(node.inputs[1]);
+  if (node.op == &ops::kDepthwiseConv) {  // [C, 1, kh, kw] as [kh, kw, C]: a convolution of one group
+    call.pack(1, {dims[2], dims[3], dims[0]});
+    return {to_bytes(dense_weights(weights, dims, 1))};
+  }
+  const std::int64_t groups = node.as<cpu::ConvAttributes>().groups;
+  call.pack(1, {groups, dims[1] * dims[2] * dims[3], dims[0] / groups});
+  return {to_bytes(dense_weights(weights, dims, groups))};
+}
 
 std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::size_t) {
   const ir::Node& node = context.graph().node(id);
   for (const Row& row : kRows) {
     if (row.op != node.op) continue;
-    const GeneralCall call(context, node, row.inputs);
+    GeneralCall call(context, node, row.inputs);
+    if (is_empty(*call.call().operands.outputs[0])) return {Candidate{}};  // nothing to launch
+    std::vector<ir::Bytes> weights;
+    if (node.op == &ops::kConv || node.op == &ops::kDepthwiseConv) {
+      if (!call.input(1).constant) return context.refuse("its weights are not constant");
+      weights = pack_weights(context, node, call);
+    }
     try {
-      return {Candidate::of({row.make(call.call()), call.arguments()}, call.compute())};
+      Candidate candidate = Candidate::of({row.make(call.call()), call.arguments()}, call.compute());
+      candidate.weights = std::move(weights);
+      return {std::move(candidate)};
     } catch (const codegen::CompileError& error) {
       return context.refuse(error.what());
     }

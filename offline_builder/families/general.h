@@ -19,6 +19,8 @@ class GeneralCall {
   const codegen::GenericCall& call() const { return call_; }
   const Operand& input(std::size_t i) const { return inputs_[i]; }
   const Operand& output() const { return outputs_[0]; }
+  /// Takes the candidate's weights[0], dense f32 of these extents, in place of input `i`.
+  void pack(std::size_t i, const ir::Dims& dims);
   /// The present inputs and then the outputs.
   std::vector<Argument> arguments() const;
   /// What the node's arithmetic runs in.
@@ -28,6 +30,7 @@ class GeneralCall {
   std::vector<Operand> inputs_, outputs_;
   std::vector<TensorView> input_views_, output_views_;
   std::vector<const TensorView*> input_pointers_, output_pointers_;
+  std::size_t packed_ = ~std::size_t{0};
   codegen::GenericCall call_;
 };
 

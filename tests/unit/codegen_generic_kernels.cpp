@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // The generic kernels compile for every target and spill no register.
+#include "codegen/dense_any_kernel.h"
 #include "codegen/move_kernel.h"
 #include "codegen/pointwise_kernel.h"
 #include "codegen/reduce_kernel.h"
+#include "codegen/window_any_kernel.h"
 #include "compiled_kernels.h"
 #include "edgert/cpu/ops/arg_reduce.h"
+#include "edgert/cpu/ops/conv.h"
+#include "edgert/cpu/ops/depthwise_conv.h"
 #include "edgert/cpu/ops/gather.h"
+#include "edgert/cpu/ops/matmul.h"
 #include "edgert/cpu/ops/normalize.h"
 #include "edgert/cpu/ops/pad.h"
+#include "edgert/cpu/ops/pool.h"
 #include "edgert/cpu/ops/reduce.h"
 #include "edgert/cpu/ops/resize.h"
 #include "edgert/cpu/ops/softmax.h"
@@ -107,6 +113,30 @@ std::vector<KernelSpec> all(std::uint32_t arch) {
     b.add(&make_resize, {a}, view(DType::F16, {1, 64, 112, 112}, true), resize);
     b.add(&make_resize, {view(DType::F32, {1, 3, 56, 56})}, view(DType::F32, {1, 3, 112, 112}), resize);
   }
+  cpu::PoolAttributes pool = {};
+  cpu::DepthwiseConvAttributes depthwise = {};
+  cpu::ConvAttributes conv = {};
+  const auto set_window = [](auto& window) {
+    for (int d = 0; d < 2; ++d) window.kernel[d] = 3, window.stride[d] = window.dilation[d] = window.pad_begin[d] = window.pad_end[d] = 1;
+  };
+  set_window(pool), set_window(depthwise), set_window(conv);
+  pool.kind = cpu::PoolKind::Average;
+  const TensorView c = view(DType::F32, {1, 64, 56, 56}, true);
+  b.add(&make_pool, {a}, a, pool);
+  pool.kind = cpu::PoolKind::Max;
+  b.add(&make_pool, {view(DType::I8, {1, 3, 9, 9})}, view(DType::I8, {1, 3, 9, 9}), pool);
+  depthwise.epilogue.activation = scalar::PointwiseOp::Silu;
+  b.add(&make_depthwise, {c, view(DType::F32, {3, 3, 64}), view(DType::F32, {64})}, c, depthwise);
+  for (const int groups : {1, 4}) {
+    conv.groups = groups;
+    b.add(&make_conv_any, {c, view(DType::F32, {groups, 9 * 64 / groups, 64 / groups}), view(DType::F32, {64})}, c, conv);
+    b.add(&make_conv_any, {a, view(DType::F32, {groups, 9 * 64 / groups, 64 / groups}), TensorView{}}, a, conv);
+  }
+  const cpu::MatMulAttributes plain = {};
+  for (const std::int64_t rows : {1, 16, 64, 1024}) {
+    b.add(&make_matmul, {view(DType::F32, {rows, 512}), view(DType::F32, {512, 1000}), view(DType::F32, {1000})}, view(DType::F32, {rows, 1000}), plain);
+  }
+  b.add(&make_matmul, {view(DType::F16, {12, 128, 64}), view(DType::F16, {12, 64, 128})}, view(DType::F16, {12, 128, 128}), plain);
   return b.specs;
 }
 
