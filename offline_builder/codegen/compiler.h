@@ -19,6 +19,8 @@ struct CompilerOptions {
   /// Set to use only the cache, as filled by an NVRTC of this version ("13.0"), and open none.
   std::string cached_version;
   std::uint32_t threads = 1;
+  /// Compiles in NVRTC's place, which then is not opened; called from several threads. For tests that run kernels elsewhere.
+  std::function<CompiledKernel(const CompileJob&)> substitute;
 };
 
 /// Where a job's result is kept: SHA-256, in hexadecimal, of compiler version, source, headers, options and SM.

@@ -50,6 +50,7 @@ class EmulatedKernel {
     library_ = ::dlopen((folder_ / "kernel.so").c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library_ == nullptr) throw std::runtime_error(::dlerror());
     run_ = reinterpret_cast<Run>(::dlsym(library_, "edgert_emulate"));
+    parameters_ = *reinterpret_cast<const int*>(::dlsym(library_, "edgert_parameters"));
   }
   EmulatedKernel(const EmulatedKernel&) = delete;
   EmulatedKernel& operator=(const EmulatedKernel&) = delete;
@@ -62,6 +63,11 @@ class EmulatedKernel {
   void run(void** parameters, const std::vector<Region>& regions, unsigned seed) const {
     run_(spec_.grid, spec_.block, spec_.cluster, spec_.shared_bytes, parameters, regions.data(), regions.size(), seed);
   }
+  /// The same with extents of the caller's.
+  void run(const unsigned* grid, const unsigned* block, unsigned cluster, unsigned shared_bytes, void** parameters, unsigned seed) const {
+    run_(grid, block, cluster, shared_bytes, parameters, nullptr, 0, seed);
+  }
+  int parameters() const { return parameters_; }
 
  private:
   using Run = void (*)(const unsigned*, const unsigned*, unsigned, unsigned, void**, const Region*, std::size_t, unsigned);
@@ -74,7 +80,10 @@ void call_with(void (*kernel)(A...), void** parameters, std::index_sequence<I...
 }
 template <class... A>
 void call(void (*kernel)(A...), void** parameters) { call_with(kernel, parameters, std::index_sequence_for<A...>{}); }
+template <class... A>
+constexpr int count(void (*)(A...)) { return sizeof...(A); }
 }  // namespace emulation
+extern "C" const int edgert_parameters = emulation::count(&edgert::device::EDGERT_ENTRY);
 extern "C" void edgert_emulate(const unsigned* grid, const unsigned* block, unsigned cluster, unsigned shared_bytes,
                                void** parameters, const emulation::Region* regions, std::size_t count, unsigned seed) {
   using namespace emulation;
@@ -105,6 +114,7 @@ extern "C" void edgert_emulate(const unsigned* grid, const unsigned* block, unsi
   std::filesystem::path folder_;
   void* library_ = nullptr;  // stays open: fibres' stacks and thread-local state may outlive the object
   Run run_ = nullptr;
+  int parameters_ = 0;
 };
 
 }  // namespace edgert::fake_cuda

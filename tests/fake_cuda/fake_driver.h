@@ -30,6 +30,11 @@ class FakeDriver {
   int (*programmatic)() = nullptr;
   int (*alive)() = nullptr;
   const char* (*misuse)() = nullptr;
+  /// Who runs the kernels of a module that the driver does not know by name: `parameters` answers how many an entry has,
+  /// or -1. Without one they do nothing.
+  void (*execute)(int (*parameters)(const void* image, const char* entry),
+                  void (*run)(const void* image, const char* entry, const unsigned* grid, const unsigned* block, unsigned cluster, unsigned shared,
+                              void** parameters)) = nullptr;
 
  private:
   FakeDriver() {
@@ -46,7 +51,7 @@ class FakeDriver {
     if (library_ == nullptr) throw std::runtime_error(::dlerror());
     find(reset, "fake_reset"), find(set, "fake_set"), find(fail_at, "fake_fail_at"), find(busy, "fake_busy");
     find(calls, "fake_calls"), find(launches, "fake_launches"), find(programmatic, "fake_programmatic");
-    find(alive, "fake_alive"), find(misuse, "fake_misuse");
+    find(alive, "fake_alive"), find(misuse, "fake_misuse"), find(execute, "fake_execute");
   }
   ~FakeDriver() {
     std::error_code ignored;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A CUDA driver without a device, with the functions of driver_symbols.def: device memory is host memory, streams are
-// in order and done at once, graphs replay what was recorded. It knows a few kernels by name and runs them. It counts
-// what is alive, notices misuse, and fails any call that a test asks it to. Built into a library by fake_driver.h.
+// in order and done at once, graphs replay what was recorded. It knows a few kernels by name and runs them; others it
+// gives to an executor, if the test has set one (plan_emulation.h). It counts what is alive, notices misuse, and fails any call that a test asks it to. Built into a library by fake_driver.h.
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -20,6 +20,16 @@ using namespace edgert::cuda;
 
 namespace {
 
+/// Who runs kernels that this file does not know; see plan_emulation.h.
+struct Executor {
+  int (*parameters)(const void* image, const char* entry) = nullptr;
+  void (*run)(const void* image, const char* entry, const unsigned* grid, const unsigned* block, unsigned cluster, unsigned shared, void** parameters) = nullptr;
+};
+struct Foreign {
+  const void* image;
+  std::string entry;
+};
+
 struct State {
   int arch = 90;
   int version = 13000;
@@ -34,8 +44,12 @@ struct State {
   int retained = 0;
   std::vector<Context> contexts;
   std::vector<std::function<void()>>* capture = nullptr;
+  std::map<void*, const void*> images;  // of each module
+  std::vector<Foreign> foreign;         // functions are numbered from kForeign on
 };
 State state;
+Executor executor;
+constexpr std::uintptr_t kForeign = 1000;
 
 const char* const kKernels[] = {"affine", "accumulate", "fault"};
 
@@ -88,8 +102,33 @@ float* floats(std::uint64_t address, std::size_t count) {
   return reinterpret_cast<float*>(address);
 }
 
+/// Parameters are copied: the caller's are gone when a graph replays the launch. The runtime gives 8 bytes for each.
+DriverResult run_foreign(Function function, const LaunchConfig& config, void** parameters) {
+  const Foreign foreign = state.foreign.at(reinterpret_cast<std::uintptr_t>(function) - kForeign);
+  ++state.launches;
+  if (executor.run == nullptr) return DriverResult::Success;
+  const int count = executor.parameters(foreign.image, foreign.entry.c_str());
+  if (count < 0) {
+    misuse("a kernel that the executor does not know");
+    return DriverResult::InvalidValue;
+  }
+  unsigned cluster = 1;
+  for (unsigned int i = 0; i < config.attribute_count; ++i) {
+    if (config.attributes[i].id == LaunchAttributeId::ClusterDimension) cluster = config.attributes[i].value.cluster.x;
+  }
+  std::vector<std::uint64_t> values(static_cast<std::size_t>(count));
+  for (std::size_t i = 0; i < values.size(); ++i) std::memcpy(&values[i], parameters[i], 8);
+  submit([foreign, config, cluster, values]() mutable {
+    std::vector<void*> pointers;
+    for (std::uint64_t& value : values) pointers.push_back(&value);
+    executor.run(foreign.image, foreign.entry.c_str(), config.grid, config.block, cluster, config.shared_bytes, pointers.data());
+  });
+  return DriverResult::Success;
+}
+
 /// affine(x, w, y, n): y = x * w + 1.  accumulate(x, s, y, n): s += 1, y = x + s.
-DriverResult run_kernel(Function function, void** parameters) {
+DriverResult run_kernel(Function function, const LaunchConfig& config, void** parameters) {
+  if (reinterpret_cast<std::uintptr_t>(function) >= kForeign) return run_foreign(function, config, parameters);
   const auto index = reinterpret_cast<std::uintptr_t>(function) - 1;
   ++state.launches;
   if (index == 2) return DriverResult::Success;
@@ -117,6 +156,10 @@ DriverResult run_kernel(Function function, void** parameters) {
 }  // namespace
 
 // What tests ask of it.
+extern "C" void fake_execute(int (*parameters)(const void*, const char*),
+                             void (*run)(const void*, const char*, const unsigned*, const unsigned*, unsigned, unsigned, void**)) {
+  executor = {parameters, run};
+}
 extern "C" void fake_reset() { state = State{}; }
 extern "C" void fake_set(int arch, int version) { state.arch = arch, state.version = version; }
 extern "C" void fake_fail_at(int call) { state.fail_at = call, state.calls = 0; }
@@ -208,10 +251,11 @@ DriverResult cuMemsetD8Async(DevicePointer to, unsigned char value, std::size_t 
   else std::memset(reinterpret_cast<void*>(to), value, bytes);
   return DriverResult::Success;
 }
-DriverResult cuModuleLoadData(Module* module, const void*) {
+DriverResult cuModuleLoadData(Module* module, const void* image) {
   COUNT_CALL();
   if (!need_context()) return DriverResult::InvalidContext;
   *module = make_object<Module>();
+  state.images[*module] = image;
   return DriverResult::Success;
 }
 DriverResult cuModuleUnload(Module module) { return drop(module); }
@@ -219,17 +263,21 @@ DriverResult cuModuleGetFunction(Function* function, Module module, const char* 
   COUNT_CALL();
   alive(module);
   for (std::size_t i = 0; i < 3; ++i) {
-    if (std::strcmp(kKernels[i], name) == 0) *function = reinterpret_cast<Function>(i + 1);
+    if (std::strcmp(kKernels[i], name) != 0) continue;
+    *function = reinterpret_cast<Function>(i + 1);
+    return DriverResult::Success;
   }
+  *function = reinterpret_cast<Function>(kForeign + state.foreign.size());
+  state.foreign.push_back({state.images[module], name});
   return DriverResult::Success;
 }
 DriverResult cuFuncGetAttribute(int* value, FunctionAttribute, Function) { COUNT_CALL(); *value = 0; return DriverResult::Success; }
 DriverResult cuFuncSetAttribute(Function, FunctionAttribute, int) { COUNT_CALL(); return DriverResult::Success; }
-DriverResult cuLaunchKernel(Function function, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int,
-                            Stream stream, void** parameters, void**) {
+DriverResult cuLaunchKernel(Function function, unsigned int gx, unsigned int gy, unsigned int gz, unsigned int bx, unsigned int by, unsigned int bz,
+                            unsigned int shared, Stream stream, void** parameters, void**) {
   COUNT_CALL();
   alive(stream);
-  return run_kernel(function, parameters);
+  return run_kernel(function, {{gx, gy, gz}, {bx, by, bz}, shared, stream, nullptr, 0}, parameters);
 }
 DriverResult cuLaunchKernelEx(const LaunchConfig* config, Function function, void** parameters, void**) {
   COUNT_CALL();
@@ -237,7 +285,7 @@ DriverResult cuLaunchKernelEx(const LaunchConfig* config, Function function, voi
   for (unsigned int i = 0; i < config->attribute_count; ++i) {
     state.programmatic += config->attributes[i].id == LaunchAttributeId::ProgrammaticSerialization;
   }
-  return run_kernel(function, parameters);
+  return run_kernel(function, *config, parameters);
 }
 DriverResult cuStreamCreateWithPriority(Stream* stream, unsigned int, int) {
   COUNT_CALL();

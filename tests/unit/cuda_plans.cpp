@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+// Plans for GPUs from the builder: small trained networks are built, loaded by the runtime on the fake driver, executed in
+// the host emulation, and give what plans for the CPU give.
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "../fake_cuda/plan_emulation.h"
+#include "codegen/target.h"
+#include "edgert/cuda/session.h"
+#include "plan/aligned_bytes.h"
+#include "plan/build.h"
+#include "support/test_session.h"
+
+namespace {
+
+using namespace edgert;
+using fake_cuda::FakeDriver;
+using fake_cuda::PlanEmulation;
+
+onnx_import::Model model_of(const std::string& name) {
+  return onnx_import::parse_file((std::filesystem::path(__FILE__).parent_path() / "../../examples/models" / name).string());
+}
+
+plan::BuildOptions options_for(std::uint32_t arch, DType precision = DType::F16) {
+  plan::CudaOptions cuda;
+  cuda.device = codegen::target_named("sm_" + std::to_string(arch)).value();
+  // Few multiprocessors: grids are padded to their number, and every block of the emulation costs time.
+  cuda.device.multiprocessors = 4;
+  cuda.precision = precision;
+  cuda.compiler.substitute = [](const codegen::CompileJob& job) { return PlanEmulation::get().compile(job); };
+  plan::BuildOptions options;
+  options.cuda = cuda;
+  return options;
+}
+
+std::vector<float> input_of(std::size_t count) {
+  std::vector<float> x(count);
+  std::uint32_t state = 7;
+  for (float& value : x) value = static_cast<float>((state = state * 1664525u + 1013904223u) >> 8) * 0x1p-24f;
+  return x;
+}
+
+/// Outputs one behind the other.
+std::vector<float> run_on_cpu(const std::vector<std::byte>& bytes, const std::vector<float>& x) {
+  const plan::Bytes64 aligned(bytes);
+  const auto view = PlanView::load(aligned.span());
+  REQUIRE(view.ok());
+  const auto needed = test::TestSession::memory_bytes(*view, {});
+  REQUIRE(needed.ok());
+  std::vector<std::max_align_t> memory((*needed + 128) / sizeof(std::max_align_t) + 1);
+  auto* begin = reinterpret_cast<std::byte*>(align_up(reinterpret_cast<std::uintptr_t>(memory.data()), 64));
+  test::TestSession session;
+  REQUIRE(session.prepare(*view, {begin, static_cast<std::size_t>(*needed)}, {}).ok());
+  std::memcpy(session.input(0u).value().as<float>(), x.data(), x.size() * sizeof(float));
+  REQUIRE(session.run().ok());
+  std::vector<float> out;
+  for (std::uint32_t i = 0; i < view->output_count(); ++i) {
+    const TensorView y = *session.output(i);
+    out.insert(out.end(), y.as<float>(), y.as<float>() + y.elements());
+  }
+  return out;
+}
+
+void keep_lines(void* user, LogLevel, const char* line) { *static_cast<std::string*>(user) += std::string(line) + "\n"; }
+
+std::vector<float> run_on_fake_gpu(const std::vector<std::byte>& bytes, std::uint32_t arch, const std::vector<float>& x, int runs = 1) {
+  const FakeDriver& fake = FakeDriver::get();
+  fake.reset();
+  fake.set(static_cast<int>(arch), 13000);
+  std::string log;
+  const LogSink sink{keep_lines, &log};
+  const plan::Bytes64 aligned(bytes);
+  const auto view = PlanView::load(aligned.span(), {sink, {}});
+  REQUIRE_MESSAGE(view.ok(), log);
+  CHECK(view->is_cuda());
+  cuda::Driver driver;
+  REQUIRE(driver.open(sink, fake.path()).ok());
+  const auto room = [](std::vector<std::max_align_t>& memory, std::uint64_t size) {
+    memory.resize((size + 128) / sizeof(std::max_align_t) + 1);
+    return Span<std::byte>(reinterpret_cast<std::byte*>(align_up(reinterpret_cast<std::uintptr_t>(memory.data()), 64)), static_cast<std::size_t>(size));
+  };
+  std::vector<std::max_align_t> for_program, for_session;
+  std::vector<float> out;
+  {
+    cuda::Program program;
+    REQUIRE_MESSAGE(program.prepare(driver, *view, room(for_program, cuda::Program::host_bytes(*view)), {sink, 0}).ok(), log);
+    cuda::Session session;
+    cuda::SessionOptions options;
+    options.log = sink;
+    REQUIRE_MESSAGE(session.prepare(program, room(for_session, cuda::Session::host_bytes(*view)), options).ok(), log);
+    REQUIRE(session.write_input(0, x.data(), x.size() * sizeof(float)).ok());
+    for (int i = 0; i < runs; ++i) REQUIRE(session.run().ok());
+    for (std::uint32_t i = 0; i < view->output_count(); ++i) {
+      std::vector<float> y(static_cast<std::size_t>(view->output(0, i).elements()));
+      REQUIRE(session.read_output(i, y.data(), y.size() * sizeof(float)).ok());
+      out.insert(out.end(), y.begin(), y.end());
+    }
+  }
+  CHECK(std::string(fake.misuse()).empty());
+  CHECK(fake.alive() == 0);
+  return out;
+}
+
+double sqnr_db(const std::vector<float>& actual, const std::vector<float>& expected) {
+  REQUIRE(actual.size() == expected.size());
+  double signal = 0, noise = 0;
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    signal += double(expected[i]) * expected[i];
+    noise += (double(actual[i]) - expected[i]) * (double(actual[i]) - expected[i]);
+  }
+  return noise == 0 ? 200 : 10 * std::log10(signal / noise);
+}
+
+TEST_CASE("a residual network gives on a GPU what it gives on the CPU, within the rounding of f16") {
+  const onnx_import::Model model = model_of("digits_resnet.onnx");
+  const std::vector<float> x = input_of(64);
+  const std::vector<float> expected = run_on_cpu(plan::build(model).bytes, x);
+  const plan::BuildResult built = plan::build(model, options_for(90));
+  CHECK(built.profiles[0].cuda.kernels == built.profiles[0].steps);
+  const std::vector<float> once = run_on_fake_gpu(built.bytes, 90, x);
+  CHECK(sqnr_db(once, expected) > 50);
+  CHECK(once == run_on_fake_gpu(built.bytes, 90, x, 3));  // counters and workspaces are left as they were found
+}
+
+TEST_CASE("a network of depthwise convolutions, for a GPU without clusters") {
+  const onnx_import::Model model = model_of("digits_mobilenet.onnx");
+  const std::vector<float> x = input_of(64);
+  const std::vector<float> expected = run_on_cpu(plan::build(model).bytes, x);
+  CHECK(sqnr_db(run_on_fake_gpu(plan::build(model, options_for(87)).bytes, 87, x), expected) > 40);
+}
+
+TEST_CASE("equal builds give equal plans, and every step says what it computes in") {
+  const onnx_import::Model model = model_of("digits_resnet.onnx");
+  const std::vector<std::byte> bytes = plan::build(model, options_for(90)).bytes;
+  CHECK(bytes == plan::build(model, options_for(90)).bytes);
+  const plan::Bytes64 aligned(bytes);
+  const auto view = PlanView::load(aligned.span());
+  REQUIRE(view.ok());
+  CHECK(view->table().target()->str() == "sm_90");
+  const auto* steps = view->profile(0).lists()->Get(0)->steps();
+  bool first = true;
+  for (const schema::Step* step : *steps) {
+    REQUIRE(step->launch() != nullptr);
+    CHECK(step->launch()->programmatic() == !first);  // the first has nothing to overlap with
+    const auto compute = static_cast<DType>(step->compute());
+    CHECK((compute == DType::F16 || compute == DType::F32));
+    CHECK(rules::count(step->outputs()) == 1);
+    first = false;
+  }
+  // Inputs and outputs stay as the model declares them.
+  CHECK(view->input(0, 0).dtype == DType::F32);
+  CHECK(view->output(0, 0).dtype == DType::F32);
+}
+
+TEST_CASE("targets are found by name") {
+  CHECK(codegen::target_named("sm_87")->multiprocessors == 16);
+  CHECK(codegen::target_named("sm_110")->multiprocessors == 20);
+  CHECK_FALSE(codegen::target_named("sm_72").has_value());
+  CHECK_FALSE(codegen::target_named("cuda").has_value());
+}
+
+}  // namespace
