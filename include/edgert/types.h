@@ -16,14 +16,17 @@ enum class DType : std::uint8_t {
   Undefined = 0, F32 = 1, F16 = 2, BF16 = 3, F64 = 4,
   I8 = 5, U8 = 6, I16 = 7, U16 = 8, I32 = 9, U32 = 10, I64 = 11, U64 = 12,
   Bool = 13, I4 = 14, U4 = 15,
+  F8E4M3FN = 16, F8E4M3FNUZ = 17, F8E5M2 = 18, F8E5M2FNUZ = 19, F8E8M0 = 20, F4E2M1 = 21, I2 = 22, U2 = 23,
 };
-inline constexpr std::uint8_t kDTypeCount = 16;
+inline constexpr std::uint8_t kDTypeCount = 24;
 
 /// Bits of one element; 0 for Undefined and for numbers that are no type.
 constexpr std::uint32_t bits_of(DType dtype) noexcept {
   switch (dtype) {
     case DType::Undefined: return 0;
-    case DType::I4: case DType::U4: return 4;
+    case DType::I2: case DType::U2: return 2;
+    case DType::I4: case DType::U4: case DType::F4E2M1: return 4;
+    case DType::F8E4M3FN: case DType::F8E4M3FNUZ: case DType::F8E5M2: case DType::F8E5M2FNUZ: case DType::F8E8M0:
     case DType::I8: case DType::U8: case DType::Bool: return 8;
     case DType::F16: case DType::BF16: case DType::I16: case DType::U16: return 16;
     case DType::F32: case DType::I32: case DType::U32: return 32;
@@ -50,6 +53,14 @@ constexpr const char* to_string(DType dtype) noexcept {
     case DType::Bool: return "bool";
     case DType::I4: return "i4";
     case DType::U4: return "u4";
+    case DType::F8E4M3FN: return "f8e4m3fn";
+    case DType::F8E4M3FNUZ: return "f8e4m3fnuz";
+    case DType::F8E5M2: return "f8e5m2";
+    case DType::F8E5M2FNUZ: return "f8e5m2fnuz";
+    case DType::F8E8M0: return "f8e8m0";
+    case DType::F4E2M1: return "f4e2m1";
+    case DType::I2: return "i2";
+    case DType::U2: return "u2";
   }
   return "invalid";
 }

@@ -74,13 +74,8 @@ Bytes evaluate_concat(const Graph& graph, const Node& node) {
 }  // namespace
 
 std::optional<std::vector<Bytes>> evaluate(const Graph& graph, const Node& node) {
-  for (const ValueId id : node.outputs) {
-    // Elements that share a byte cannot be addressed one by one.
-    if (bits_of(graph.value(id).type.dtype) % 8 != 0) return std::nullopt;
-  }
-  for (const ValueId id : node.inputs) {
-    if (id != kNone && bits_of(graph.value(id).type.dtype) % 8 != 0) return std::nullopt;
-  }
+  // Elements that share a byte cannot be addressed one by one: only kernels that know such types take them.
+  if (node.op->kernel == nullptr && bits_of(graph.value(node.outputs.at(0)).type.dtype) % 8 != 0) return std::nullopt;
   if (is_concat(*node.op)) return std::vector<Bytes>{evaluate_concat(graph, node)};
   if (node.op->view != nullptr) {
     const Value& source = graph.value(node.inputs.at(0));

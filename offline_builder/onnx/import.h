@@ -21,7 +21,7 @@ class Registry;
 namespace edgert::onnx_import {
 
 /// Versions of ONNX's own operator set that are imported, both included.
-inline constexpr int kOldestOpset = 9;
+inline constexpr int kOldestOpset = 1;
 inline constexpr int kNewestOpset = 28;
 
 struct ConstantTensor {

@@ -93,9 +93,18 @@ ByteVector typed_data(proto::TensorProto& tensor, const ir::TensorType& type) {
     // Bit patterns; some writers sign-extend them.
     case DType::F16:
     case DType::BF16: return narrow<std::uint16_t>(*tensor.mutable_int32_data(), count, INT16_MIN, UINT16_MAX);
-    // An entry is a byte of two elements.
+    // An entry is a byte: the bits of one element, of two or of four.
+    case DType::F8E4M3FN:
+    case DType::F8E4M3FNUZ:
+    case DType::F8E5M2:
+    case DType::F8E5M2FNUZ:
+    case DType::F8E8M0:
     case DType::I4:
-    case DType::U4: return narrow<std::uint8_t>(*tensor.mutable_int32_data(), (count + 1) / 2, INT8_MIN, UINT8_MAX);
+    case DType::U4:
+    case DType::F4E2M1:
+    case DType::I2:
+    case DType::U2:
+      return narrow<std::uint8_t>(*tensor.mutable_int32_data(), ir::dense_bytes(type), INT8_MIN, UINT8_MAX);
     case DType::Undefined: break;
   }
   throw std::logic_error("typed_data: element type without an encoding");
@@ -112,7 +121,8 @@ void normalize(const ir::TensorType& type, std::byte* bytes, std::size_t size) {
   if (type.dtype == DType::Bool) {
     for (std::size_t i = 0; i < size; ++i) bytes[i] = bytes[i] == std::byte{0} ? std::byte{0} : std::byte{1};
   }
-  if (bits_of(type.dtype) == 4 && ir::element_count(type.dims) % 2 != 0) bytes[size - 1] &= std::byte{0x0f};
+  const std::uint64_t used = static_cast<std::uint64_t>(ir::element_count(type.dims)) * bits_of(type.dtype) % 8;
+  if (used != 0) bytes[size - 1] &= static_cast<std::byte>((1u << used) - 1u);
 }
 
 ir::Bytes external_bytes(const proto::TensorProto& tensor, const ir::TensorType& type, ExternalData& external) {
@@ -190,7 +200,7 @@ ConstantTensor densified(proto::SparseTensorProto& sparse, ExternalData& externa
   ConstantTensor out;
   out.type = checked_type(sparse.values().data_type(), sparse.dims());
   const std::uint32_t bits = bits_of(out.type.dtype);
-  if (bits % 8 != 0) throw UnsupportedType("sparse tensors of 4-bit elements are not supported");
+  if (bits % 8 != 0) throw UnsupportedType("sparse tensors of elements narrower than a byte are not supported");
   const std::size_t rank = out.type.dims.size();
   const ir::Dims& shape = indices.type.dims;
   if (values.type.dims.size() != 1) throw ir::BuildError("the values of a sparse tensor must have one dimension");
@@ -233,6 +243,14 @@ DType dtype_of(std::int32_t onnx_type) {
     case proto::TensorProto::BOOL: return DType::Bool;
     case proto::TensorProto::INT4: return DType::I4;
     case proto::TensorProto::UINT4: return DType::U4;
+    case proto::TensorProto::FLOAT8E4M3FN: return DType::F8E4M3FN;
+    case proto::TensorProto::FLOAT8E4M3FNUZ: return DType::F8E4M3FNUZ;
+    case proto::TensorProto::FLOAT8E5M2: return DType::F8E5M2;
+    case proto::TensorProto::FLOAT8E5M2FNUZ: return DType::F8E5M2FNUZ;
+    case proto::TensorProto::FLOAT8E8M0: return DType::F8E8M0;
+    case proto::TensorProto::FLOAT4E2M1: return DType::F4E2M1;
+    case proto::TensorProto::INT2: return DType::I2;
+    case proto::TensorProto::UINT2: return DType::U2;
     default: return DType::Undefined;
   }
 }

@@ -1,16 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
-// ONNX BatchNormalization at inference: a scale and a shift per channel, which a pass folds into a convolution. And
-// LRN.
+// ONNX BatchNormalization: at inference a scale and a shift per channel, which a pass folds into a convolution. And LRN.
 #include "edgert/cpu/ops/pool.h"
+#include "edgert/cpu/ops/reduce.h"
 
 #include "ops/compose.h"
 
 namespace edgert::ops {
 namespace {
 
+/// In training mode mean and variance are those of x, and the running ones, which move towards them, are outputs 1, 2.
+void use_batch_statistics(OnnxNode& node, ValueId& mean, ValueId& variance) {
+  const std::size_t rank = node.type(0).dims.size();
+  std::vector<std::size_t> axes;
+  for (std::size_t i = 0; i < rank; ++i) {
+    if (i != 1) axes.push_back(i);
+  }
+  const ValueId x = cast(node, node.input(0), DType::F32);
+  const auto average = [&](ValueId value) {
+    return reduce(node, static_cast<unsigned>(cpu::ReduceKind::Mean), value, axes, false);
+  };
+  const float momentum = node.float_or("momentum", 0.9f);
+  const auto moved = [&](ValueId running, ValueId batch) {
+    const ValueId old = binary(node, PointwiseOp::Mul, running, float_constant(node, {1}, {momentum}));
+    const ValueId added = binary(node, PointwiseOp::Mul, batch, float_constant(node, {1}, {1.0f - momentum}));
+    return cast(node, binary(node, PointwiseOp::Add, old, added), node.type(3).dtype);
+  };
+  const ValueId batch_mean = average(x);
+  const ValueId centred = binary(node, PointwiseOp::Sub, x, along_axis(node, batch_mean, 1, rank));
+  const ValueId batch_variance = average(binary(node, PointwiseOp::Mul, centred, centred));
+  node.set_output(1, moved(mean, batch_mean));
+  node.set_output(2, moved(variance, batch_variance));
+  mean = batch_mean;
+  variance = batch_variance;
+}
+
 void import_batch_normalization(OnnxNode& node) {
-  if (node.int_or("training_mode", 0) != 0) node.fail("training_mode is set; export the model for inference");
-  for (std::size_t i = 1; i < 5; ++i) {
+  const bool training = node.opset >= 14 && node.int_or("training_mode", 0) != 0;
+  for (std::size_t i = training ? 3 : 1; i < 5; ++i) {
     if (node.wants_output(i)) node.fail("outputs for training are not supported; export the model for inference");
   }
   if (node.int_or("spatial", 1) != 1) node.fail("spatial = 0 is not supported");
@@ -22,6 +48,7 @@ void import_batch_normalization(OnnxNode& node) {
     parameters[i] = cast(node, node.input(i), DType::F32);
     require_dims(dims_of(node, parameters[i]), {dims[1]}, "scale, bias, mean and variance");
   }
+  if (training) use_batch_statistics(node, parameters[3], parameters[4]);
   const ValueId epsilon = float_constant(node, {1}, {node.float_or("epsilon", 1e-5f)});
   const ValueId deviation = unary(node, PointwiseOp::Sqrt, binary(node, PointwiseOp::Add, parameters[4], epsilon));
   const ValueId scale = binary(node, PointwiseOp::Div, parameters[1], deviation);

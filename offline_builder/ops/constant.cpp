@@ -179,9 +179,7 @@ std::vector<std::byte> scalar_bytes(const OnnxNode& node, DType dtype, double va
     case DType::I64: return bytes_of(scalar::saturate_cast<std::int64_t>(value));
     case DType::U64: return bytes_of(scalar::saturate_cast<std::uint64_t>(value));
     case DType::Bool: return bytes_of(static_cast<std::uint8_t>(value != 0));
-    case DType::Undefined:
-    case DType::I4:
-    case DType::U4: break;
+    default: break;
   }
   node.fail(std::string("type ") + edgert::to_string(dtype) + " is not supported");
 }

@@ -18,17 +18,23 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
 
 void import_identity(OnnxNode& node) { node.set_output(0, node.input(0)); }
 
-/// At inference Dropout passes its input on; the mask, where someone asks for it, is all true.
+/// The only element of a constant operand.
+double known_number(OnnxNode& node, std::size_t i, const char* what) {
+  require_constant(node, i, what);
+  const ir::Value& value = node.graph.value(cast(node, node.inputs[i], DType::F64));
+  if (!value.is_constant() || ir::element_count(value.type.dims) != 1) node.fail(std::string(what) + " must have one element");
+  return *value.constant.as<double>();
+}
+
+/// At inference, or where nothing is dropped, Dropout passes its input on; the mask, where someone asks for it, is all
+/// true.
 void import_dropout(OnnxNode& node) {
   const Dims dims = node.type(0).dims;
   const DType dtype = node.type(0).dtype;
   if (node.has_input(2)) {
-    require_constant(node, 2, "training_mode");
-    const ir::Value& training = node.graph.value(node.inputs[2]);
-    if (training.type.dtype != DType::Bool || ir::element_count(training.type.dims) != 1) {
-      node.fail("training_mode must be a bool");
-    }
-    if (*training.constant.as<std::uint8_t>() != 0) node.fail("training_mode is set; export the model for inference");
+    const bool training = known_number(node, 2, "training_mode") != 0;
+    if (training && (!node.has_input(1) || known_number(node, 1, "ratio") != 0))
+      node.fail("training_mode is set, and random results are not supported; export the model for inference");
   }
   node.set_output(0, node.input(0));
   if (node.wants_output(1)) {

@@ -8,6 +8,7 @@
 #include "edgert/cpu/ops/reduce.h"
 #include "ops/compose.h"
 #include "ops/epilogue.h"
+#include "ops/integer_matmul.h"
 #include "ops/pack.h"
 
 namespace edgert::ops {
@@ -167,7 +168,10 @@ extern const OperatorDef kMatMul = [] {
 }();
 
 ValueId matmul(OnnxNode& node, ValueId a, ValueId b, ValueId bias) {
-  if (dtype_of(node, a) != DType::F32 && bias == ir::kNone) return matmul_by_sums(node, a, b);
+  const DType dtype = dtype_of(node, a);
+  const bool integers = dtype == DType::I32 || dtype == DType::U32 || dtype == DType::I64 || dtype == DType::U64;
+  if (integers && bias == ir::kNone) return integer_matmul(node, a, b);
+  if (dtype != DType::F32 && bias == ir::kNone) return matmul_by_sums(node, a, b);
   const Dims a_dims = dims_of(node, a);
   const Dims b_dims = dims_of(node, b);
   // The same matrix for every batch: it is never repeated, so that it can be packed once.

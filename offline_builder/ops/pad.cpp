@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "ops/compose.h"
+#include "ops/pad.h"
 #include "ops/runnable.h"
 
 namespace edgert::ops {
@@ -119,9 +119,14 @@ extern const OperatorDef kPad = [] {
   return op;
 }();
 
+ValueId pad_constant(OnnxNode& node, ValueId x, const std::vector<std::int64_t>& before,
+                     const std::vector<std::int64_t>& after, double value) {
+  return pad(node, x, before, after, PadMode::Constant, scalar_bytes(node, dtype_of(node, x), value));
+}
+
 ValueId pad_zero(OnnxNode& node, ValueId x, const std::vector<std::int64_t>& before,
                  const std::vector<std::int64_t>& after) {
-  return pad(node, x, before, after, PadMode::Constant, scalar_bytes(node, dtype_of(node, x), 0));
+  return pad_constant(node, x, before, after, 0);
 }
 
 void register_pad(Registry& registry) {

@@ -4,8 +4,8 @@
 #include "edgert/cpu/ops/pool.h"
 
 #include "edgert/cpu/ops/reduce.h"
+#include "ops/pool_indices.h"
 #include "ops/runnable.h"
-#include "ops/window.h"
 
 namespace edgert::ops {
 namespace {
@@ -88,13 +88,16 @@ Window read_pool_window(OnnxNode& node) {
 
 void import_pool(OnnxNode& node) {
   const Window window = read_pool_window(node);
-  if (node.wants_output(1)) node.fail("the output of indices is not supported");
   PoolAttributes attributes{};
   attributes.kind = node.op_type == "MaxPool" ? PoolKind::Max : PoolKind::Average;
   attributes.count_include_pad = node.int_or("count_include_pad", 0) != 0 ? 1 : 0;
   attributes.ceil_mode = node.int_or("ceil_mode", 0) != 0 ? 1 : 0;
   const DType dtype = node.type(0).dtype;
-  node.set_output(0, cast(node, pool(node, cast_narrow(node, node.input(0)), window, attributes), dtype));
+  const ValueId x = cast_narrow(node, node.input(0));
+  const ValueId y = pool(node, x, window, attributes);
+  node.set_output(0, cast(node, y, dtype));
+  if (node.op_type == "MaxPool" && node.wants_output(1))
+    node.set_output(1, max_pool_indices(node, x, window, dims_of(node, y), node.int_or("storage_order", 0) != 0));
 }
 
 /// (sum |x|^p) ^ (1 / p) over each window, whose padding counts as zeros.

@@ -114,7 +114,8 @@ class LayoutChooser {
       ir::Value& value = graph_.value(out);
       // A Copy made here has been given its order; so has everything on a second run.
       if (graph_.node(id).op == &ops::kCopy && !value.order.empty()) continue;
-      value.order = order.size() == value.type.dims.size() ? order : Order{};
+      const bool any_order = bits_of(value.type.dtype) % 8 == 0;  // packed elements lie row-major
+      value.order = any_order && order.size() == value.type.dims.size() ? order : Order{};
     }
   }
 

@@ -31,11 +31,8 @@ std::optional<double> element(const ir::Value& value, std::int64_t offset) {
     case DType::U32: return bytes.as<std::uint32_t>()[i];
     case DType::I64: return static_cast<double>(bytes.as<std::int64_t>()[i]);
     case DType::U64: return static_cast<double>(bytes.as<std::uint64_t>()[i]);
-    case DType::Undefined:
-    case DType::I4:
-    case DType::U4: break;
+    default: return std::nullopt;
   }
-  return std::nullopt;
 }
 
 /// Dimensions that do not move in memory count once.

@@ -61,8 +61,9 @@ std::string quoted(const char* text) {
 }
 
 const char* dtype_name(DType dtype) {
-  static const char* const kNames[kDTypeCount] = {"Undefined", "F32", "F16", "BF16", "F64", "I8",  "U8",   "I16",
-                                                  "U16",       "I32", "U32", "I64",  "U64", "Bool", "I4",  "U4"};
+  static const char* const kNames[kDTypeCount] = {
+      "Undefined", "F32", "F16",  "BF16", "F64", "I8",       "U8",         "I16",    "U16",        "I32",    "U32",    "I64",
+      "U64",       "Bool", "I4",  "U4",   "F8E4M3FN", "F8E4M3FNUZ", "F8E5M2", "F8E5M2FNUZ", "F8E8M0", "F4E2M1", "I2", "U2"};
   return kNames[static_cast<std::size_t>(dtype)];
 }
 

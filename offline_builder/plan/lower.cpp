@@ -101,8 +101,9 @@ class Lowering {
     if (value.format == WeightFormat::Strided) {
       const ir::Window window = window_of(id);
       const std::uint32_t bits = bits_of(value.type.dtype);
-      if (bits % 8 != 0 && window.view.offset != 0) {
-        throw ir::BuildError("'" + value.name + "': windows into tensors of 4-bit elements are not supported");
+      if (bits % 8 != 0 && (window.view.offset != 0 || !ir::is_row_major(window.view))) {
+        throw ir::BuildError("'" + value.name + "': windows into tensors of " + edgert::to_string(value.type.dtype) +
+                             " elements are not supported");
       }
       tensor.storage = storage_of(window.root);
       tensor.offset = static_cast<std::uint64_t>(window.view.offset) * (bits / 8);
@@ -232,8 +233,14 @@ class Lowering {
     const TensorSpec& tensor = profile_.tensors[tensor_of(id)];
     const StorageSpec& storage = profile_.storages[tensor.storage];
     if (storage.region != Region::Arena) return false;
-    window.element_bytes = std::max<std::uint64_t>(bits_of(tensor.type.dtype) / 8, 1);
     window.offset = storage.offset + tensor.offset;
+    if (bits_of(tensor.type.dtype) % 8 != 0) {  // packed, and so a run of whole bytes
+      window.element_bytes = 1;
+      window.dims = {static_cast<std::int64_t>(ir::dense_bytes(tensor.type))};
+      window.strides = {1};
+      return true;
+    }
+    window.element_bytes = bits_of(tensor.type.dtype) / 8;
     window.dims = tensor.type.dims;
     for (const std::int64_t stride : tensor.strides) {
       window.strides.push_back(stride * static_cast<std::int64_t>(window.element_bytes));

@@ -19,6 +19,7 @@
 #include <set>
 #include <sstream>
 
+#include "edgert/cpu/small_strips.h"
 #include "edgert/scalar/convert.h"
 #include "edgert/session.h"
 #include "onnx/import.h"
@@ -98,12 +99,16 @@ double element(DType dtype, const void* data, std::int64_t i) {
     case DType::F64: return static_cast<const double*>(data)[i];
     case DType::F16: return static_cast<double>(scalar::to_float(static_cast<const scalar::Half*>(data)[i]));
     case DType::BF16: return static_cast<double>(scalar::to_float(static_cast<const scalar::BFloat16*>(data)[i]));
-    default: return 0;
+    default: break;
   }
+  float value = 0;  // of 8 or 4 bits
+  cpu::load_small_strip(dtype, &value, data, i, 1, 1);
+  return static_cast<double>(value);
 }
 
 bool is_float(DType dtype) {
-  return dtype == DType::F32 || dtype == DType::F64 || dtype == DType::F16 || dtype == DType::BF16;
+  return dtype == DType::F32 || dtype == DType::F64 || dtype == DType::F16 || dtype == DType::BF16 ||
+         cpu::small_arithmetic(dtype) == cpu::Arithmetic::F32;
 }
 
 /// Empty, or the first difference. Floats as onnx's own runner has it, everything else to the bit.

@@ -68,7 +68,7 @@ inline void load_strip(DType dtype, void* to, const void* from, std::int64_t str
     case DType::U32: return widen_strip<std::uint64_t, std::uint32_t>(to, from, stride, n);
     case DType::U64: return widen_strip<std::uint64_t, std::uint64_t>(to, from, stride, n);
     case DType::Bool: return widen_strip<std::uint8_t, std::uint8_t>(to, from, stride, n);
-    case DType::Undefined: case DType::I4: case DType::U4: return;
+    default: return;
   }
 }
 
@@ -99,7 +99,7 @@ inline void store_strip(DType dtype, void* to, std::int64_t stride, const void* 
     case DType::I32: case DType::U32: return narrow_strip<std::uint32_t, std::uint64_t>(to, stride, from, n);
     case DType::I64: case DType::U64: return narrow_strip<std::uint64_t, std::uint64_t>(to, stride, from, n);
     case DType::Bool: return narrow_strip<std::uint8_t, std::uint8_t>(to, stride, from, n);
-    case DType::Undefined: case DType::I4: case DType::U4: return;
+    default: return;
   }
 }
 

@@ -4,8 +4,8 @@
 // Outputs: y. Any strides. y may lie exactly on an input with the same strides and element size.
 //
 // Strips of elements go through the program one instruction at a time, so that intermediate values stay in the first
-// cache. f16 and bf16 are computed in float and rounded when the result is stored, not between instructions; integers
-// wrap after every instruction. What each operation does is said in scalar/pointwise_functions.h.
+// cache. f16 and bf16 are computed in float and rounded, as integers wrap, after every instruction: fusion changes no
+// result. What each operation does is said in scalar/pointwise_functions.h.
 #pragma once
 
 #include <cstdint>
@@ -140,8 +140,19 @@ class Interpreter {
       const std::uint32_t v = program_.inputs + s;
       run_strip(step, v == last ? result : values_[v], values_[step.a], arity > 1 ? values_[step.b] : nullptr,
                 arity > 2 ? values_[step.c] : nullptr, n, work_.isa);
+      if (v != last && !scalar::is_predicate(step.op)) round_strip(static_cast<DType>(step.type), values_[v], n);
     }
     if (!direct_[0]) scatter(start, n);
+  }
+
+  /// An intermediate strip as if it had been stored; programs of several instructions work on strips of kStrip.
+  void round_strip(DType type, void* values, std::int64_t n) const noexcept {
+    if (type != DType::F16 && type != DType::BF16) return;
+    const bool brain = type == DType::BF16;
+    std::uint16_t stored[kStrip];
+    float* const strip = static_cast<float*>(values);
+    EDGERT_ISA_DISPATCH(work_.isa, strip_narrow(stored, strip, n, brain));
+    EDGERT_ISA_DISPATCH(work_.isa, strip_widen(strip, stored, n, brain));
   }
 
   /// Fills the buffers of inputs that are read piece by piece, a row at a time.

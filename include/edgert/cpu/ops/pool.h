@@ -212,7 +212,7 @@ struct Pool {
       case DType::U32: pool_detail::pool_elements<std::uint32_t>(work); break;
       case DType::I64: pool_detail::pool_elements<std::int64_t>(work); break;
       case DType::U64: pool_detail::pool_elements<std::uint64_t>(work); break;
-      case DType::Undefined: case DType::Bool: case DType::I4: case DType::U4: break;
+      default: break;
     }
     return {};
   }
