@@ -189,7 +189,9 @@ std::string function_key(const std::string& domain, const std::string& name, con
 TensorInfo describe(const proto::ValueInfoProto& value) {
   TensorInfo info;
   info.name = value.name();
-  const proto::TypeProto& type = value.type();
+  // A plan is built for the case that an optional tensor is there.
+  const bool optional_tensor = value.type().has_optional_type() && value.type().optional_type().elem_type().has_tensor_type();
+  const proto::TypeProto& type = optional_tensor ? value.type().optional_type().elem_type() : value.type();
   switch (type.value_case()) {
     case proto::TypeProto::kTensorType: break;
     case proto::TypeProto::kSequenceType: info.type_name = "sequence"; return info;

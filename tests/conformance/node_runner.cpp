@@ -3,6 +3,7 @@
 // crash costs one case. node_tests.py writes the cases and judges the results.
 //
 //   node_runner FOLDER...      each with model.onnx and case.bin
+//   node_runner --operators    what can be imported: "domain|operator|first version|last version" a line
 //
 // case.bin: a line "RTOL ATOL INPUTS OUTPUTS", then for each tensor, inputs first, a line "NAME TYPE RANK DIMS...
 // BYTES" and its bytes. Output: one line a folder, "pass|unsupported|wrong|error", a tab, the folder, a tab, what
@@ -262,7 +263,13 @@ std::string one_line(std::string text) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  edgert::ops::Registry::instance();
+  const edgert::ops::Registry& registry = edgert::ops::Registry::instance();
+  if (argc == 2 && std::string(argv[1]) == "--operators") {
+    for (const edgert::ops::Registry::OnnxEntry& entry : registry.onnx()) {
+      std::cout << entry.domain << '|' << entry.op_type << '|' << entry.since << '|' << entry.until << '\n';
+    }
+    return 0;
+  }
   for (int i = 1; i < argc; ++i) {
     const Outcome outcome = run_isolated(argv[i]);
     std::cout << outcome.kind << '\t' << argv[i] << '\t' << one_line(outcome.detail) << '\n';

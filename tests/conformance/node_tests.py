@@ -129,6 +129,11 @@ def run_cases(runner, folders):
     return results
 
 
+def operators(runner):
+    """What can be imported: lines "domain|operator|first version|last version"."""
+    return subprocess.run([runner, "--operators"], stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+
+
 def judge(results, expected, complete):
     """Prints what differs from the list; returns how many cases do."""
     passed = {name for name, (outcome, _) in results.items() if outcome == "pass"}
