@@ -2,8 +2,8 @@
 """ONNX's own node tests against EdgeRT.
 
 Writes every test case of the installed onnx wheel as a folder, lets node_runner build and run them, and compares the
-outcome with expected.txt, the list of cases that must pass. A case that passes without being listed fails the suite
-too, so that the list stays true; --update rewrites it.
+outcome with expected.txt, the list of cases that must pass; --update rewrites it. A case that passes without being
+listed fails the suite too, and so does one that fails without a reason in failures.txt, so that both lists stay true.
 
     node_tests.py --runner build/tests/conformance/node_runner [--filter REGEX] [--verbose] [--update]
 """
@@ -29,6 +29,7 @@ with warnings.catch_warnings():
     CASES = load_model_tests(kind="node")
 
 EXPECTED = pathlib.Path(__file__).parent / "expected.txt"
+FAILURES = pathlib.Path(__file__).parent / "failures.txt"
 HEADER = """# Cases of the onnx wheel's node tests that must pass; every other one must not. Written by node_tests.py --update.
 """
 TYPES = {
@@ -149,6 +150,29 @@ def judge(results, expected, complete):
     return len(lost) + len(gained) + len(unknown)
 
 
+def read_failures():
+    """[(regular expression, reason)]"""
+    lines = [line for line in FAILURES.read_text().splitlines() if line and not line.startswith("#")]
+    return [tuple(line.split(": ", 1)) for line in lines]
+
+
+def judge_failures(results, complete):
+    """Prints cases that fail without a reason and reasons without a case; returns how many there are."""
+    failed = {name.removeprefix("test_") for name, (outcome, _) in results.items() if outcome != "pass"}
+    unexplained = set(failed)
+    stale = 0
+    for pattern, reason in read_failures():
+        explained = {name for name in failed if re.fullmatch(pattern, name)}
+        unexplained -= explained
+        if complete and not explained:
+            print(f"in {FAILURES.name}, but no such case fails: {pattern}: {reason}")
+            stale += 1
+    for name in sorted(unexplained):
+        outcome, detail = results["test_" + name]
+        print(f"{outcome} without a reason in {FAILURES.name}: {name}: {detail}")
+    return stale + len(unexplained)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runner", required=True, help="the node_runner program")
@@ -178,7 +202,8 @@ def main():
         expected = set() if not arguments.filter else read_expected() - set(results)
         expected |= {name for name, (outcome, _) in results.items() if outcome == "pass"}
         EXPECTED.write_text(HEADER + "".join(f"{name}\n" for name in sorted(expected)))
-    differing = judge(results, read_expected(), complete=not arguments.filter)
+    complete = not arguments.filter
+    differing = judge(results, read_expected(), complete) + judge_failures(results, complete)
     plain = [case.name for case in chosen if is_plain(case)]
     plain_passed = sum(results[name][0] == "pass" for name in plain)
     print(f"{counts['pass']} passed, {counts['wrong'] + counts['error']} failed, {counts['unsupported']} unsupported")
