@@ -18,7 +18,7 @@ std::string type_name(DType dtype) {
     case DType::I64: return "type::I64";
     case DType::U64: return "type::U64";
     case DType::Bool: return "type::Bool";
-    case DType::Undefined: case DType::I4: case DType::U4: break;
+    default: break;
   }
   throw CompileError(std::string("no kernel computes ") + to_string(dtype));
 }

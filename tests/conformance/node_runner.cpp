@@ -102,8 +102,10 @@ double element(DType dtype, const void* data, std::int64_t i) {
     case DType::BF16: return static_cast<double>(scalar::to_float(static_cast<const scalar::BFloat16*>(data)[i]));
     default: break;
   }
-  float value = 0;  // of 8 or 4 bits
-  cpu::load_small_strip(dtype, &value, data, i, 1, 1);
+  alignas(8) unsigned char lane[8];  // of 8 or 4 bits: a strip of one
+  cpu::load_small_strip(dtype, lane, data, i, 1, 1);
+  float value = 0;
+  std::memcpy(&value, lane, sizeof(value));
   return static_cast<double>(value);
 }
 
