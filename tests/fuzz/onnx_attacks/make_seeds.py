@@ -189,6 +189,25 @@ def old_style():
     )
 
 
+def quantised():
+    """Quantised convolution, integers of 4 bits and floating point of 8, each used and given back."""
+    numbers = [array("scale", 0.1), array("zero", 3, np.uint8), array("w", np.ones((2, 4, 3, 3)), np.int8)]
+    numbers += [array("w_scale", [0.1, 0.2]), array("w_zero", 0, np.int8), array("bias", [5, -5], np.int32)]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node(
+            "QLinearConv", ["q", "scale", "zero", "w", "w_scale", "w_zero", "scale", "zero", "bias"], ["c"], pads=[1] * 4
+        ),
+        helper.make_node("DequantizeLinear", ["c", "scale", "zero"], ["y"]),
+        helper.make_node("Cast", ["y"], ["small"], to=TensorProto.INT4),
+        helper.make_node("Cast", ["small"], ["wide"], to=TensorProto.INT8),
+        helper.make_node("Cast", ["y"], ["f8"], to=TensorProto.FLOAT8E4M3FN),
+    ]
+    outputs = [info("y", None), info("small", None, TensorProto.INT4), info("wide", None, TensorProto.INT8)]
+    outputs.append(info("f8", None, TensorProto.FLOAT8E4M3FN))
+    return model(nodes, [info("x", [1, 4, 6, 6])], outputs, numbers, opset=21)
+
+
 # Operator, constant operands behind the input [1, 4, 6, 6], attributes: importers that compute with hostile numbers.
 OPERATORS = {
     "ArgMax": ([], dict(axis=1, keepdims=0)),
@@ -199,6 +218,7 @@ OPERATORS = {
     "Conv": ([np.ones((4, 1, 3, 3), np.float32)], dict(group=4, pads=[1, 1, 1, 1])),
     "CumSum": ([np.array(2, np.int64)], {}),
     "DepthToSpace": ([], dict(blocksize=2, mode="CRD")),
+    "Det": ([], {}),
     "Expand": ([np.array([2, 4, 6, 6], np.int64)], {}),
     "Gather": ([np.array([0, -1], np.int64)], dict(axis=1)),
     "Gemm": ([np.ones((6, 3), np.float32), np.ones(3, np.float32)], dict(alpha=0.5, transB=0)),
@@ -210,6 +230,11 @@ OPERATORS = {
         [np.array([], np.float32), np.array([1, 1, 2, 2], np.float32)],
         dict(mode="linear", coordinate_transformation_mode="half_pixel"),
     ),
+    "ScatterElements": (
+        [np.array([[[[0, -1]]]], np.int64), np.ones((1, 1, 1, 2), np.float32)],
+        dict(axis=1, reduction="add"),
+    ),
+    "ScatterND": ([np.array([[0, 1], [0, -1]], np.int64), np.ones((2, 6, 6), np.float32)], {}),
     "Slice": (
         [
             np.array([0, 5], np.int64),
@@ -262,6 +287,7 @@ def main():
         external,
         cycle,
         old_style,
+        quantised,
     ):
         (folder / f"{make.__name__}.onnx").write_bytes(make().SerializeToString(deterministic=True))
     for op in OPERATORS:
