@@ -66,6 +66,7 @@ std::string describe_bit_cast(const ir::AttributeBlob& blob) {
   return std::string("to=") + edgert::to_string(blob.as<BitCastAttributes>().to);
 }
 
+/// Not registered: in a plan it is a Copy.
 const OperatorDef kBitCast = [] {
   OperatorDef op;
   op.name = "BitCast";
@@ -144,7 +145,6 @@ DType dtype_from_onnx(const OnnxNode& node, std::int64_t number) {
 
 void register_cast(Registry& registry) {
   registry.add(kCast);
-  registry.add(kBitCast);
   registry.add_onnx("Cast", &import_cast, 6);
   registry.add_onnx("CastLike", &import_cast_like, 15);
   registry.add_onnx("BitCast", &import_bit_cast, 26);
