@@ -21,6 +21,7 @@ extern const OperatorDef kCast;
 extern const OperatorDef kPointwise;
 extern const OperatorDef kConv;
 extern const OperatorDef kDepthwiseConv;
+extern const OperatorDef kWinogradConv;
 extern const OperatorDef kMatMul;
 extern const OperatorDef kPool;
 extern const OperatorDef kReduce;

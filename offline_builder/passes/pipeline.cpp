@@ -60,6 +60,7 @@ const std::vector<Pass>& pipeline() {
       {"eliminate_common", "equal programs", &eliminate_common},
       {"eliminate_dead", "nodes that nobody reads any more", &eliminate_dead},
       // The form that kernels read.
+      {"choose_winograd", "3x3 convolutions by fewer multiplications", &choose_winograd},
       {"choose_layout", "order in memory, and the copies that it needs", &choose_layout},
       {"pack_weights", "constants in the form that kernels read", &pack_weights, true},
       {"eliminate_dead", "views that packing left behind", &eliminate_dead},

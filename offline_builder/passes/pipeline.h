@@ -51,6 +51,7 @@ int fold_pad(ir::Graph& graph);     ///< constant-zero Pad into the convolution 
 int eliminate_transposes(ir::Graph& graph);  ///< they sink through pointwise, merge and cancel
 int fuse_epilogue(ir::Graph& graph);         ///< activation and residual add into Conv, DepthwiseConv, MatMul
 int fuse_pointwise(ir::Graph& graph);        ///< chains of pointwise nodes into one program
+int choose_winograd(ir::Graph& graph);       ///< 3x3 convolutions by fewer multiplications
 int choose_layout(ir::Graph& graph);         ///< channels-last where kernels want it, copies where orders meet
 int pack_weights(ir::Graph& graph);          ///< constant operands into the form that kernels read
 
