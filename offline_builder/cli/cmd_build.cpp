@@ -30,6 +30,7 @@ struct Options {
   std::string object;
   std::string machine = "x86_64";
   std::string symbol;
+  bool no_winograd = false;
   bool no_external_data = false;
   bool quiet = false;
   bool json = false;
@@ -117,6 +118,7 @@ int build(const Options& options) {
   const onnx_import::Model model = onnx_import::parse_file(options.model, parse);
   build_options.profiles = parse_profiles(model, options.shapes, options.dims, options.values);
   build_options.metadata = parse_metadata(options.metadata);
+  build_options.winograd = !options.no_winograd;
   build_options.dump_folder = options.dump_folder;
   if (!options.dump_folder.empty()) {
     std::error_code error;
@@ -153,6 +155,8 @@ void add_build(CLI::App& program, std::function<int()>& run) {
   command->add_option("--value", options->values, "Fix an input that decides shapes: name=1,2,3");
   command->add_option("--meta", options->metadata, "Metadata to store in the plan: key=value");
   add_cuda_options(*command, options->cuda);
+  command->add_flag("--no-winograd", options->no_winograd,
+                    "CPU: compute 3x3 convolutions by their definition: slower, smaller plan, smaller rounding errors");
   command->add_option("--dump-passes", options->dump_folder, "Write the graph before and after each pass into this folder");
   command->add_option("--emit-header", options->header, "Also write a C++ header with the plan's constants");
   command->add_option("--emit-object", options->object, "Also write the plan as an object file, or as assembly for FILE.S");

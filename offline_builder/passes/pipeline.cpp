@@ -60,7 +60,7 @@ const std::vector<Pass>& pipeline() {
       {"eliminate_common", "equal programs", &eliminate_common},
       {"eliminate_dead", "nodes that nobody reads any more", &eliminate_dead},
       // The form that kernels read.
-      {"choose_winograd", "3x3 convolutions by fewer multiplications", &choose_winograd},
+      {"choose_winograd", "3x3 convolutions by fewer multiplications", &choose_winograd, true},
       {"choose_layout", "order in memory, and the copies that it needs", &choose_layout},
       {"pack_weights", "constants in the form that kernels read", &pack_weights, true},
       {"eliminate_dead", "views that packing left behind", &eliminate_dead},
@@ -76,6 +76,7 @@ std::vector<PassReport> run_pipeline(ir::Graph& graph, const PipelineOptions& op
   for (std::size_t index = 0; index < pipeline().size(); ++index) {
     const Pass& pass = pipeline()[index];
     if (pass.cpu_only && !options.for_cpu) continue;
+    if (pass.run == &choose_winograd && !options.winograd) continue;
     if (options.progress) options.progress(pass, index, pipeline().size());
     const int rewrites = pass.run(graph);
     reports.push_back({pass.name, rewrites});

@@ -31,7 +31,8 @@ struct PipelineOptions {
   /// Writes NN-name.before.txt/.after.txt (to_text) and .dot into this folder for every pass that changed something;
   /// empty: no dumps.
   std::string dump_folder;
-  bool for_cpu = true;  ///< else passes that are cpu_only are left out
+  bool for_cpu = true;   ///< else passes that are cpu_only are left out
+  bool winograd = true;  ///< else choose_winograd is left out
   /// Called before each pass.
   std::function<void(const Pass& pass, std::size_t index, std::size_t count)> progress;
 };

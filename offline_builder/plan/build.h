@@ -29,6 +29,7 @@ struct BuildOptions {
   std::vector<onnx_import::ImportOptions> profiles;
   /// Added to the model's metadata_props; an equal key replaces.
   std::vector<std::pair<std::string, std::string>> metadata;
+  bool winograd = true;     ///< passes::PipelineOptions::winograd
   std::string dump_folder;  ///< passes::PipelineOptions::dump_folder, one subfolder a profile when there are several
   /// Called as work goes on: what is being done and which fraction of the whole is behind.
   std::function<void(const std::string& what, double fraction)> progress;

@@ -16,6 +16,7 @@
 #include "edgert/cpu/ops/pad.h"
 #include "edgert/cpu/ops/pool.h"
 #include "edgert/cpu/ops/reduce.h"
+#include "edgert/cpu/ops/winograd_conv.h"
 #include "ir/graph.h"
 #include "ops/definitions.h"
 
@@ -147,10 +148,11 @@ class GraphInterpreter {
     if (node.op == &ops::kExpand) return expand(node);
     if (node.op == &ops::kConcat) return concat(node);
     if (node.op == &ops::kConv)
-      return conv(node, node.as<cpu::ConvAttributes>(), node.as<cpu::ConvAttributes>().groups);
+      return conv(node, in(node, 1), node.as<cpu::ConvAttributes>(), node.as<cpu::ConvAttributes>().groups);
     if (node.op == &ops::kDepthwiseConv) {
-      return conv(node, node.as<cpu::DepthwiseConvAttributes>(), out_dims(node)[1]);
+      return conv(node, in(node, 1), node.as<cpu::DepthwiseConvAttributes>(), out_dims(node)[1]);
     }
+    if (node.op == &ops::kWinogradConv) return winograd(node);
     if (node.op == &ops::kMatMul) return matmul(node);
     if (node.op == &ops::kPool) return pool(node);
     if (node.op == &ops::kReduce) return reduce(node);
@@ -232,9 +234,8 @@ class GraphInterpreter {
   }
 
   template <class Attributes>
-  Tensor conv(const ir::Node& node, const Attributes& a, std::int64_t groups) const {
+  Tensor conv(const ir::Node& node, const Tensor& w, const Attributes& a, std::int64_t groups) const {
     const Tensor x = in(node, 0);
-    const Tensor w = in(node, 1);
     const ir::Dims dims = out_dims(node);
     return tabulate(dims, [&](const ir::Dims& y) {
       double sum = 0;
@@ -247,6 +248,33 @@ class GraphInterpreter {
       });
       return finish(node, a.epilogue, sum, y[1], y);
     });
+  }
+
+  /// As a convolution with the filters that the transformed weights U = G g G^T came from: g = R U R^T, where the rows of
+  /// R undo those of G for the filter's first element (point 0), its last one (infinity) and its middle one (1 and -1).
+  Tensor winograd(const ir::Node& node) const {
+    const auto& a = node.as<cpu::WinogradConvAttributes>();
+    const ir::Value& packed = graph_.value(node.inputs[1]);
+    const std::int64_t side = a.tile + 2, inputs = packed.type.dims[1], outputs = packed.type.dims[2];
+    const std::int64_t panels = (outputs + 15) / 16;
+    const auto recover = [&](std::int64_t row, std::int64_t position) -> double {
+      if (row == 0) return position != 0 ? 0 : a.tile == 2 ? 1 : 4;
+      if (row == 2) return position == side - 1 ? 1 : 0;
+      const double half = a.tile == 2 ? 1 : -3;
+      return position == 1 ? half : position == 2 ? -half : 0;
+    };
+    const Tensor w = tabulate({outputs, inputs, 3, 3}, [&](const ir::Dims& at) {
+      double sum = 0;
+      for_each_index({side, side}, [&](const ir::Dims& p) {
+        const std::int64_t row = ((p[0] * side + p[1]) * panels + at[0] / 16) * inputs + at[1];
+        const float u = packed.constant.as<float>()[row * 16 + at[0] % 16];
+        sum += recover(at[2], p[0]) * static_cast<double>(u) * recover(at[3], p[1]);
+      });
+      return sum;
+    });
+    const cpu::ConvAttributes as_conv = {{3, 3}, {1, 1}, {1, 1}, {a.pad_begin[0], a.pad_begin[1]}, 1, 0, a.epilogue,
+                                         {a.pad_end[0], a.pad_end[1]}};
+    return conv(node, w, as_conv, 1);
   }
 
   Tensor matmul(const ir::Node& node) const {
