@@ -142,7 +142,11 @@ struct Net {
     std::memcpy(a.value, &value, sizeof(value));
     return node(ops::kPad, {x}, a);
   }
-  ValueId cast(ValueId x, DType to) { return node(ops::kCast, {x}, cpu::CastAttributes{to, {}}); }
+  ValueId cast(ValueId x, DType to) {
+    cpu::CastAttributes a{};
+    a.to = to;
+    return node(ops::kCast, {x}, a);
+  }
   ValueId concat(const std::vector<ValueId>& parts, int axis) {
     ops::ConcatAttributes a{};
     a.axis = axis;
