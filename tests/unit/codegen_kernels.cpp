@@ -1,38 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every kernel family compiles for every target, spills no register, and fits its target. Needs an NVRTC: without one
-// the test says so and passes, unless EDGERT_REQUIRE_NVRTC=1 is set. An NVRTC that does not know an SM skips that SM.
-#include <doctest/doctest.h>
-
-#include <algorithm>
-#include <cstdlib>
-#include <optional>
-#include <string>
-#include <thread>
-#include <vector>
-
+// Every kernel family compiles for every target, spills no register, and fits its target.
 #include "codegen/attention_kernel.h"
-#include "codegen/compiler.h"
 #include "codegen/conv_kernel.h"
 #include "codegen/rows_kernel.h"
 #include "codegen/window_kernel.h"
-#include "edgert/cuda/cubin.h"
+#include "compiled_kernels.h"
 #include "edgert/scalar/convert.h"
 
 namespace {
 
 using namespace edgert;
 using namespace edgert::codegen;
-
-std::optional<Nvrtc> find_nvrtc() {
-  try {
-    return Nvrtc::open();
-  } catch (const CompileError& error) {
-    const char* required = std::getenv("EDGERT_REQUIRE_NVRTC");
-    if (required != nullptr && std::string(required) == "1") FAIL(error.what());
-    MESSAGE("SKIPPED: " << error.what());
-    return std::nullopt;
-  }
-}
 
 ConvTarget target_of(std::uint32_t arch) {
   ConvTarget target;
@@ -123,35 +101,7 @@ std::vector<KernelSpec> all_families(const ConvTarget& target) {
 }
 
 TEST_CASE("every family compiles for every target without a spill") {
-  const auto nvrtc = find_nvrtc();
-  if (!nvrtc) return;
-  for (const std::uint32_t arch : {87u, 90u, 110u}) {
-    const auto& known = nvrtc->architectures();
-    if (std::find(known.begin(), known.end(), arch) == known.end()) {
-      MESSAGE("SKIPPED: NVRTC " << nvrtc->version() << " does not know sm_" << arch);
-      continue;
-    }
-    const std::vector<KernelSpec> specs = all_families(target_of(arch));
-    std::vector<CompileJob> jobs;
-    for (const KernelSpec& spec : specs) jobs.push_back(spec.job);
-    CompilerOptions options;
-    options.threads = std::max(1u, std::thread::hardware_concurrency());
-    const auto compiled = Compiler(options).compile(jobs);
-    for (std::size_t i = 0; i < specs.size(); ++i) {
-      CAPTURE(specs[i].job.name);
-      CAPTURE(arch);
-      REQUIRE(compiled[i].kernels.size() == 1);
-      const KernelResources& kernel = compiled[i].kernels[0];
-      MESSAGE("sm_" << arch << " " << specs[i].job.name << ": " << kernel.registers << " registers, "
-                    << specs[i].shared_bytes + kernel.shared_bytes << " bytes shared");
-      CHECK(kernel.spill_bytes == 0);
-      CHECK(kernel.stack_bytes == 0);
-      CHECK(kernel.registers * specs[i].block[0] <= 65536);
-      const auto cubin = cuda::Cubin::check({compiled[i].cubin.data(), compiled[i].cubin.size()}, arch);
-      REQUIRE(cubin.ok());
-      CHECK(cubin->has_kernel(specs[i].entry.c_str()));
-    }
-  }
+  test::check_that_all_compile([](std::uint32_t arch) { return all_families(target_of(arch)); });
 }
 
 TEST_CASE("packed weights hold each weight once, in the place that the fragment layout gives it") {
