@@ -93,6 +93,26 @@ void define_parameters(ProblemText& text, const std::vector<std::string>& types)
   text.define("EDGERT_PARAMETERS", parameters).define("EDGERT_ARGUMENTS", arguments);
 }
 
+void define_roles(ProblemText& text, const std::vector<Role>& roles) {
+  std::string parameters, arguments;
+  for (const Role& role : roles) {
+    const bool present = role.view->present();
+    const std::string type = present ? type_name(role.view->dtype) : "type::F32";
+    const std::string constness = role.output ? "" : "const ";
+    std::string capital = role.name;
+    capital[0] = static_cast<char>(capital[0] - 'a' + 'A');
+    text.code("using " + role.name + "_type = " + type + ";\n").set("kHas" + capital, present);
+    text.code(index_function(role.name + "_stride", std::vector<std::int64_t>(role.view->strides, role.view->strides + kMaxRank)));
+    if (!present) {
+      text.code("constexpr " + constness + "float* " + role.name + " = nullptr;\n");
+      continue;
+    }
+    parameters += (parameters.empty() ? "" : ", ") + constness + type + "::Storage* " + role.name;
+    arguments += (arguments.empty() ? "" : ", ") + role.name;
+  }
+  text.define("EDGERT_PARAMETERS", parameters).define("EDGERT_ARGUMENTS", arguments);
+}
+
 void set_grid(KernelSpec& spec, std::int64_t blocks, std::int32_t threads) {
   if (blocks > INT32_MAX) throw CompileError("too many elements for one launch");
   spec.grid[0] = static_cast<std::uint32_t>(blocks < 1 ? 1 : blocks);

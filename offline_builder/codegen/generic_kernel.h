@@ -76,6 +76,16 @@ std::string dims_text(const TensorView& view);
 /// alone. `types` are the present inputs' and then the output's.
 void define_parameters(ProblemText& text, const std::vector<std::string>& types);
 
+/// An operand by its name in the kernel.
+struct Role {
+  std::string name;  ///< begins with a small letter
+  const TensorView* view;
+  bool output = false;
+};
+/// EDGERT_PARAMETERS and EDGERT_ARGUMENTS of the present operands, in order, and for each `name_type`, `kHasName` and
+/// `name_stride(dim)`. Absent ones become null pointers of the same name.
+void define_roles(ProblemText& text, const std::vector<Role>& roles);
+
 /// At least one block. CompileError where the grid would be too large.
 void set_grid(KernelSpec& spec, std::int64_t blocks, std::int32_t threads);
 

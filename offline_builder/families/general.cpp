@@ -7,9 +7,28 @@
 #include "codegen/dense_any_kernel.h"
 #include "codegen/move_kernel.h"
 #include "codegen/pointwise_kernel.h"
+#include "codegen/recurrent_kernel.h"
 #include "codegen/reduce_kernel.h"
+#include "codegen/sample_kernel.h"
 #include "codegen/window_any_kernel.h"
+#include "edgert/cpu/ops/arg_reduce.h"
+#include "edgert/cpu/ops/cast.h"
 #include "edgert/cpu/ops/conv.h"
+#include "edgert/cpu/ops/copy.h"
+#include "edgert/cpu/ops/depthwise_conv.h"
+#include "edgert/cpu/ops/gather.h"
+#include "edgert/cpu/ops/grid_sample.h"
+#include "edgert/cpu/ops/linear_attention.h"
+#include "edgert/cpu/ops/matmul.h"
+#include "edgert/cpu/ops/normalize.h"
+#include "edgert/cpu/ops/pad.h"
+#include "edgert/cpu/ops/pointwise.h"
+#include "edgert/cpu/ops/pool.h"
+#include "edgert/cpu/ops/recurrent.h"
+#include "edgert/cpu/ops/reduce.h"
+#include "edgert/cpu/ops/resize.h"
+#include "edgert/cpu/ops/roi_align.h"
+#include "edgert/cpu/ops/softmax.h"
 #include "edgert/cpu/strip_io.h"
 #include "ops/definitions.h"
 
@@ -76,18 +95,29 @@ DType GeneralCall::compute() const {
 namespace {
 
 struct Row {
-  const ir::OperatorDef* op;
+  std::uint16_t id;  ///< of the CPU operator
   std::size_t inputs;
   codegen::KernelSpec (*make)(const codegen::GenericCall&);
 };
 const Row kRows[] = {
-    {&ops::kPointwise, 0, &codegen::make_pointwise}, {&ops::kCast, 1, &codegen::make_cast},
-    {&ops::kCopy, 1, &codegen::make_copy},           {&ops::kReduce, 1, &codegen::make_reduce},
-    {&ops::kArgReduce, 1, &codegen::make_arg_reduce}, {&ops::kSoftmax, 1, &codegen::make_softmax},
-    {&ops::kNormalize, 3, &codegen::make_normalize}, {&ops::kGather, 2, &codegen::make_gather},
-    {&ops::kPad, 1, &codegen::make_pad},             {&ops::kResize, 1, &codegen::make_resize},
-    {&ops::kPool, 1, &codegen::make_pool},           {&ops::kMatMul, 4, &codegen::make_matmul},
-    {&ops::kConv, 4, &codegen::make_conv_any},       {&ops::kDepthwiseConv, 4, &codegen::make_depthwise},
+    {cpu::Copy::kId, 1, &codegen::make_copy},
+    {cpu::Cast::kId, 1, &codegen::make_cast},
+    {cpu::Pointwise::kId, 0, &codegen::make_pointwise},
+    {cpu::Conv::kId, 4, &codegen::make_conv_any},
+    {cpu::DepthwiseConv::kId, 4, &codegen::make_depthwise},
+    {cpu::MatMul::kId, 4, &codegen::make_matmul},
+    {cpu::Pool::kId, 1, &codegen::make_pool},
+    {cpu::Reduce::kId, 1, &codegen::make_reduce},
+    {cpu::ArgReduce::kId, 1, &codegen::make_arg_reduce},
+    {cpu::Softmax::kId, 1, &codegen::make_softmax},
+    {cpu::Normalize::kId, 3, &codegen::make_normalize},
+    {cpu::Gather::kId, 2, &codegen::make_gather},
+    {cpu::Pad::kId, 1, &codegen::make_pad},
+    {cpu::Resize::kId, 1, &codegen::make_resize},
+    {cpu::Recurrent::kId, 7, &codegen::make_recurrent},
+    {cpu::GridSample::kId, 2, &codegen::make_grid_sample},
+    {cpu::RoiAlign::kId, 3, &codegen::make_roi_align},
+    {cpu::LinearAttention::kId, 6, &codegen::make_linear_attention},
 };
 
 /// Weights [M, C / groups, kh, kw] as [groups, kh * kw * C / groups, M / groups].
@@ -121,9 +151,11 @@ std::vector<ir::Bytes> pack_weights(const Context& context, const ir::Node& node
 std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::size_t) {
   const ir::Node& node = context.graph().node(id);
   for (const Row& row : kRows) {
-    if (row.op != node.op) continue;
+    if (node.op->kernel == nullptr || row.id != node.op->kernel->id) continue;
     GeneralCall call(context, node, row.inputs);
-    if (is_empty(*call.call().operands.outputs[0])) return {Candidate{}};  // nothing to launch
+    bool nothing = true;
+    for (const TensorView* output : call.call().operands.outputs) nothing = nothing && is_empty(*output);
+    if (nothing) return {Candidate{}};
     std::vector<ir::Bytes> weights;
     if (node.op == &ops::kConv || node.op == &ops::kDepthwiseConv) {
       if (!call.input(1).constant) return context.refuse("its weights are not constant");

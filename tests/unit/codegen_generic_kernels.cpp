@@ -3,19 +3,25 @@
 #include "codegen/dense_any_kernel.h"
 #include "codegen/move_kernel.h"
 #include "codegen/pointwise_kernel.h"
+#include "codegen/recurrent_kernel.h"
 #include "codegen/reduce_kernel.h"
+#include "codegen/sample_kernel.h"
 #include "codegen/window_any_kernel.h"
 #include "compiled_kernels.h"
 #include "edgert/cpu/ops/arg_reduce.h"
 #include "edgert/cpu/ops/conv.h"
 #include "edgert/cpu/ops/depthwise_conv.h"
 #include "edgert/cpu/ops/gather.h"
+#include "edgert/cpu/ops/grid_sample.h"
+#include "edgert/cpu/ops/linear_attention.h"
 #include "edgert/cpu/ops/matmul.h"
 #include "edgert/cpu/ops/normalize.h"
 #include "edgert/cpu/ops/pad.h"
 #include "edgert/cpu/ops/pool.h"
+#include "edgert/cpu/ops/recurrent.h"
 #include "edgert/cpu/ops/reduce.h"
 #include "edgert/cpu/ops/resize.h"
+#include "edgert/cpu/ops/roi_align.h"
 #include "edgert/cpu/ops/softmax.h"
 #include "edgert/scalar/pointwise.h"
 
@@ -45,16 +51,21 @@ struct Builder {
   std::vector<KernelSpec> specs;
 
   template <class Attributes>
-  void add(KernelSpec (*make)(const GenericCall&), const std::vector<TensorView>& inputs, const TensorView& y, const Attributes& attributes) {
-    std::vector<const TensorView*> pointers;
+  void add(KernelSpec (*make)(const GenericCall&), const std::vector<TensorView>& inputs, const std::vector<TensorView>& outputs,
+           const Attributes& attributes) {
+    std::vector<const TensorView*> pointers, output_pointers;
     for (const TensorView& input : inputs) pointers.push_back(&input);
-    const TensorView* output = &y;
+    for (const TensorView& output : outputs) output_pointers.push_back(&output);
     GenericCall call;
     call.operands.inputs = {pointers.data(), pointers.size()};
-    call.operands.outputs = {&output, 1};
+    call.operands.outputs = {output_pointers.data(), output_pointers.size()};
     call.operands.attributes = &attributes;
     call.arch = arch;
     specs.push_back(make(call));
+  }
+  template <class Attributes>
+  void add(KernelSpec (*make)(const GenericCall&), const std::vector<TensorView>& inputs, const TensorView& y, const Attributes& attributes) {
+    add(make, inputs, std::vector<TensorView>{y}, attributes);
   }
 };
 
@@ -137,6 +148,26 @@ std::vector<KernelSpec> all(std::uint32_t arch) {
     b.add(&make_matmul, {view(DType::F32, {rows, 512}), view(DType::F32, {512, 1000}), view(DType::F32, {1000})}, view(DType::F32, {rows, 1000}), plain);
   }
   b.add(&make_matmul, {view(DType::F16, {12, 128, 64}), view(DType::F16, {12, 64, 128})}, view(DType::F16, {12, 128, 128}), plain);
+  const TensorView state = view(DType::F32, {1, 1, 256}), none;
+  for (const cpu::RecurrentCell cell : {cpu::RecurrentCell::Gru, cpu::RecurrentCell::Lstm}) {
+    cpu::RecurrentAttributes recurrent = {};
+    recurrent.cell = cell;
+    for (auto& activation : recurrent.activation[0]) activation.op = scalar::PointwiseOp::Sigmoid;
+    const std::int64_t gates = cpu::recurrent_detail::gates_of(cell);
+    std::vector<TensorView> outputs = {view(DType::F32, {20, 1, 1, 256}), state};
+    if (cell == cpu::RecurrentCell::Lstm) outputs.push_back(state);
+    b.add(&make_recurrent, {view(DType::F32, {20, 1, 1, 256 * gates}), view(DType::F32, {gates, 256, 256}), state, none, none, none, none}, outputs, recurrent);
+  }
+  const TensorView heads = view(DType::F16, {1, 20, 8, 64}), memory = view(DType::F32, {1, 8, 64, 64});
+  b.add(&make_linear_attention, {heads, heads, heads, memory, heads, none}, std::vector<TensorView>{heads, memory}, cpu::LinearAttentionAttributes{1.0f});
+  cpu::GridSampleAttributes grid = {};
+  for (const cpu::GridMode mode : {cpu::GridMode::Linear, cpu::GridMode::Cubic}) {
+    grid.mode = mode;
+    grid.padding = cpu::GridPadding::Reflection;
+    b.add(&make_grid_sample, {c, view(DType::F32, {1, 28, 28, 2})}, view(DType::F32, {1, 64, 28, 28}), grid);
+  }
+  cpu::RoiAlignAttributes roi = {};
+  b.add(&make_roi_align, {c, view(DType::F32, {9, 4}), view(DType::I64, {9})}, view(DType::F32, {9, 64, 7, 7}), roi);
   return b.specs;
 }
 

@@ -50,28 +50,54 @@ inline void check_equal(const Tensor& got, const Tensor& expected, Tolerance tol
   CHECK(wrong == 0);
 }
 
-/// The CPU operator and the kernel that `make` gives for the same operands; `y` is the output and says its layout.
+/// The CPU operator in one part, its operands checked first.
+template <class Op>
+void run_on_cpu(const std::vector<TensorView>& inputs, const std::vector<TensorView>& outputs, const typename Op::Attributes& attributes) {
+  alignas(16) const typename Op::Attributes aligned = attributes;
+  const Call call(inputs, outputs, &aligned);
+  const char* wrong = Op::check(call.operands());
+  REQUIRE_MESSAGE(wrong == nullptr, (wrong == nullptr ? "" : wrong));
+  const std::size_t scratch = static_cast<std::size_t>(Op::scratch_bytes(call.operands()));
+  const std::shared_ptr<void> memory(std::aligned_alloc(64, (scratch + 127) / 64 * 64), std::free);
+  cpu::Work work;
+  call.fill(work);
+  work.scratch = memory.get();
+  REQUIRE(Op::run(work).ok());
+}
+
+/// The CPU operator and the kernel that `make` gives for the same operands; an input may be null for absent. The outputs
+/// say their layouts.
 template <class Op, class Make>
-void compare(Make make, const std::vector<const Tensor*>& inputs, Tensor& y, const typename Op::Attributes& attributes,
-             Tolerance tolerance, std::uint32_t alignment = 16, std::uint32_t arch = 90) {
-  std::vector<TensorView> views;
+void compare_all(Make make, const std::vector<const Tensor*>& inputs, const std::vector<Tensor*>& outputs,
+                 const typename Op::Attributes& attributes, Tolerance tolerance, std::uint32_t alignment = 16) {
+  std::vector<TensorView> views, expected_views, output_views;
   std::vector<const Tensor*> present;
   for (const Tensor* input : inputs) {
     views.push_back(input == nullptr ? absent() : input->view());
     if (input != nullptr) present.push_back(input);
   }
-  Tensor expected = y.clone();
-  REQUIRE(run<Op>(views, expected.view(), attributes, cpu::Isa::Baseline, 1).ok());
+  std::vector<Tensor> expected;
+  for (const Tensor* output : outputs) {
+    expected.push_back(output->clone());
+    expected_views.push_back(expected.back().view());
+    output_views.push_back(output->view());
+  }
+  run_on_cpu<Op>(views, expected_views, attributes);
   alignas(16) const typename Op::Attributes aligned = attributes;
-  const Call call(views, {y.view()}, &aligned);
+  const Call call(views, output_views, &aligned);
   codegen::GenericCall generic;
   generic.operands = call.operands();
   generic.alignment = alignment;
-  generic.arch = arch;
+  generic.arch = 90;
   const codegen::KernelSpec spec = make(generic);
   CAPTURE(spec.job.name);
-  emulate(spec, present, {&y});
-  check_equal(y, expected, tolerance);
+  emulate(spec, present, outputs);
+  for (std::size_t i = 0; i < outputs.size(); ++i) check_equal(*outputs[i], expected[i], tolerance);
+}
+template <class Op, class Make>
+void compare(Make make, const std::vector<const Tensor*>& inputs, Tensor& y, const typename Op::Attributes& attributes,
+             Tolerance tolerance, std::uint32_t alignment = 16) {
+  compare_all<Op>(make, inputs, {&y}, attributes, tolerance, alignment);
 }
 
 }  // namespace edgert::test
