@@ -10,14 +10,17 @@
 #include "codegen/recurrent_kernel.h"
 #include "codegen/reduce_kernel.h"
 #include "codegen/sample_kernel.h"
+#include "codegen/scatter_kernel.h"
 #include "codegen/window_any_kernel.h"
 #include "edgert/cpu/ops/arg_reduce.h"
 #include "edgert/cpu/ops/cast.h"
 #include "edgert/cpu/ops/conv.h"
 #include "edgert/cpu/ops/copy.h"
 #include "edgert/cpu/ops/depthwise_conv.h"
+#include "edgert/cpu/ops/determinant.h"
 #include "edgert/cpu/ops/gather.h"
 #include "edgert/cpu/ops/grid_sample.h"
+#include "edgert/cpu/ops/integer_matmul.h"
 #include "edgert/cpu/ops/linear_attention.h"
 #include "edgert/cpu/ops/matmul.h"
 #include "edgert/cpu/ops/normalize.h"
@@ -28,6 +31,7 @@
 #include "edgert/cpu/ops/reduce.h"
 #include "edgert/cpu/ops/resize.h"
 #include "edgert/cpu/ops/roi_align.h"
+#include "edgert/cpu/ops/scatter.h"
 #include "edgert/cpu/ops/softmax.h"
 #include "edgert/cpu/strip_io.h"
 #include "ops/definitions.h"
@@ -114,6 +118,9 @@ const Row kRows[] = {
     {cpu::Gather::kId, 2, &codegen::make_gather},
     {cpu::Pad::kId, 1, &codegen::make_pad},
     {cpu::Resize::kId, 1, &codegen::make_resize},
+    {cpu::Scatter::kId, 3, &codegen::make_scatter},
+    {cpu::IntegerMatMul::kId, 2, &codegen::make_integer_matmul},
+    {cpu::Determinant::kId, 1, &codegen::make_determinant},
     {cpu::Recurrent::kId, 7, &codegen::make_recurrent},
     {cpu::GridSample::kId, 2, &codegen::make_grid_sample},
     {cpu::RoiAlign::kId, 3, &codegen::make_roi_align},

@@ -314,6 +314,7 @@ class CudaLowering {
   /// Launches of a candidate before step `s` count as producers of what they write: the last may read it again.
   std::vector<std::uint32_t> producers(ValueId id, std::uint32_t s) const {
     std::vector<std::uint32_t> out;
+    if (ir::element_count(graph_.value(id).type.dims) == 0) return out;  // nothing is launched for no elements
     for (const NodeId node : ir::producers_of(graph_, id)) {
       if (steps_of_[node].empty()) throw std::logic_error("'" + graph_.value(id).name + "' is read, but its node was taken by another");
       for (const std::uint32_t step : steps_of_[node]) {
