@@ -41,20 +41,29 @@ class Graph:
         self._nodes = []
         self._initializers = []
         self._calls = {}
+        self._inputs = {}
+        self._constants = set()
 
     @property
     def calibrating(self):
         return self.statistics is None
 
     def input(self):
+        """The image [N, 3, size, size]; without it, the model has the inputs of `add_input` alone."""
+        self._inputs["input"] = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, self.size, self.size])
         return Value("input", 3)
+
+    def add_input(self, name, element_type, shape):
+        self._inputs[name] = helper.make_tensor_value_info(name, element_type, shape)
+        return Value(name, shape[-1])
 
     # Layers. Each takes a `scope`, which becomes the beginning of the names of its node and parameters.
 
-    def conv(self, scope, x, channels, kernel, stride=1, padding=None, groups=1, bias=False):
+    def conv(self, scope, x, channels, kernel, stride=1, padding=None, groups=1, bias=False, dilation=1):
         """A square convolution with He-initialised weights; "same" padding for odd kernels unless told otherwise."""
         weight = self._he_normal((channels, x.channels // groups, kernel, kernel))
-        return self._conv(scope, x, weight, self._normal(channels) if bias else None, stride, padding, groups)
+        bias = self._normal(channels) if bias else None
+        return self._conv(scope, x, weight, bias, stride, padding, groups, dilation)
 
     def normalized_conv(self, scope, x, channels, kernel, stride=1, padding=None):
         """A convolution with outputs of variance 1 around its bias: for networks with no other normalisation."""
@@ -84,7 +93,8 @@ class Graph:
         return Value(name, x.channels)
 
     def activation(self, scope, x, kind):
-        """kind: relu, relu6, hard_swish, hard_sigmoid, sigmoid, silu or None. Written as PyTorch's exporter does."""
+        """kind: relu, relu6, hard_swish, hard_sigmoid, sigmoid, silu, gelu (of erf or tanh) or None, as PyTorch's
+        exporter for this operator set writes it."""
         if kind is None:
             return x
         if kind == "silu":
@@ -92,6 +102,16 @@ class Graph:
         if kind == "relu6":
             low, high = self._constant("relu6.min", np.float32(0)), self._constant("relu6.max", np.float32(6))
             return Value(self._node("Clip", [x.name, low, high], scope), x.channels)
+        if kind == "gelu":
+            erf = self.node(scope, "Erf", [self.node(scope, "Div", [x, self.constant("sqrt2", np.float32(2**0.5))])])
+            product = self.mul(scope, x, self.add(scope, erf, self.constant("one", np.float32(1))))
+            return self.node(scope, "Mul", [product, self.constant("half", np.float32(0.5))], x.channels)
+        if kind == "gelu_tanh":
+            cube = self.node(scope, "Pow", [x, self.constant("three", np.float32(3))])
+            inner = self.add(scope, x, self.mul(scope, cube, self.constant("gelu.cube", np.float32(0.044715))))
+            scaled = self.mul(scope, inner, self.constant("gelu.scale", np.float32((2 / np.pi) ** 0.5)))
+            sum_ = self.add(scope, self.node(scope, "Tanh", [scaled]), self.constant("one", np.float32(1)))
+            return self.mul(scope, self.mul(scope, x, self.constant("half", np.float32(0.5))), sum_)
         operator = {"relu": "Relu", "hard_swish": "HardSwish", "hard_sigmoid": "HardSigmoid", "sigmoid": "Sigmoid"}
         attributes = {"alpha": 1 / 6} if kind == "hard_sigmoid" else {}
         return Value(self._node(operator[kind], [x.name], scope, **attributes), x.channels)
@@ -100,6 +120,26 @@ class Graph:
         name = self._node("MaxPool", [x.name], scope, kernel_shape=[kernel, kernel], strides=[stride, stride],
                           pads=[padding] * 4, ceil_mode=ceil_mode)
         return Value(name, x.channels)
+
+    def average_pool(self, scope, x, kernel, stride):
+        name = self._node("AveragePool", [x.name], scope, kernel_shape=[kernel, kernel], strides=[stride, stride])
+        return Value(name, x.channels)
+
+    def conv_transpose(self, scope, x, channels, kernel, stride):
+        """Without overlap for kernel = stride."""
+        weight = self._parameter(f"{scope}.weight", self._normal((x.channels, channels, kernel, kernel),
+                                                                 np.sqrt(1 / x.channels)))
+        bias = self._parameter(f"{scope}.bias", self._normal(channels))
+        name = self._node("ConvTranspose", [x.name, weight, bias], scope, kernel_shape=[kernel, kernel],
+                          strides=[stride, stride])
+        return Value(name, channels)
+
+    def upsample(self, scope, x, factor, mode="nearest"):
+        """As PyTorch's exporter writes interpolate(): mode nearest, or linear between pixel centres."""
+        scales = self._constant(f"{scope}.scales", np.float32([1, 1, factor, factor]))
+        attributes = {"nearest": {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+                      "linear": {"coordinate_transformation_mode": "pytorch_half_pixel"}}[mode]
+        return Value(self._node("Resize", [x.name, "", scales], scope, mode=mode, **attributes), x.channels)
 
     def global_average_pool(self, scope, x):
         return Value(self._node("GlobalAveragePool", [x.name], scope), x.channels)
@@ -123,29 +163,62 @@ class Graph:
         name = self._node("Concat", [v.name for v in values], scope, axis=1)
         return Value(name, sum(v.channels for v in values))
 
-    def model(self, features, metadata):
-        """The finished ModelProto. Its output is that of the last node, or the statistics where calibrating."""
-        image = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, self.size, self.size])
+    # Anything else, in ONNX's own words.
+
+    def constant(self, name, array):
+        return Value(self._constant(name, np.asarray(array)), channels=None)
+
+    def parameter(self, name, shape, deviation, mean=0.0):
+        """A drawn parameter that counts as one."""
+        return Value(self._parameter(name, self._normal(shape, deviation) + np.float32(mean)), channels=shape[-1])
+
+    def node(self, scope, operator, inputs, channels=None, outputs=1, **attributes):
+        """One node of any operator; `channels` describes its results. A list of values for several outputs."""
+        names = [x if isinstance(x, str) else x.name for x in inputs]
+        first = self._node(operator, names, scope, **attributes)
+        values = [Value(first, channels)]
+        for i in range(1, outputs):
+            values.append(Value(f"{first[:-1]}{i}", channels))
+            self._nodes[-1].output.append(values[-1].name)
+        return values if outputs > 1 else values[0]
+
+    def reshape(self, scope, x, shape, channels=None):
+        """The shape as ONNX has it, with 0 and -1."""
+        name = "shape_" + "_".join(map(str, shape))
+        return self.node(scope, "Reshape", [x, self.constant(name, np.int64(shape))], channels)
+
+    def transpose(self, scope, x, permutation, channels=None):
+        return self.node(scope, "Transpose", [x], channels, perm=list(permutation))
+
+    def split(self, scope, x, sizes, axis=1):
+        lengths = self.constant("split_" + "_".join(map(str, sizes)), np.int64(sizes))
+        values = self.node(scope, "Split", [x, lengths], outputs=len(sizes), axis=axis)
+        return [Value(value.name, size) for value, size in zip(values, sizes)]
+
+    def model(self, shape, metadata):
+        """The finished ModelProto. Its output, of that shape, is that of the last node, or the statistics where
+        calibrating."""
         if self.calibrating:
             outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in self.statistics_names]
         else:
             self._nodes[-1].output[0] = "output"
-            outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["N", features])]
-        graph = helper.make_graph(self._nodes, self.name, [image], outputs, self._initializers)
+            outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, shape)]
+        inputs = list(self._inputs.values())
+        graph = helper.make_graph(self._nodes, self.name, inputs, outputs, self._initializers)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
         helper.set_model_props(model, metadata)
         return model
 
     # What the layers are made of.
 
-    def _conv(self, scope, x, weight, bias, stride, padding, groups=1):
+    def _conv(self, scope, x, weight, bias, stride, padding, groups=1, dilation=1):
         channels, _, kernel, _ = weight.shape
-        padding = (kernel - 1) // 2 if padding is None else padding
+        padding = (kernel - 1) // 2 * dilation if padding is None else padding
         inputs = [x.name, self._parameter(f"{scope}.weight", weight)]
         if bias is not None:
             inputs.append(self._parameter(f"{scope}.bias", bias))
         name = self._node("Conv", inputs, scope, kernel_shape=[kernel, kernel], strides=[stride, stride],
-                          pads=[padding] * 4, dilations=[1, 1], group=groups)
+                          pads=[padding] * 4, dilations=[dilation, dilation], group=groups)
         return Value(name, channels)
 
     def _normalize(self, scope, x, mean, variance, epsilon=1e-5):
@@ -184,6 +257,7 @@ class Graph:
         return self._constant(name, array.astype(np.float32))
 
     def _constant(self, name, array):
-        if all(tensor.name != name for tensor in self._initializers):
+        if name not in self._constants:
+            self._constants.add(name)
             self._initializers.append(numpy_helper.from_array(np.asarray(array), name))
         return name

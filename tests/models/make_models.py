@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes full-size image classifiers as ONNX files: real architectures, random but realistic parameters.
+"""Writes full-size networks as ONNX files: real architectures, random but realistic parameters.
 
 Nothing is downloaded. Weights are He-initialised; the statistics of every BatchNormalization are measured on a few
-random images with ONNX Runtime, so activations keep their scale through the whole network and different images
+random images with ONNX Runtime, so activations keep their scale through the whole network and different inputs
 give clearly different outputs. The same seed gives the same weights everywhere; the measured statistics may differ in
 their last bits between CPUs or versions of ONNX Runtime.
 
@@ -40,32 +40,13 @@ METADATA = {
 }
 
 
-def random_images(rng, count, size):
-    """Random images [count, 3, size, size], mean 0, variance 1, equal power in every octave as in photographs."""
-    images = np.zeros((count, 3, size, size), np.float32)
-    for cells in (2, 4, 8, 16, 32, 64, 128):
-        if cells <= size:
-            noise = rng.standard_normal((count, 3, cells + 1, cells + 1), np.float32)
-            images += enlarge(noise, size)
-    return (images - images.mean()) / images.std()
-
-
-def enlarge(images, size):
-    """Bilinear interpolation of the last two axes to `size`."""
-    position = np.linspace(0, images.shape[-1] - 1, size, dtype=np.float32)
-    low = np.minimum(position.astype(int), images.shape[-1] - 2)
-    fraction = position - low.astype(np.float32)
-    rows = images[..., low, :] * (1 - fraction)[:, None] + images[..., low + 1, :] * fraction[:, None]
-    return rows[..., low] * (1 - fraction) + rows[..., low + 1] * fraction
-
-
-def run(model, images):
+def run(model, inputs):
     """All outputs of the model by name, computed by one thread so that the order of additions is fixed."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, {"input": images})))
+    return dict(zip(names, session.run(names, inputs)))
 
 
 def make(name, size, seed):
@@ -75,29 +56,33 @@ def make(name, size, seed):
 
     def build(statistics):
         graph = Graph(name, seed, size, statistics)
-        logits = architecture.network(graph)
-        return graph, graph.model(logits.channels, METADATA)
+        output = architecture.network(graph)
+        shape = ["N", output.channels] if architecture.rank == 2 else ["N"] + [None] * (architecture.rank - 1)
+        return graph, graph.model(shape, METADATA if architecture.is_classifier else {})
 
     graph, calibration = build(statistics=None)
     if graph.parameter_count != architecture.parameters:
         raise SystemExit(f"{name}: {graph.parameter_count} parameters, expected {architecture.parameters}")
     # Small images leave few values a channel in the last layers: make up for it by more images.
     count = max(16, 4 * (128 // size) ** 2)
-    statistics = {n: v.ravel() for n, v in run(calibration, random_images(rng, count, size)).items()}
+    statistics = {}
+    if graph.statistics_names:
+        statistics = {n: v.ravel() for n, v in run(calibration, architecture.inputs(rng, count, size)).items()}
 
     model = build(statistics)[1]
     onnx.checker.check_model(model, full_check=True)
-    spread = check_outputs(name, run(model, random_images(rng, 2, size))["output"])
+    spread = check_outputs(name, run(model, architecture.inputs(rng, 2, size))["output"], architecture.is_classifier)
     return model, f"{graph.parameter_count / 1e6:.2f} M parameters, {spread}"
 
 
-def check_outputs(name, logits):
-    """Two new images must give finite, clearly different logits of a sensible size."""
-    size = logits.std()
-    difference = np.sqrt(np.mean((logits[0] - logits[1]) ** 2)) / size
-    if not np.isfinite(logits).all() or not 0.05 < size < 50 or difference < 0.1:
+def check_outputs(name, outputs, are_logits):
+    """Two new inputs must give finite, clearly different outputs; logits must be of a sensible size."""
+    size = outputs.std()
+    difference = np.sqrt(np.mean((outputs[0] - outputs[1]) ** 2)) / size
+    degenerate = are_logits and not 0.05 < size < 50
+    if not np.isfinite(outputs).all() or degenerate or difference < (0.1 if are_logits else 0.01):
         raise SystemExit(f"{name}: degenerate outputs: deviation {size:.3g}, relative difference {difference:.3g}")
-    return f"logits {logits.mean():+.2f} +- {size:.2f}, two images differ by {difference:.0%}"
+    return f"outputs {outputs.mean():+.2f} +- {size:.2f}, two inputs differ by {difference:.0%}"
 
 
 def write(path, data):
