@@ -67,13 +67,20 @@ class Model:
         self.plan, self.inputs = folder / f"{self.name}.plan", folder / f"{self.name}.npz"
         call([edgert, "build", path, "-o", self.plan, "--quiet"])
         self.profile = json.loads(call([edgert, "inspect", self.plan, "--json"]))["profiles"][0]
-        rng = np.random.default_rng(1)
-        shapes = {i["name"]: i["shape"] for i in self.profile["inputs"]}
-        np.savez(self.inputs, **{name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()})
+        np.savez(self.inputs, **self.draw_inputs())
         report = json.loads(
             call([edgert, "compare", self.plan, path, "--inputs", self.inputs, "--json", "--python", sys.executable])
         )
         self.error = max(output["relative_to_max"] for output in report["outputs"].values())
+
+    def draw_inputs(self):
+        from architectures import ARCHITECTURES
+
+        rng = np.random.default_rng(1)
+        if self.name in ARCHITECTURES:
+            return ARCHITECTURES[self.name].inputs(rng, 1, 224)
+        shapes = {i["name"]: i["shape"] for i in self.profile["inputs"]}
+        return {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
 
     def turn(self, peer, threads, seconds):
         if peer:
