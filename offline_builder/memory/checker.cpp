@@ -266,7 +266,8 @@ void Check::replay_read(const Shadow& shadow, std::uint32_t step, const Read& re
   }
 }
 
-/// Two outputs of one step that overlap destroy each other, which the replay cannot see: both have the same writer.
+/// What the replay cannot see: two outputs of one step that overlap destroy each other, and an output over an operand
+/// that the step has not done with destroys that.
 void Check::outputs_keep_apart(std::uint32_t step) {
   const std::vector<Window>& writes = steps_[step].writes;
   std::vector<Run> a;
@@ -277,6 +278,14 @@ void Check::outputs_keep_apart(std::uint32_t step) {
     for (std::size_t j = 0; j < i; ++j) {
       runs_of(writes[j], b);
       if (overlap(a, b, where)) report(writer_name(step) + " writes " + range(where) + " through two windows");
+    }
+  }
+  for (const Read& read : steps_[step].reads) {
+    if (!read.until_end) continue;
+    runs_of(read.window, a);
+    for (const Window& window : writes) {
+      runs_of(window, b);
+      if (overlap(a, b, where)) report(writer_name(step) + " writes " + range(where) + ", which it still reads");
     }
   }
 }

@@ -24,6 +24,7 @@ struct Window {
 struct Read {
   Window window;
   std::vector<std::uint32_t> producers;
+  bool until_end = false;  ///< the step may read it again after it has written some of its results
 };
 struct StepAccess {
   std::vector<Read> reads;
@@ -41,7 +42,7 @@ struct StorageUse {
 ///  - every window lies inside the arena;
 ///  - producers come before their readers in the schedule, not only by list position;
 ///  - replaying the steps byte by byte, each read finds exactly its producers' bytes;
-///  - no step writes a byte through two windows;
+///  - no step writes a byte through two windows, or one that it reads until its end;
 ///  - steps that the schedule does not order don't write what the other one touches;
 ///  - storages that share bytes are ordered by the schedule, not only by list position.
 /// Bytes that a graph input fills before the first step have producer kArenaInput.

@@ -151,7 +151,7 @@ class Lowering {
       const ir::Window out = window_of(node.outputs[0]);
       if (out.root != node.outputs[0] || !is_arena_root(out.root)) continue;
       for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-        if ((node.op->in_place >> i & 1u) != 0 && node.inputs[i] != kNone && merge(node, node.inputs[i], out, step)) break;
+        if (may_overwrite(node, i) && node.inputs[i] != kNone && merge(node, node.inputs[i], out, step)) break;
       }
     }
     for (const auto& [root, target] : merged_) storage_of_[root] = storage_of(final_root(target));
@@ -166,6 +166,10 @@ class Lowering {
     return root;
   }
 
+  static bool may_overwrite(const Node& node, std::size_t i) {
+    return i < 32 && (node.op->in_place >> i & 1u) != 0;
+  }
+
   bool merge(const Node& node, ValueId input, const ir::Window& out, std::uint32_t step) {
     const ir::Window in = window_of(input);
     const ValueId target = final_root(in.root);
@@ -174,11 +178,12 @@ class Lowering {
     if (!ir::same_window(in.view, out.view)) return false;
     if (ir::dense_bytes(root.type) != ir::dense_bytes(graph_.value(out.root).type)) return false;
     if (bits_of(root.type.dtype) != bits_of(graph_.value(out.root).type.dtype)) return false;
-    // Another operand that reads the same storage through another window would see half of the result.
-    for (const ValueId other : node.inputs) {
+    // Another operand in the same storage would see half of the result, unless it may be overwritten just so itself.
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      const ValueId other = node.inputs[i];
       if (other == kNone || graph_.value(other).format != WeightFormat::Strided) continue;
       const ir::Window read = window_of(other);
-      if (final_root(read.root) == target && !ir::same_window(read.view, out.view)) return false;
+      if (final_root(read.root) == target && !(may_overwrite(node, i) && ir::same_window(read.view, out.view))) return false;
     }
     merged_[out.root] = target;
     Lifetime& kept = lifetimes_[target];
@@ -252,9 +257,11 @@ class Lowering {
     std::vector<memory::StepAccess> accesses(nodes_.size());
     for (std::uint32_t step = 0; step < nodes_.size(); ++step) {
       const Node& node = graph_.node(nodes_[step]);
-      for (const ValueId input : node.inputs) {
+      for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+        const ValueId input = node.inputs[i];
         memory::Read read;
         if (!arena_window(input, read.window)) continue;
+        read.until_end = !may_overwrite(node, i);
         for (const NodeId producer : ir::producers_of(graph_, input)) read.producers.push_back(step_of_[producer]);
         accesses[step].reads.push_back(std::move(read));
       }

@@ -441,6 +441,29 @@ class Run(CommandTest):
             self.assertEqual(out.files, ["features"])
             self.assertLess(relative_to_max(out["features"], reference(model, {"image": image})["features"]), 1e-5)
 
+    def test_sums_of_an_operand_and_its_product(self):
+        """The product reads its operand to the end, so that the sum must not be written over it on the way."""
+        rng = np.random.default_rng(4)
+        nodes = [
+            helper.make_node("Relu", ["image"], ["a"]),
+            helper.make_node("Conv", ["a", "w"], ["b"], pads=[1, 1, 1, 1]),
+            helper.make_node("Sigmoid", ["b"], ["c"]),
+            helper.make_node("Add", ["c", "a"], ["d"]),
+            helper.make_node("Relu", ["d"], ["e"]),
+            helper.make_node("MatMul", ["e", "m"], ["f"]),
+            helper.make_node("Add", ["e", "f"], ["sum"]),
+        ]
+        weights = [float_tensor("w", rng.standard_normal((8, 8, 3, 3))), float_tensor("m", rng.standard_normal((9, 9)))]
+        shape = [1, 8, 9, 9]
+        tensors = [value(name, TensorProto.FLOAT, shape) for name in ("image", "sum")]
+        model = self.save("sums.onnx", make_model(nodes, tensors[:1], tensors[1:], weights))
+        plan = self.build(model)
+        image = rng.standard_normal(shape, np.float32)
+        inputs = self.save_npz("in.npz", image=image)
+        self.call("run", plan, "--inputs", inputs, "--outputs", self.folder / "out.npz")
+        with np.load(self.folder / "out.npz") as out:
+            self.assertLess(relative_to_max(out["sum"], reference(model, {"image": image})["sum"]), 1e-5)
+
     def test_fortran_order_and_compressed_archives(self):
         plan = self.build(self.save("two.onnx", two_inputs()), "p.plan", "--dim", "N=4")
         a, b = np.random.default_rng(3).standard_normal((2, 4, 3), np.float32)

@@ -228,6 +228,21 @@ TEST_CASE("checker: two outputs of a step on the same bytes are found") {
   CHECK(mentions(list.run(), "step 0 writes [63, 64) through two windows"));
 }
 
+TEST_CASE("checker: a result over an operand that its step still reads is found") {
+  // Step 3 writes D over its operand C: right for an operator that is done with an element before it writes it.
+  List list = sound_list();
+  list.steps[3].writes = {bytes(128, 64)};
+  list.steps[4].reads[0].window = bytes(128, 64);
+  list.storages = {{0, 64, {0, 1, 2}}, {64, 64, {1, 2}}, {128, 64, {2, 3, 4}}};
+  CHECK(list.run().empty());
+  list.steps[3].reads[0].until_end = true;
+  CHECK(mentions(list.run(), "still reads"));
+  list.steps[3].writes = {bytes(64, 64)};
+  list.steps[4].reads[0].window = bytes(64, 64);
+  list.storages = {{0, 64, {0, 1, 2}}, {64, 64, {1, 2, 3, 4}}, {128, 64, {2, 3}}};
+  CHECK(list.run().empty());
+}
+
 TEST_CASE("checker: windows and storages outside the arena are found") {
   List list = sound_list();
   list.steps[2].writes = {bytes(200, 57)};
