@@ -376,6 +376,26 @@ TEST_CASE("Pointwise: a chain with shared values, in place") {
   }
 }
 
+TEST_CASE("Pointwise: 16-bit floats are rounded after every instruction") {
+  for (const DType type : {DType::F16, DType::BF16}) {
+    const double large = type == DType::F16 ? 2048 : 256;  // its neighbour is two further
+    Tensor x(type, {700});
+    Tensor one(type, {700}, Order::RowMajor, 0, 1);
+    Tensor y(type, {700});
+    for (std::int64_t i = 0; i < 700; ++i) x.set(i, large);
+    one.set(0, 1);
+    PointwiseProgram program = program_of(PointwiseOp::Add, type);
+    program.steps = 2;
+    program.step[1] = program.step[0];
+    program.step[1].op = PointwiseOp::Sub;
+    program.step[1].a = 2;
+    program.step[1].b = 0;
+    run_everywhere<cpu::Pointwise>({x.view(), one.view()}, y, program, [&] {
+      for (std::int64_t i = 0; i < 700; ++i) REQUIRE(y.get(i) == 0);
+    });
+  }
+}
+
 TEST_CASE("Pointwise: check refuses") {
   const Tensor f(DType::F32, {4, 5});
   const Tensor h(DType::Bool, {4, 5});

@@ -155,7 +155,7 @@ TEST_CASE("operator sets outside of the supported range are refused") {
   for (const int version : {oi::kOldestOpset - 1, oi::kNewestOpset + 1}) {
     onnx::ModelProto proto = small_model();
     proto.mutable_opset_import(0)->set_version(version);
-    CHECK(contains(error_of([&] { import(proto); }), "version " + std::to_string(version) + " of ONNX's operator set"));
+    CHECK(contains(error_of([&] { import(proto); }), "version " + std::to_string(version)));
   }
   onnx::ModelProto twice = small_model();
   auto* opset = twice.add_opset_import();
