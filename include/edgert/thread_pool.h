@@ -15,7 +15,8 @@
 namespace edgert {
 
 /// `threads` workers in all, the calling thread among them; the others wait between calls, spinning first. Starting the
-/// threads (in the constructor) is the only time that it takes anything from the system. One caller at a time.
+/// threads (in the constructor) is the only time that it takes anything from the system. One caller at a time, of at most
+/// 65,535 parts.
 template <std::uint32_t kMaxThreads = 64>
 class StaticThreadPool {
  public:
@@ -54,10 +55,15 @@ class StaticThreadPool {
     pool.body_ = body;
     pool.context_ = context;
     pool.unfinished_.store(parts, std::memory_order_relaxed);
-    const std::uint64_t generation = (pool.work_.load(std::memory_order_relaxed) >> 32) + 1;
     {
       const std::lock_guard<std::mutex> lock(pool.mutex_);
-      pool.work_.store(generation << 32 | parts, std::memory_order_release);
+      const std::uint64_t generation = (pool.ranges_[0].word.load(std::memory_order_relaxed) >> 32) + 1;
+      std::uint32_t first = 0;
+      for (std::uint32_t i = 0; i < pool.threads_; ++i) {
+        const std::uint32_t last = static_cast<std::uint32_t>(std::uint64_t{parts} * (i + 1) / pool.threads_);
+        pool.ranges_[i].word.store(generation << 32 | std::uint64_t{last} << 16 | first, std::memory_order_release);
+        first = last;
+      }
     }
     pool.wake_.notify_all();
     pool.take_parts(0);
@@ -71,26 +77,43 @@ class StaticThreadPool {
     }
   }
 
-  bool has_work() const noexcept { return (work_.load(std::memory_order_acquire) & 0xffffffffu) != 0; }
+  /// Parts [first, last) that nobody has taken, with the call's number above: one word, so that a worker that comes late
+  /// cannot take a part of one call for another's. A cache line each.
+  struct alignas(64) Range {
+    std::atomic<std::uint64_t> word{0};
+  };
+  static std::uint32_t first_of(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word & 0xffffu); }
+  static std::uint32_t last_of(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word >> 16 & 0xffffu); }
 
-  /// Takes parts from the last to the first. body_ and context_ stay as they are until a part that was taken is finished,
-  /// so they are read only after taking one.
+  bool has_work(std::uint32_t thread) const noexcept {
+    const std::uint64_t word = ranges_[thread].word.load(std::memory_order_acquire);
+    return first_of(word) != last_of(word);
+  }
+
+  /// A thread takes its own range from the front: in every step the same piece of the tensors, which lies in its cache.
+  /// Then it helps the others, from the back. body_ and context_ stay as they are until a part that was taken is
+  /// finished, so they are read only after taking one.
   void take_parts(std::uint32_t thread) {
-    std::uint64_t work = work_.load(std::memory_order_acquire);
-    while ((work & 0xffffffffu) != 0) {
-      if (!work_.compare_exchange_weak(work, work - 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
-      body_(context_, static_cast<std::uint32_t>(work & 0xffffffffu) - 1, thread);
-      unfinished_.fetch_sub(1, std::memory_order_acq_rel);
-      work = work_.load(std::memory_order_acquire);
+    for (std::uint32_t i = 0; i < threads_; ++i) {
+      const std::uint32_t owner = thread + i < threads_ ? thread + i : thread + i - threads_;
+      std::atomic<std::uint64_t>& range = ranges_[owner].word;
+      std::uint64_t word = range.load(std::memory_order_acquire);
+      while (first_of(word) != last_of(word)) {
+        const std::uint64_t taken = i == 0 ? word + 1 : word - (std::uint64_t{1} << 16);
+        if (!range.compare_exchange_weak(word, taken, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+        body_(context_, i == 0 ? first_of(word) : last_of(word) - 1, thread);
+        unfinished_.fetch_sub(1, std::memory_order_acq_rel);
+        word = range.load(std::memory_order_acquire);
+      }
     }
   }
 
   void work(std::uint32_t thread) {
     while (!stop_.load(std::memory_order_acquire)) {
-      for (int spin = 0; spin < kSpins && !has_work() && !stop_.load(std::memory_order_relaxed); ++spin) pause();
-      if (!has_work()) {
+      for (int spin = 0; spin < kSpins && !has_work(thread) && !stop_.load(std::memory_order_relaxed); ++spin) pause();
+      if (!has_work(thread)) {
         std::unique_lock<std::mutex> lock(mutex_);
-        wake_.wait(lock, [this] { return has_work() || stop_.load(std::memory_order_relaxed); });
+        wake_.wait(lock, [this, thread] { return has_work(thread) || stop_.load(std::memory_order_relaxed); });
       }
       take_parts(thread);
     }
@@ -107,9 +130,7 @@ class StaticThreadPool {
   const std::uint32_t threads_;
   Body body_ = nullptr;
   void* context_ = nullptr;
-  /// Generation in the upper half, parts that nobody has taken in the lower: one word, so that a worker that comes late
-  /// cannot take a part of one generation for another's.
-  std::atomic<std::uint64_t> work_{0};
+  Range ranges_[kMaxThreads];
   std::atomic<std::uint32_t> unfinished_{0};  ///< parts of this generation that have not returned
   std::atomic<bool> stop_{false};
   std::mutex mutex_;
