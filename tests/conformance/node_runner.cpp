@@ -2,8 +2,10 @@
 // Builds and runs models with given inputs and compares with given outputs, each in a process of its own, so that a
 // crash costs one case. node_tests.py writes the cases and judges the results.
 //
-//   node_runner FOLDER...      each with model.onnx and case.bin
+//   node_runner [--target sm_90] FOLDER...      each with model.onnx and case.bin
 //   node_runner --operators    what can be imported: "domain|operator|first version|last version" a line
+//
+// With a target, plans compute in f32 on the GPU of this machine.
 //
 // case.bin: a line "RTOL ATOL INPUTS OUTPUTS", then for each tensor, inputs first, a line "NAME TYPE RANK DIMS...
 // BYTES" and its bytes. Output: one line a folder, "pass|unsupported|wrong|error", a tab, the folder, a tab, what
@@ -17,10 +19,13 @@
 #include <cstdio>
 #include <fstream>
 #include <iostream>
+#include <optional>
 #include <set>
 #include <sstream>
 
+#include "codegen/target.h"
 #include "edgert/cpu/small_strips.h"
+#include "edgert/cuda/session.h"
 #include "edgert/scalar/convert.h"
 #include "edgert/session.h"
 #include "onnx/import.h"
@@ -34,6 +39,9 @@ using namespace edgert;
 
 constexpr unsigned kSeconds = 60;
 [[maybe_unused]] constexpr rlim_t kMemoryBytes = rlim_t{6} << 30;
+
+/// The GPU to build and run for; nothing: the CPU.
+std::optional<plan::CudaOptions> gpu;
 
 struct NamedTensor {
   std::string name;
@@ -149,6 +157,7 @@ std::vector<std::byte> build_with_values(const onnx_import::Model& model, const 
   while (true) {
     plan::BuildOptions build;
     build.profiles = {options};
+    build.cuda = gpu;
     try {
       return plan::build(model, build).bytes;
     } catch (const onnx_import::ImportError& error) {
@@ -166,6 +175,41 @@ std::vector<std::byte> build_with_values(const onnx_import::Model& model, const 
   }
 }
 
+Outcome run_on_gpu(const PlanView& view, const Case& test, const std::set<std::string>& fixed, std::string& message) {
+  LogSink log;
+  log.user = &message;
+  log.write = [](void* user, LogLevel, const char* text) { *static_cast<std::string*>(user) = text; };
+  cuda::Driver driver;
+  if (!driver.open(log).ok()) return {"error", message};
+  plan::Bytes64 program_memory(std::vector<std::byte>(static_cast<std::size_t>(cuda::Program::host_bytes(view))));
+  plan::Bytes64 session_memory(std::vector<std::byte>(static_cast<std::size_t>(cuda::Session::host_bytes(view))));
+  cuda::Program program;
+  cuda::Session session;
+  cuda::SessionOptions options;
+  options.log = log;
+  if (!program.prepare(driver, view, program_memory.mutable_span(), {log, 0}).ok()) return {"error", "program: " + message};
+  if (!session.prepare(program, session_memory.mutable_span(), options).ok()) return {"error", "prepare: " + message};
+  for (const NamedTensor& input : test.inputs) {
+    if (fixed.count(input.name) != 0) continue;
+    std::uint32_t i = 0;
+    while (i < view.input_count() && input.name != view.input_name(i)) ++i;
+    if (!session.write_input(i, input.tensor.bytes.data(), input.tensor.bytes.size()).ok()) return {"error", "input '" + input.name + "': " + message};
+  }
+  if (!session.run().ok()) return {"error", "run: " + message};
+  for (std::uint32_t i = 0; i < test.outputs.size(); ++i) {
+    if (i >= view.output_count()) return {"error", "the plan has no output " + std::to_string(i)};
+    TensorView actual = view.output(0, i);
+    std::uint64_t bytes = 0;
+    if (!span_bytes(actual, bytes)) return {"error", "output " + std::to_string(i) + " has no size"};
+    plan::Bytes64 memory(std::vector<std::byte>(static_cast<std::size_t>(bytes)));
+    actual.data = memory.mutable_span().data();
+    if (!session.read_output(i, actual.data, static_cast<std::size_t>(bytes)).ok()) return {"error", "output: " + message};
+    const std::string problem = difference(test, test.outputs[i], actual);
+    if (!problem.empty()) return {"wrong", "output '" + test.outputs[i].name + "': " + problem};
+  }
+  return {"pass", ""};
+}
+
 Outcome run_plan(const std::vector<std::byte>& bytes, const Case& test, const std::set<std::string>& fixed) {
   std::string message;
   LogSink log;
@@ -176,6 +220,7 @@ Outcome run_plan(const std::vector<std::byte>& bytes, const Case& test, const st
   load.log = log;
   const Result<PlanView> view = PlanView::load(aligned.span(), load);
   if (!view.ok()) return {"error", "load: " + message};
+  if (gpu) return run_on_gpu(*view, test, fixed, message);
   SessionOptions options;
   options.log = log;
   const Result<std::uint64_t> needed = Session<>::memory_bytes(*view, options);
@@ -218,7 +263,8 @@ Outcome run_case(const std::string& folder) {
 }
 
 void limit_memory() {
-#if !defined(__SANITIZE_ADDRESS__)  // which reserves more than any limit
+  if (gpu) return;  // whose driver reserves more than any limit
+#if !defined(__SANITIZE_ADDRESS__)  // and so does this
   const rlimit memory{kMemoryBytes, kMemoryBytes};
   setrlimit(RLIMIT_AS, &memory);
 #endif
@@ -272,7 +318,19 @@ int main(int argc, char** argv) {
     }
     return 0;
   }
-  for (int i = 1; i < argc; ++i) {
+  int first = 1;
+  if (argc > 2 && std::string(argv[1]) == "--target") {
+    const auto device = edgert::codegen::target_named(argv[2]);
+    if (!device) {
+      std::cerr << argv[2] << " is no GPU that plans are built for\n";
+      return 2;
+    }
+    gpu.emplace();
+    gpu->device = *device;
+    gpu->precision = edgert::DType::F32;
+    first = 3;
+  }
+  for (int i = first; i < argc; ++i) {
     const Outcome outcome = run_isolated(argv[i]);
     std::cout << outcome.kind << '\t' << argv[i] << '\t' << one_line(outcome.detail) << '\n';
   }

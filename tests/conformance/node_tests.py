@@ -6,10 +6,14 @@ outcome with expected.txt, the list of cases that must pass; --update rewrites i
 listed fails the suite too, and so does one that fails without a reason in failures.txt, so that both lists stay true.
 
     node_tests.py --runner build/tests/conformance/node_runner [--filter REGEX] [--verbose] [--update]
+    node_tests.py --runner build/tests/conformance/node_runner --target sm_90 --jobs 16
+
+The second form runs the cases on the GPU of this machine, all in f32, and lists those that pass on the CPU only.
 """
 
 import argparse
 import collections
+import concurrent.futures
 import pathlib
 import re
 import subprocess
@@ -118,21 +122,38 @@ def is_plain(case):
     )
 
 
-def run_cases(runner, folders):
+def run_cases(runner, folders, target="", jobs=1):
     """{case name: (outcome, detail)}"""
+    command = [runner, "--target", target] if target else [runner]
+
+    def run(batch):
+        return subprocess.run([*command, *map(str, batch)], stdout=subprocess.PIPE, text=True, check=True, errors="replace")
+
     results = {}
-    for start in range(0, len(folders), BATCH):
-        command = [runner, *map(str, folders[start : start + BATCH])]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, errors="replace")
-        for line in done.stdout.splitlines():
-            outcome, folder, detail = line.split("\t", 2)
-            results[pathlib.Path(folder).name] = (outcome, detail)
+    batches = [folders[start : start + BATCH] for start in range(0, len(folders), BATCH)]
+    if jobs > 1:
+        batches = [folders[start::jobs] for start in range(jobs)]
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        for done in pool.map(run, batches):
+            for line in done.stdout.splitlines():
+                outcome, folder, detail = line.split("\t", 2)
+                results[pathlib.Path(folder).name] = (outcome, detail)
     return results
 
 
 def operators(runner):
     """What can be imported: lines "domain|operator|first version|last version"."""
     return subprocess.run([runner, "--operators"], stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+
+
+def report_gpu(results, expected):
+    """Prints what passes on the CPU and not on the GPU; returns whether that is more than one case in twenty."""
+    both = expected & set(results)
+    passed = {name for name in both if results[name][0] == "pass"}
+    for name in sorted(both - passed):
+        print(f"{results[name][0]}: {name}: {results[name][1]}")
+    print(f"{len(passed)} of the {len(both)} cases that pass on the CPU pass on the GPU ({100 * len(passed) / max(len(both), 1):.1f} %)")
+    return len(passed) < 0.95 * len(both)
 
 
 def judge(results, expected, complete):
@@ -179,6 +200,8 @@ def main():
     parser.add_argument("--filter", default="", help="only cases whose name matches this regular expression")
     parser.add_argument("--verbose", action="store_true", help="print every case that does not pass, and why")
     parser.add_argument("--update", action="store_true", help="rewrite the list of cases that must pass")
+    parser.add_argument("--target", default="", help="build for this GPU (sm_90), in f32, and run there")
+    parser.add_argument("--jobs", type=int, default=1, help="that many runners at once")
     arguments = parser.parse_args()
 
     chosen = [case for case in CASES if re.search(arguments.filter, case.name)]
@@ -191,7 +214,9 @@ def main():
                 folders.append(folder)
             else:
                 results[case.name] = ("unsupported", "a string, sequence, optional, complex or sub-byte value")
-        results.update(run_cases(arguments.runner, folders))
+        results.update(run_cases(arguments.runner, folders, arguments.target, arguments.jobs))
+    if arguments.target:
+        return 1 if report_gpu(results, read_expected()) else 0
 
     counts = collections.Counter(outcome for outcome, _ in results.values())
     if arguments.verbose:
