@@ -5,7 +5,8 @@
 //   node_runner [--target sm_90] FOLDER...      each with model.onnx and case.bin
 //   node_runner --operators    what can be imported: "domain|operator|first version|last version" a line
 //
-// With a target, plans compute in f32 on the GPU of this machine.
+// With a target, plans compute in f32 on the GPU of this machine, all in one process, since opening the GPU anew for
+// every case would take most of the time: after a crash the caller goes on with the cases behind it.
 //
 // case.bin: a line "RTOL ATOL INPUTS OUTPUTS", then for each tensor, inputs first, a line "NAME TYPE RANK DIMS...
 // BYTES" and its bytes. Output: one line a folder, "pass|unsupported|wrong|error", a tab, the folder, a tab, what
@@ -263,8 +264,7 @@ Outcome run_case(const std::string& folder) {
 }
 
 void limit_memory() {
-  if (gpu) return;  // whose driver reserves more than any limit
-#if !defined(__SANITIZE_ADDRESS__)  // and so does this
+#if !defined(__SANITIZE_ADDRESS__)  // which reserves more than any limit
   const rlimit memory{kMemoryBytes, kMemoryBytes};
   setrlimit(RLIMIT_AS, &memory);
 #endif
@@ -301,6 +301,24 @@ Outcome run_isolated(const std::string& folder) {
   return {"error", "it ended without a result"};
 }
 
+/// Holds the device's context, so that no case opens it anew.
+struct OpenGpu {
+  OpenGpu() {
+    if (gpu && driver.open().ok() && driver.device_get(&device, 0) == cuda::DriverResult::Success) {
+      held = driver.primary_context_retain(&context, device) == cuda::DriverResult::Success;
+    }
+  }
+  OpenGpu(const OpenGpu&) = delete;
+  OpenGpu& operator=(const OpenGpu&) = delete;
+  ~OpenGpu() {
+    if (held) (void)driver.primary_context_release(device);
+  }
+  cuda::Driver driver;
+  cuda::Device device = 0;
+  cuda::Context context = nullptr;
+  bool held = false;
+};
+
 std::string one_line(std::string text) {
   for (char& c : text) {
     if (c == '\n' || c == '\t' || c == '\r') c = ' ';
@@ -330,9 +348,10 @@ int main(int argc, char** argv) {
     gpu->precision = edgert::DType::F32;
     first = 3;
   }
+  const OpenGpu open;
   for (int i = first; i < argc; ++i) {
-    const Outcome outcome = run_isolated(argv[i]);
-    std::cout << outcome.kind << '\t' << argv[i] << '\t' << one_line(outcome.detail) << '\n';
+    const Outcome outcome = gpu ? run_case(argv[i]) : run_isolated(argv[i]);
+    std::cout << outcome.kind << '\t' << argv[i] << '\t' << one_line(outcome.detail) << std::endl;
   }
   return 0;
 }

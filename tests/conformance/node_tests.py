@@ -127,15 +127,24 @@ def run_cases(runner, folders, target="", jobs=1):
     command = [runner, "--target", target] if target else [runner]
 
     def run(batch):
-        return subprocess.run([*command, *map(str, batch)], stdout=subprocess.PIPE, text=True, check=True, errors="replace")
+        lines = []
+        while batch:
+            done = subprocess.run([*command, *map(str, batch)], stdout=subprocess.PIPE, text=True, errors="replace")
+            new = done.stdout.splitlines()
+            lines += new
+            batch = batch[len(new):]
+            if batch:  # the runner died of the first case that is left
+                lines.append(f"error\t{batch[0]}\tthe runner ended with {done.returncode}")
+                batch = batch[1:]
+        return lines
 
     results = {}
     batches = [folders[start : start + BATCH] for start in range(0, len(folders), BATCH)]
     if jobs > 1:
         batches = [folders[start::jobs] for start in range(jobs)]
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        for done in pool.map(run, batches):
-            for line in done.stdout.splitlines():
+        for lines in pool.map(run, batches):
+            for line in lines:
                 outcome, folder, detail = line.split("\t", 2)
                 results[pathlib.Path(folder).name] = (outcome, detail)
     return results

@@ -85,6 +85,40 @@ class Usage(CommandTest):
         )
         self.assertEqual(self.files(), ["net.onnx"])
 
+    def test_options_for_gpus(self):
+        model = self.save("net.onnx", conv_net())
+        for arguments, says in (
+            (["--target", "sm_72"], ["sm_72", "sm_87"]),
+            (["--fp16"], "--target"),
+            (["--precision", "fp32"], "--target"),
+            (["--target", "sm_87", "--fp16", "--fp32"], "--fp16"),
+            (["--target", "sm_87", "--fp32", "--precision", "fp16"], "--fp32"),
+            (["--target", "sm_87", "--precision", "fp8"], "fp8"),
+            (["--target", "sm_87", "--emit-header", self.folder / "n.h"], "--emit-header"),
+        ):
+            with self.subTest(arguments):
+                self.call("build", model, "-o", self.folder / "p", *arguments, code=USAGE, says=says)
+        self.call("build", model, "-o", self.folder / "p", "--target", "sm_87", "--nvrtc", self.folder / "none.so",
+                  code=BAD_INPUT, says="none.so")  # fmt: skip
+        self.assertEqual(self.files(), ["net.onnx"])
+
+    def test_a_plan_for_a_gpu(self):
+        found = {row["what"].split(" (")[0]: row["found"] for row in self.call_json("doctor")}
+        if not found["NVRTC"]:
+            self.skipTest("no NVRTC")
+        plan = self.build(MODELS / "digits_resnet.onnx", "net.plan", "--target", "sm_87", "--kernel-cache", self.folder / "k")
+        again = self.build(MODELS / "digits_resnet.onnx", "again.plan", "--target", "sm_87", "--kernel-cache", self.folder / "k")
+        self.assertEqual(plan.read_bytes(), again.read_bytes())
+        description = self.call_json("inspect", plan)
+        self.assertEqual(description["target"], "sm_87")
+        self.assertGreater(description["device_bytes"], 0)
+        for step in description["profiles"][0]["steps"]:
+            self.assertIn(step["compute"], ("f16", "f32"))
+            self.assertIn("grid", step["attributes"])
+        if not found["CUDA driver"]:
+            for command in ("run", "bench"):
+                self.call(command, plan, code=BAD_INPUT, says=["needs a GPU", "libcuda.so.1"])
+
     def test_results_that_cannot_be_printed_are_no_success(self):
         with open("/dev/full", "w") as full:
             self.call("doctor", code=IO, says="standard output", stdout=full)

@@ -3,11 +3,14 @@
 // the host emulation, and give what plans for the CPU give.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "../fake_cuda/plan_emulation.h"
 #include "codegen/target.h"
+#include "edgert/cpu/ops/matmul.h"
 #include "edgert/cuda/session.h"
+#include "ops/definitions.h"
 #include "plan/aligned_bytes.h"
 #include "plan/build.h"
 #include "support/test_session.h"
@@ -151,6 +154,87 @@ TEST_CASE("equal builds give equal plans, and every step says what it computes i
   // Inputs and outputs stay as the model declares them.
   CHECK(view->input(0, 0).dtype == DType::F32);
   CHECK(view->output(0, 0).dtype == DType::F32);
+}
+
+/// x [8, 64] times a constant matrix [64, 48].
+ir::Graph product_graph() {
+  ir::Graph graph;
+  const ir::ValueId x = graph.add_input("x", {DType::F32, {8, 64}});
+  std::vector<float> weights = input_of(64 * 48);
+  for (float& w : weights) w -= 0.5f;
+  const ir::ValueId w = graph.add_constant("w", {DType::F32, {64, 48}}, ir::Bytes::copy(weights.data(), weights.size() * sizeof(float)));
+  const ir::NodeId node = graph.add_node(ops::kMatMul, {x, w, ir::kNone, ir::kNone}, ir::AttributeBlob::of(cpu::MatMulAttributes{}), {"product"});
+  graph.add_output("y", graph.node(node).outputs[0]);
+  return graph;
+}
+
+TEST_CASE("inputs and outputs are converted where only their type keeps a fast kernel away") {
+  const auto build = [](const plan::BuildOptions& options) {
+    std::vector<ir::Graph> graphs;
+    graphs.push_back(product_graph());
+    return plan::build(std::move(graphs), options);
+  };
+  const std::vector<float> x = input_of(8 * 64);
+  const std::vector<float> expected = run_on_cpu(build({}).bytes, x);
+  const plan::BuildResult narrow = build(options_for(90));
+  CHECK(narrow.profiles[0].steps == 3);  // to f16, the product, back
+  CHECK(sqnr_db(run_on_fake_gpu(narrow.bytes, 90, x), expected) > 60);
+  const plan::BuildResult exact = build(options_for(90, DType::F32));
+  CHECK(exact.profiles[0].steps == 1);
+  CHECK(sqnr_db(run_on_fake_gpu(exact.bytes, 90, x), expected) > 120);
+}
+
+std::vector<ir::TensorType> same_type(const ir::InferContext& context) { return {context.type(0)}; }
+
+TEST_CASE("all nodes without a kernel are named at once") {
+  ir::OperatorDef unknown;
+  unknown.name = "Unheard";
+  unknown.attribute_bytes = sizeof(cpu::NoAttributes);
+  unknown.infer = &same_type;
+  ir::Graph graph;
+  ir::ValueId value = graph.add_input("x", {DType::F32, {4}});
+  for (const char* name : {"first", "second"}) {
+    const ir::NodeId node = graph.add_node(unknown, {value}, ir::AttributeBlob::of(cpu::NoAttributes{}), {name});
+    value = graph.node(node).outputs[0];
+  }
+  graph.add_output("y", value);
+  std::vector<ir::Graph> graphs;
+  graphs.push_back(std::move(graph));
+  std::string message;
+  try {
+    plan::build(std::move(graphs), options_for(87));
+  } catch (const ir::BuildError& error) {
+    message = error.what();
+  }
+  CAPTURE(message);
+  CHECK(message.find("2 nodes have no GPU kernel") == 0);
+  CHECK(message.find("Unheard of first") != std::string::npos);
+  CHECK(message.find("Unheard of second") != std::string::npos);
+}
+
+TEST_CASE("small networks compile for every target") {
+  try {
+    (void)codegen::Nvrtc::open();
+  } catch (const codegen::CompileError& error) {
+    const char* required = std::getenv("EDGERT_REQUIRE_NVRTC");
+    if (required != nullptr && std::string(required) == "1") FAIL(error.what());
+    MESSAGE("SKIPPED: " << error.what());
+    return;
+  }
+  for (const std::uint32_t arch : {87u, 90u, 110u}) {
+    const auto& known = codegen::Nvrtc::open().architectures();
+    if (std::find(known.begin(), known.end(), arch) == known.end()) continue;
+    for (const char* name : {"digits_resnet.onnx", "digits_mobilenet.onnx"}) {
+      plan::BuildOptions options = options_for(arch);
+      options.cuda->device = codegen::target_named("sm_" + std::to_string(arch)).value();
+      options.cuda->compiler.substitute = nullptr;
+      options.cuda->compiler.threads = 2;
+      const plan::Bytes64 bytes(plan::build(model_of(name), options).bytes);  // which checks every record and cubin
+      const auto view = PlanView::load(bytes.span());
+      REQUIRE(view.ok());
+      CHECK(view->table().modules()->Get(0)->arch() == arch);
+    }
+  }
 }
 
 TEST_CASE("targets are found by name") {
