@@ -82,7 +82,8 @@ struct Launch {
 
 /// One way to compute a node.
 struct Candidate {
-  std::vector<Launch> launches;  ///< in this order; the workspace is as large as the largest spec.workspace_bytes
+  /// In this order; none where the results have no elements. The workspace is as large as the largest spec.workspace_bytes.
+  std::vector<Launch> launches;
   std::vector<ir::Bytes> weights;
   /// Nodes before this one whose work the launches do as well: nobody else reads their results, which then exist nowhere.
   /// Views between them and the node are not listed.

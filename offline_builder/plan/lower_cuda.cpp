@@ -316,7 +316,8 @@ class CudaLowering {
     std::vector<std::uint32_t> out;
     if (ir::element_count(graph_.value(id).type.dims) == 0) return out;  // nothing is launched for no elements
     for (const NodeId node : ir::producers_of(graph_, id)) {
-      if (steps_of_[node].empty()) throw std::logic_error("'" + graph_.value(id).name + "' is read, but its node was taken by another");
+      // Nothing computes a value without elements.
+      if (steps_of_[node].empty() && ir::element_count(graph_.value(id).type.dims) != 0) throw std::logic_error("'" + graph_.value(id).name + "' is read, but its node was taken by another");
       for (const std::uint32_t step : steps_of_[node]) {
         if (step < s || node != steps_[s].node) out.push_back(step);
       }
