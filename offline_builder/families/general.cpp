@@ -34,6 +34,8 @@
 #include "edgert/cpu/ops/scatter.h"
 #include "edgert/cpu/ops/softmax.h"
 #include "edgert/cpu/strip_io.h"
+#include "edgert/scalar/convert.h"
+#include "families/dense.h"
 #include "ops/definitions.h"
 
 namespace edgert::families {
@@ -73,12 +75,12 @@ GeneralCall::GeneralCall(const Context& context, const ir::Node& node, std::size
   }
 }
 
-void GeneralCall::pack(std::size_t i, const ir::Dims& dims) {
+void GeneralCall::pack(std::size_t i, DType dtype, const ir::Dims& dims, const ir::Dims& strides) {
   packed_ = i;
   Operand operand;
-  operand.dtype = DType::F32;
+  operand.dtype = dtype;
   operand.dims = dims;
-  operand.strides = ir::dense_window(dims).strides;
+  operand.strides = strides;
   input_views_[i] = view_of(operand);
 }
 
@@ -142,17 +144,39 @@ std::vector<float> dense_weights(const std::vector<float>& weights, const ir::Di
   return packed;
 }
 
+/// Weights [M, C / groups, kh, kw] as [groups, M / groups, kh * kw * C / groups]: for tensor cores.
+std::vector<std::uint16_t> half_weights(const std::vector<float>& weights, const ir::Dims& dims) {
+  const std::int64_t channels = dims[1], taps = dims[2] * dims[3];
+  std::vector<std::uint16_t> packed;
+  packed.reserve(weights.size());
+  for (std::int64_t n = 0; n < dims[0]; ++n) {
+    for (std::int64_t k = 0; k < taps * channels; ++k) {
+      packed.push_back(scalar::to_half(weights[static_cast<std::size_t>((n * channels + k % channels) * taps + k / channels)]).bits);
+    }
+  }
+  return packed;
+}
+
 /// The weights of a convolution in the order that its kernel reads, which the call then has as input 1.
 std::vector<ir::Bytes> pack_weights(const Context& context, const ir::Node& node, GeneralCall& call) {
   const ir::Dims dims = call.input(1).dims;
-  const std::vector<float> weights = context.constant_floats(node.inputs[1]);
   if (node.op == &ops::kDepthwiseConv) {  // [C, 1, kh, kw] as [kh, kw, C]: a convolution of one group
-    call.pack(1, {dims[2], dims[3], dims[0]});
-    return {to_bytes(dense_weights(weights, dims, 1))};
+    call.pack(1, DType::F32, {dims[2], dims[3], dims[0]}, {dims[3] * dims[0], dims[0], 1});
+    return {to_bytes(dense_weights(context.constant_floats(node.inputs[1]), dims, 1))};
   }
-  const std::int64_t groups = node.as<cpu::ConvAttributes>().groups;
-  call.pack(1, {groups, dims[1] * dims[2] * dims[3], dims[0] / groups});
-  return {to_bytes(dense_weights(weights, dims, groups))};
+  const std::int64_t groups = node.as<cpu::ConvAttributes>().groups, columns = dims[0] / groups, depth = dims[1] * dims[2] * dims[3];
+  if (call.input(0).dtype == DType::F16) {
+    call.pack(1, DType::F16, {groups, depth, columns}, {columns * depth, 1, depth});
+    return {to_bytes(half_weights(floats_for_f16(context, node.inputs[1]), dims))};
+  }
+  call.pack(1, DType::F32, {groups, depth, columns}, {columns * depth, columns, 1});
+  return {to_bytes(dense_weights(context.constant_floats(node.inputs[1]), dims, groups))};
+}
+
+/// What the node multiplies in.
+DType compute_of(const ir::Node& node, const GeneralCall& call) {
+  const bool dense = node.op == &ops::kConv || node.op == &ops::kMatMul;
+  return dense && codegen::multiplies_in_16_bits(call.call()) ? call.input(0).dtype : call.compute();
 }
 
 std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::size_t) {
@@ -169,7 +193,7 @@ std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::si
       weights = pack_weights(context, node, call);
     }
     try {
-      Candidate candidate = Candidate::of({row.make(call.call()), call.arguments()}, call.compute());
+      Candidate candidate = Candidate::of({row.make(call.call()), call.arguments()}, compute_of(node, call));
       candidate.weights = std::move(weights);
       return {std::move(candidate)};
     } catch (const codegen::CompileError& error) {

@@ -19,8 +19,8 @@ class GeneralCall {
   const codegen::GenericCall& call() const { return call_; }
   const Operand& input(std::size_t i) const { return inputs_[i]; }
   const Operand& output() const { return outputs_[0]; }
-  /// Takes the candidate's weights[0], dense f32 of these extents, in place of input `i`.
-  void pack(std::size_t i, const ir::Dims& dims);
+  /// Takes the candidate's weights[0], of this type, these extents and strides, in place of input `i`.
+  void pack(std::size_t i, DType dtype, const ir::Dims& dims, const ir::Dims& strides);
   /// The present inputs and then the outputs.
   std::vector<Argument> arguments() const;
   /// What the node's arithmetic runs in.

@@ -148,6 +148,9 @@ std::vector<KernelSpec> all(std::uint32_t arch) {
     b.add(&make_matmul, {view(DType::F32, {rows, 512}), view(DType::F32, {512, 1000}), view(DType::F32, {1000})}, view(DType::F32, {rows, 1000}), plain);
   }
   b.add(&make_matmul, {view(DType::F16, {12, 128, 64}), view(DType::F16, {12, 64, 128})}, view(DType::F16, {12, 128, 128}), plain);
+  b.add(&make_matmul, {view(DType::BF16, {12, 128, 64}), view(DType::BF16, {12, 64, 97})}, view(DType::BF16, {12, 128, 97}), plain);
+  b.add(&make_matmul, {view(DType::F16, {4096, 64}), view(DType::F16, {64, 4096})}, view(DType::F16, {4096, 4096}), plain);
+  b.add(&make_conv_any, {a, view(DType::F16, {4, 9 * 16, 16})}, a, conv);
   const TensorView state = view(DType::F32, {1, 1, 256}), none;
   for (const cpu::RecurrentCell cell : {cpu::RecurrentCell::Gru, cpu::RecurrentCell::Lstm}) {
     cpu::RecurrentAttributes recurrent = {};

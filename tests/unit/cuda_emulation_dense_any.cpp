@@ -127,22 +127,73 @@ TEST_CASE("products of batches, of transposed and broadcast operands, of few row
   check({150, 70}, {70, 130}, Order::RowMajor, Order::RowMajor, 0, false, false);
 }
 
-TEST_CASE("products of halves are summed in float") {
+/// Products on tensor cores against sums in double.
+void check_narrow_product(DType type, const Dims& a_dims, const Dims& b_dims, Order a_order, Order b_order, std::uint32_t alignment, std::int32_t multiprocessors) {
   std::mt19937 random(5);
-  Tensor a(DType::F16, {2, 33, 100}), b(DType::F16, {2, 100, 20}), y(DType::F16, {2, 33, 20});
-  a.fill(random, -1, 1), b.fill(random, -1, 1);
+  Dims out = a_dims;
+  out.back() = b_dims.back();
+  Tensor a(type, a_dims, a_order), b(type, b_dims, b_order), bias(DType::F32, {out.back()}), y(DType::F32, out);
+  a.fill(random, -1, 1), b.fill(random, -1, 1), bias.fill(random, -1, 1);
   const cpu::MatMulAttributes attributes = {};
-  const Call call({a.view(), b.view()}, {y.view()}, &attributes);
+  const Call call({a.view(), b.view(), bias.view()}, {y.view()}, &attributes);
   codegen::GenericCall generic;
   generic.operands = call.operands();
-  emulate(codegen::make_matmul(generic), {&a, &b}, {&y});
+  generic.alignment = alignment;
+  generic.multiprocessors = multiprocessors;
+  const codegen::KernelSpec spec = codegen::make_matmul(generic);
+  CAPTURE(spec.job.name);
+  emulate(spec, {&a, &b, &bias}, {&y});
+  const std::int64_t m = out[out.size() - 2], n = out.back(), depth = a_dims.back();
   std::int64_t wrong = 0;
   for (std::int64_t i = 0; i < y.elements(); ++i) {
-    double sum = 0;
-    for (std::int64_t k = 0; k < 100; ++k) sum += a.get(i / 20 * 100 + k) * b.get((i / 660 * 100 + k) * 20 + i % 20);
-    wrong += !close(y.get(i), sum, 1e-4, 0x1.02p-11);
+    const std::int64_t batch = b_dims.size() == 2 ? 0 : i / (m * n);
+    double sum = bias.get(i % n);
+    for (std::int64_t k = 0; k < depth; ++k) sum += a.get(i / n * depth + k) * b.get((batch * depth + k) * n + i % n);
+    wrong += !close(y.get(i), sum, 1e-4, 1e-5);
   }
   CHECK(wrong == 0);
+}
+
+TEST_CASE("products of 16-bit operands on tensor cores, of every layout") {
+  check_narrow_product(DType::F16, {2, 33, 40}, {2, 40, 24}, Order::RowMajor, Order::RowMajor, 16, 1);   // eight at once, B along N
+  check_narrow_product(DType::F16, {2, 70, 40}, {2, 40, 72}, Order::RowMajor, Order::RowMajor, 16, 16);
+  check_narrow_product(DType::BF16, {2, 33, 37}, {2, 37, 19}, Order::RowMajor, Order::RowMajor, 16, 1);  // one by one
+  check_narrow_product(DType::F16, {2, 33, 40}, {2, 40, 24}, Order::Reversed, Order::Reversed, 2, 1);
+  check_narrow_product(DType::F16, {100, 40}, {40, 70}, Order::RowMajor, Order::Reversed, 16, 1);         // B along K
+  check_narrow_product(DType::BF16, {3, 5, 64}, {64, 8}, Order::RowMajor, Order::RowMajor, 16, 16);
+}
+
+TEST_CASE("grouped convolutions on tensor cores") {
+  for (const int groups : {1, 2, 4}) {
+    std::mt19937 random(6);
+    const std::int64_t channels = groups == 4 ? 20 : 32, outputs = 24, depth = 9 * channels / groups, columns = outputs / groups;
+    Tensor x(DType::F16, {2, channels, 6, 5}, Order::ChannelsLast), w(DType::F16, {groups, columns, depth}), y(DType::F16, {2, outputs, 6, 5}, Order::ChannelsLast);
+    x.fill(random, -1, 1), w.fill(random, -1, 1);
+    TensorView by_depth = w.view();  // as [groups, K, N]
+    std::swap(by_depth.dims[1], by_depth.dims[2]);
+    std::swap(by_depth.strides[1], by_depth.strides[2]);
+    cpu::ConvAttributes a = {};
+    for (int d = 0; d < 2; ++d) a.kernel[d] = 3, a.stride[d] = a.dilation[d] = a.pad_begin[d] = 1;
+    a.groups = groups;
+    a.epilogue.activation = scalar::PointwiseOp::Relu;
+    const Call call({x.view(), by_depth}, {y.view()}, &a);
+    codegen::GenericCall generic;
+    generic.operands = call.operands();
+    emulate(codegen::make_conv_any(generic), {&x, &w}, {&y});
+    std::int64_t wrong = 0;
+    for (std::int64_t i = 0; i < y.elements(); ++i) {
+      const std::int64_t image = i / (outputs * 30), m = i / 30 % outputs, row = i / 5 % 6, column = i % 5;
+      double sum = 0;
+      for (std::int64_t k = 0; k < depth; ++k) {
+        const std::int64_t c = k % (channels / groups) + m / columns * (channels / groups), tap = k / (channels / groups);
+        const std::int64_t h = row + tap / 3 - 1, v = column + tap % 3 - 1;
+        if (h < 0 || h >= 6 || v < 0 || v >= 5) continue;
+        sum += x.get(((image * channels + c) * 6 + h) * 5 + v) * w.get(m * depth + k);
+      }
+      wrong += !close(y.get(i), std::max(sum, 0.0), 1e-4, 0x1.02p-11);
+    }
+    CHECK(wrong == 0);
+  }
 }
 
 }  // namespace
