@@ -91,6 +91,8 @@ class Model:
                     self.edgert,
                     "bench",
                     self.plan,
+                    "--inputs",
+                    self.inputs,
                     "--threads",
                     threads,
                     "--warmup",

@@ -13,6 +13,7 @@
 #include "cli/device_session.h"
 #include "cli/loaded_plan.h"
 #include "cli/step_text.h"
+#include "io/npz.h"
 
 namespace edgert::cli {
 namespace {
@@ -21,6 +22,7 @@ using Clock = std::chrono::steady_clock;
 
 struct Options {
   std::string plan;
+  std::string inputs;
   std::uint32_t threads = 1;
   std::uint32_t shape_profile = 0;
   double warmup = 0.5;
@@ -136,8 +138,13 @@ int bench(const Options& options) {
   }
   const std::unique_ptr<PlanSession> opened = open_session(plan, options.threads);
   PlanSession& session = *opened;
-  session.require(session.set_profile(options.shape_profile), "profile");
-  session.set_random_inputs(1);
+  if (options.inputs.empty()) {
+    session.require(session.set_profile(options.shape_profile), "profile");
+    session.set_random_inputs(1);
+  } else {
+    session.set_inputs(io::read_npz(options.inputs));
+  }
+  const std::uint32_t profile = session.profile();
   const Samples samples = measure(session, options);
   auto* gpu = dynamic_cast<DeviceSession*>(&session);
   std::optional<DeviceTimes> gpu_times;
@@ -145,7 +152,7 @@ int bench(const Options& options) {
   std::vector<double> step_times;
   if (options.profile) step_times = gpu != nullptr ? gpu->time_steps(100) : measure_steps(session, options);
   const std::string device = session.device_name();
-  const auto arena = plan.view().profile(options.shape_profile).arena_bytes();
+  const auto arena = plan.view().profile(profile).arena_bytes();
   const double throughput = static_cast<double>(samples.us.size()) / samples.seconds;
   if (options.json) {
     nlohmann::json json;
@@ -158,14 +165,14 @@ int bench(const Options& options) {
     json["throughput_per_s"] = throughput;
     json["iterations"] = samples.us.size();
     json["arena_bytes"] = arena;
-    json["arena_lower_bound"] = plan.view().profile(options.shape_profile).arena_lower_bound();
+    json["arena_lower_bound"] = plan.view().profile(profile).arena_lower_bound();
     json["session_bytes"] = session.memory_bytes();
     json["plan_bytes"] = plan.view().bytes().size();
     json["allocations_after_prepare"] = samples.allocations ? nlohmann::json(*samples.allocations) : nlohmann::json();
     json["threads"] = options.threads;
-    json["shape_profile"] = options.shape_profile;
+    json["shape_profile"] = profile;
     json["device"] = device;
-    if (options.profile) json["steps"] = to_json(plan.view(), options.shape_profile, step_times);
+    if (options.profile) json["steps"] = to_json(plan.view(), profile, step_times);
     std::printf("%s\n", json.dump(2).c_str());
     return kOk;
   }
@@ -186,7 +193,7 @@ int bench(const Options& options) {
   } else {
     std::printf("  allocations after prepare: not counted in this build\n");
   }
-  if (options.profile) print_steps(to_json(plan.view(), options.shape_profile, step_times));
+  if (options.profile) print_steps(to_json(plan.view(), profile, step_times));
   return kOk;
 }
 
@@ -194,12 +201,15 @@ int bench(const Options& options) {
 
 void add_bench(CLI::App& program, std::function<int()>& run) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = program.add_subcommand("bench", "Measure the latency of a plan on random inputs");
+  CLI::App* command = program.add_subcommand("bench", "Measure the latency of a plan");
   command->footer("Examples:\n  edgert bench net.plan\n  edgert bench net.plan --threads 2 --duration 10 --json\n  edgert bench net.plan --profile\n"
-                  "  edgert bench net.plan --shape-profile 1");
+                  "  edgert bench net.plan --shape-profile 1\n  edgert bench bert.plan --inputs in.npz");
   command->add_option("plan", options->plan, "Plan file")->required();
   command->add_option("--threads", options->threads, "Threads, the calling one included")->capture_default_str();
-  command->add_option("--shape-profile", options->shape_profile, "Which shape profile, counted from 0")->capture_default_str();
+  CLI::Option* shape_profile =
+      command->add_option("--shape-profile", options->shape_profile, "Which shape profile, counted from 0")->capture_default_str();
+  command->add_option("--inputs", options->inputs, "Inputs by name, npz, whose shapes choose the profile; default: random ones")
+      ->excludes(shape_profile);
   command->add_flag("--profile", options->profile, "Also the time of each step, in passes of their own; on a GPU what each step adds to the graph");
   command->add_option("--warmup", options->warmup, "Seconds of runs before measuring")->capture_default_str()->check(CLI::Range(0.0, 3600.0));
   CLI::Option* duration = command->add_option("--duration", options->duration, "Seconds of measuring")

@@ -644,6 +644,22 @@ class Bench(CommandTest):
             says=["median", "p99", "allocations after prepare: 0"],
         )
 
+    def test_inputs(self):
+        """Random indices need not lie inside the table; given ones do, and choose the profile."""
+        nodes = [helper.make_node("Gather", ["table", "index"], ["y"])]
+        model = make_model(
+            nodes,
+            [value("index", TensorProto.INT64, ["N", 40])],
+            [value("y", TensorProto.FLOAT, ["N", 40, 3])],
+            [float_tensor("table", [[1, 2, 3], [4, 5, 6]])],
+        )
+        plan = self.build(self.save("gather.onnx", model), "p.plan", "--shape", "index=1x40:2x40")
+        self.call("bench", plan, "--iterations", 1, code=BAD_INPUT, says="IndexOutOfRange")
+        inputs = self.save_npz("in.npz", index=np.ones((2, 40), np.int64))
+        report = self.call_json("bench", plan, "--inputs", inputs, "--warmup", 0, "--iterations", 3)
+        self.assertEqual((report["iterations"], report["shape_profile"]), (3, 1))
+        self.call("bench", plan, "--inputs", inputs, "--shape-profile", 1, code=USAGE)
+
     def test_profile(self):
         plan = self.build(DIGITS)
         report = self.call_json("bench", plan, "--warmup", 0, "--iterations", 5, "--profile")
