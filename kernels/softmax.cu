@@ -51,9 +51,12 @@ extern "C" __global__ void __launch_bounds__(kLanes * kGroups) EDGERT_ENTRY(cons
   Value maximum = -static_cast<Value>(scalar::infinity_f32());
   for_each(x, group.lane, held, [&](Index, Value value) { maximum = scalar::max(maximum, value); });
   maximum = group.combine(maximum, [](Value a, Value b) { return scalar::max(a, b); });
+  // A row of nothing but minus infinity becomes zeros instead of NaN.
+  if (kZeroHidden && maximum == -static_cast<Value>(scalar::infinity_f32())) maximum = Value{0};
   Value sum = Value{0};
   for_each(x, group.lane, held, [&](Index, Value value) { sum += scalar::exp(value - maximum); });
   sum = group.combine(sum, [](Value a, Value b) { return a + b; });
+  if (kZeroHidden && sum == Value{0}) sum = Value{1};
   const Value subtracted = kLogarithm ? scalar::log(sum) : Value{0};
   const Value factor = Value{1} / sum;
   if (!active) return;

@@ -23,11 +23,11 @@ std::string_view keep(const std::string& text) {
 std::string float_literal(float value) {
   std::uint32_t bits = 0;
   std::memcpy(&bits, &value, sizeof(bits));
-  char text[32];
+  char text[48];
   if ((bits & 0x7f800000u) == 0x7f800000u) {
-    std::snprintf(text, sizeof(text), "%s", (bits & 0x7fffffu) != 0 ? "scalar::nan_f32()"
-                                            : (bits >> 31) != 0     ? "(-1e39f)"
-                                                                    : "(1e39f)");
+    std::snprintf(text, sizeof(text), "%s", (bits & 0x7fffffu) != 0 ? "__builtin_bit_cast(float, 0x7fc00000u)"
+                                            : (bits >> 31) != 0     ? "__builtin_bit_cast(float, 0xff800000u)"
+                                                                    : "__builtin_bit_cast(float, 0x7f800000u)");
   } else {
     std::snprintf(text, sizeof(text), "%af", static_cast<double>(value));
   }

@@ -139,7 +139,7 @@ KernelSpec make_softmax(const GenericCall& call) {
   ProblemText text;
   text.define("EDGERT_ENTRY", "softmax");
   text.code("using X = " + type_name(x.dtype) + ";\nusing Y = " + type_name(y.dtype) + ";\nusing Index = " + index_type(call.operands) + ";\n");
-  text.code(nest_struct("Lines", lines)).set("kLogarithm", attributes.log != 0).set("kMostHeld", std::int64_t{narrow ? 32 : 8});
+  text.code(nest_struct("Lines", lines)).set("kLogarithm", attributes.log != 0).set("kZeroHidden", attributes.zero_hidden != 0).set("kMostHeld", std::int64_t{narrow ? 32 : 8});
   text.set("kExtent", "Index", std::to_string(extent)).set("kInputStride", "Index", std::to_string(x.strides[axis]));
   text.set("kOutputStride", "Index", std::to_string(y.strides[axis]));
   set_group(text, spec, shape, lines.count, value_bytes(x.dtype));

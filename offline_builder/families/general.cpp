@@ -36,6 +36,7 @@
 #include "edgert/cpu/strip_io.h"
 #include "edgert/scalar/convert.h"
 #include "families/dense.h"
+#include "ir/windows.h"
 #include "ops/definitions.h"
 
 namespace edgert::families {
@@ -51,6 +52,10 @@ TensorView view_of(const Operand& operand) {
   return view;
 }
 
+DType unsigned_of(std::uint32_t bits) {
+  return bits == 64 ? DType::U64 : bits == 32 ? DType::U32 : bits == 16 ? DType::U16 : DType::U8;
+}
+
 }  // namespace
 
 GeneralCall::GeneralCall(const Context& context, const ir::Node& node, std::size_t inputs) {
@@ -58,6 +63,12 @@ GeneralCall::GeneralCall(const Context& context, const ir::Node& node, std::size
   for (const ir::ValueId output : node.outputs) outputs_.push_back(context.operand(output));
   for (const Operand& operand : inputs_) input_views_.push_back(view_of(operand));
   for (const Operand& operand : outputs_) output_views_.push_back(view_of(operand));
+  if (ir::is_bit_cast(context.graph(), node)) {
+    // The bits move as they are, whatever the types are called.
+    for (std::vector<TensorView>* views : {&input_views_, &output_views_}) {
+      for (TensorView& view : *views) view.dtype = unsigned_of(bits_of(view.dtype));
+    }
+  }
   for (const TensorView& view : input_views_) input_pointers_.push_back(&view);
   for (const TensorView& view : output_views_) output_pointers_.push_back(&view);
   call_.operands.inputs = {input_pointers_.data(), input_pointers_.size()};

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "edgert/cpu/ops/copy.h"
+
 namespace edgert::ir {
 
 Dims ordered_strides(const Dims& dims, const std::vector<std::uint8_t>& order) {
@@ -75,6 +77,11 @@ std::vector<NodeId> producers_of(const Graph& graph, ValueId id) {
     }
   }
   return all;
+}
+
+bool is_bit_cast(const Graph& graph, const Node& node) {
+  return node.op->kernel != nullptr && node.op->kernel->id == cpu::Copy::kId &&
+         graph.value(node.inputs[0]).type.dtype != graph.value(node.outputs[0]).type.dtype;
 }
 
 }  // namespace edgert::ir

@@ -47,4 +47,8 @@ class Windows {
 /// The kernel nodes whose results the value consists of; more than one behind a Concat, none for inputs and constants.
 std::vector<NodeId> producers_of(const Graph& graph, ValueId id);
 
+/// Whether the node copies elements as they are under the name of another type, so that its operands are stored as the
+/// types that they have.
+bool is_bit_cast(const Graph& graph, const Node& node);
+
 }  // namespace edgert::ir

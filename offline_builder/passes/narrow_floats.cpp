@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Floats between the steps are stored in the type that the target computes in; inputs and outputs of the graph stay as
-// the model declares them, and constants as they are. A storage has one type, so views and Concat follow their root.
+// the model declares them, constants as they are, and so does what a bit cast reads or makes. A storage has one type, so
+// views and Concat follow their root.
 #include <vector>
 
 #include "ir/windows.h"
@@ -13,6 +14,12 @@ int narrow_floats(ir::Graph& graph, DType narrow) {
   std::vector<bool> bound(graph.value_count(), false);
   for (const ir::ValueId input : graph.inputs()) bound[input] = true;
   for (const ir::Graph::Output& output : graph.outputs()) bound[windows.find(output.value).value().root] = true;
+  for (const ir::NodeId id : graph.topological_order()) {
+    const ir::Node& node = graph.node(id);
+    if (!ir::is_bit_cast(graph, node)) continue;
+    bound[windows.find(node.inputs[0]).value().root] = true;
+    bound[windows.find(node.outputs[0]).value().root] = true;
+  }
   int changes = 0;
   for (ir::ValueId id = 0; id < graph.value_count(); ++id) {
     ir::Value& value = graph.value(id);

@@ -5,10 +5,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <limits>
 
 #include "../fake_cuda/plan_emulation.h"
 #include "codegen/target.h"
+#include "edgert/cpu/ops/copy.h"
 #include "edgert/cpu/ops/matmul.h"
+#include "edgert/cpu/ops/softmax.h"
 #include "edgert/cuda/session.h"
 #include "ops/definitions.h"
 #include "plan/aligned_bytes.h"
@@ -184,6 +188,57 @@ TEST_CASE("inputs and outputs are converted where only their type keeps a fast k
   CHECK(sqnr_db(run_on_fake_gpu(exact.bytes, 90, x), expected) > 120);
 }
 
+/// What a graph gives on the CPU and, in f16, on the fake GPU.
+void check_same_bits(const std::function<ir::Graph()>& make, const std::vector<float>& x) {
+  const auto build = [&](const plan::BuildOptions& options) {
+    std::vector<ir::Graph> graphs;
+    graphs.push_back(make());
+    return plan::build(std::move(graphs), options).bytes;
+  };
+  const std::vector<float> expected = run_on_cpu(build({}), x);
+  const std::vector<float> actual = run_on_fake_gpu(build(options_for(90)), 90, x);
+  REQUIRE(actual.size() == expected.size());
+  CHECK(std::memcmp(actual.data(), expected.data(), expected.size() * sizeof(float)) == 0);
+}
+
+std::vector<ir::TensorType> as_i32(const ir::InferContext& context) { return {{DType::I32, context.type(0).dims}}; }
+std::vector<ir::TensorType> as_f32(const ir::InferContext& context) { return {{DType::F32, context.type(0).dims}}; }
+
+TEST_CASE("a bit cast moves bits, and what it reads is not narrowed") {
+  // In a plan it is a Copy between types.
+  ir::OperatorDef cast[2] = {ops::kCopy, ops::kCopy};
+  cast[0].infer = &as_i32;
+  cast[1].infer = &as_f32;
+  const auto make = [&] {
+    ir::Graph graph;
+    ir::ValueId value = graph.add_input("x", {DType::F32, {5}});
+  // There and back, with a copy before, between and behind, so that no operand is an input or output of the graph.
+    const ir::AttributeBlob none = ir::AttributeBlob::of(cpu::NoAttributes{});
+    for (const ir::OperatorDef& to : cast) {
+      value = graph.node(graph.add_node(ops::kCopy, {value}, none, {"copy"})).outputs[0];
+      value = graph.node(graph.add_node(to, {value}, none, {"cast"})).outputs[0];
+    }
+    graph.add_output("y", value);
+    return graph;
+  };
+  check_same_bits(make, {0.1f, -3.75f, 1e20f, 0.0f, 7.0f});
+}
+
+TEST_CASE("a softmax of hidden elements only is zero") {
+  const auto make = [] {
+    ir::Graph graph;
+    const ir::ValueId x = graph.add_input("x", {DType::F32, {2, 4}});
+    cpu::SoftmaxAttributes attributes{};
+    attributes.axis = 1;
+    attributes.zero_hidden = 1;
+    const ir::NodeId node = graph.add_node(ops::kSoftmax, {x}, ir::AttributeBlob::of(attributes), {"softmax"});
+    graph.add_output("y", graph.node(node).outputs[0]);
+    return graph;
+  };
+  const float hidden = -std::numeric_limits<float>::infinity();
+  check_same_bits(make, {hidden, hidden, hidden, hidden, hidden, 2.0f, hidden, hidden});
+}
+
 std::vector<ir::TensorType> same_type(const ir::InferContext& context) { return {context.type(0)}; }
 
 TEST_CASE("all nodes without a kernel are named at once") {
@@ -191,6 +246,9 @@ TEST_CASE("all nodes without a kernel are named at once") {
   unknown.name = "Unheard";
   unknown.attribute_bytes = sizeof(cpu::NoAttributes);
   unknown.infer = &same_type;
+  cpu::OperatorEntry kernel = *ops::kCopy.kernel;
+  kernel.id = 60000;
+  unknown.kernel = &kernel;
   ir::Graph graph;
   ir::ValueId value = graph.add_input("x", {DType::F32, {4}});
   for (const char* name : {"first", "second"}) {
