@@ -13,8 +13,9 @@
 
 #include "bench/gpu_host.h"
 #include "bench/gpu_layers.h"
+#include "bench/gpu_odd_layers.h"
 #include "bench/gpu_plan.h"
-#include "bench/gpu_reference.h"
+#include "bench/gpu_transformers.h"
 #include "codegen/compiler.h"
 #include "edgert/cuda/session.h"
 
@@ -27,7 +28,7 @@ using codegen::ConvTarget;
 using codegen::KernelSpec;
 
 struct Options {
-  std::string cache, nvrtc, networks = "resnet18,resnet50,mobilenet_v2";
+  std::string cache, nvrtc, networks = "resnet18,resnet50,mobilenet_v2,mobilenet_v3,efficientnet_b0,vit_s16,bert_base";
   std::size_t candidates = 12;
   std::size_t prefetch = 2;  // how many steps ahead a step asks for weights
   std::uint32_t compile_arch = 0;
@@ -69,12 +70,13 @@ class Bench {
   }
 
   /// Candidates of all distinct layers; the odd shapes with several tiles each.
-  void plan(const std::vector<Network>& networks) {
-    for (const Network& network : networks) {
-      for (const Layer& layer : network.layers) {
-        const std::string key = layer_key(layer);
-        if (!distinct_.emplace(key, candidates_of(layer, target_, options_.candidates)).second) continue;
-        order_.push_back({key, layer});
+  void plan(std::vector<Network>& networks) {
+    for (Network& network : networks) {
+      for (Layer& layer : network.layers) {
+        layer.key = layer_key(layer);
+        if (distinct_.count(layer.key) > 0) continue;
+        distinct_[layer.key] = candidates_of(layer, target_, options_.candidates);
+        order_.push_back(layer);
       }
     }
     for (const Layer& layer : odd_layers()) {
@@ -92,55 +94,39 @@ class Bench {
   void verify_odd() {
     std::size_t checked = 0, bad = 0;
     for (const auto& [layer, list] : odd_) {
-      Data data = make_data(layer, 1.0f);
-      const std::vector<float> x = random_floats(data.size.input, 1.0f);
-      const std::vector<float> r = random_floats(data.size.residual, 1.0f);
-      const Reference reference = make_reference(layer, data, x, r);
-      Buffers buffers = make_buffers(layer, data, x, r);
+      Trial trial = make_trial(layer);
       for (const KernelSpec& spec : list) {
         ++checked;
-        const std::size_t wrong = check(layer, spec, buffers, data, reference);
-        bad += wrong != 0;
-        if (wrong != 0) std::printf("WRONG %zu of %zu: %s\n", wrong, reference.value.size(), spec.job.name.c_str());
+        bad += !is_correct(layer, spec, trial);
       }
-      release(buffers, data);
+      release(trial);
     }
     std::printf("odd extents: %zu kernels checked, %zu wrong\n\n", checked, bad);
   }
 
   void tune() {
     std::printf("| layer | MMAC | floor us | best us | ratio | candidates us | best tile |\n| --- | --- | --- | --- | --- | --- | --- |\n");
-    for (const auto& [key, layer] : order_) {
-      Data data = make_data(layer, 1.0f);
-      const std::vector<float> x = random_floats(data.size.input, 1.0f);
-      const std::vector<float> r = random_floats(data.size.residual, 1.0f);
-      const Reference reference = make_reference(layer, data, x, r);
-      Buffers buffers = make_buffers(layer, data, x, r);
+    for (const Layer& layer : order_) {
+      Trial trial = make_trial(layer);
       std::vector<std::pair<double, const KernelSpec*>> times;
-      for (const KernelSpec& spec : distinct_[key]) {
-        if (spilling_.count(spec.job.name) > 0) continue;
-        const std::size_t wrong = check(layer, spec, buffers, data, reference);
-        if (wrong != 0) {
-          std::printf("WRONG %zu of %zu: %s\n", wrong, reference.value.size(), spec.job.name.c_str());
-          continue;
-        }
-        times.emplace_back(time_node(layer, spec, buffers, data), &spec);
+      for (const KernelSpec& spec : distinct_[layer.key]) {
+        if (spilling_.count(spec.job.name) == 0 && is_correct(layer, spec, trial)) times.emplace_back(time_node(layer, spec, trial), &spec);
       }
-      release(buffers, data);
+      const Sizes size = trial.data.size;
+      release(trial);
       std::sort(times.begin(), times.end());
       if (times.empty()) continue;
-      best_[key] = *times[0].second;
+      best_[layer.key] = *times[0].second;
       for (std::size_t i = 0; i < times.size(); ++i) std::fprintf(log_, "%.2f %s\n", times[i].first, times[i].second->job.name.c_str());
-      const double floor = 0.67 + std::max(data.size.bytes / 5.5e6, data.size.macs / 3.0e8);
+      const double floor = 0.67 + std::max(size.bytes / 5.5e6, size.macs / 3.0e8);
       std::string list;
       char text[32];
-      for (const auto& [us, spec] : times) {
-        std::snprintf(text, sizeof(text), "%.2f ", us);
+      for (std::size_t i = 0; i < std::min<std::size_t>(6, times.size()); ++i) {
+        std::snprintf(text, sizeof(text), "%.2f ", times[i].first);
         list += text;
       }
-      const std::string name = short_name(layer, *times[0].second);
-      std::printf("| %s | %.1f | %.2f | %.2f | %.2f | %s| %s |\n", name.c_str(), data.size.macs * 1e-6, floor, times[0].first,
-                  times[0].first / floor, list.c_str(), times[0].second->job.name.substr(std::min(name.size() - (name.back() == 'r' ? 2 : 0), times[0].second->job.name.size())).c_str());
+      std::printf("| %s | %.1f | %.2f | %.2f | %.2f | %s| %s |\n", short_name(layer, *times[0].second).c_str(), size.macs * 1e-6, floor,
+                  times[0].first, times[0].first / floor, list.c_str(), tile_name(layer, *times[0].second).c_str());
       std::fflush(stdout);
     }
     std::printf("\n");
@@ -150,18 +136,18 @@ class Bench {
     std::vector<cuda::DevicePointer> tensors;
     std::vector<Data> data;
     std::vector<const KernelSpec*> specs;
-    const std::vector<float> image = random_floats(3 * 224 * 224, 1.0f);
-    tensors.push_back(gpu_->upload(image));
+    for (const TensorSize& tensor : network.tensors) tensors.push_back(gpu_->allocate(tensor.elements * tensor.bytes, 0xff));
+    const std::vector<float> image = network.token_input ? std::vector<float>{} : random_floats(3 * 224 * 224, 1.0f);
+    write_inputs(network, tensors, image);
     double sum_us = 0;
     for (const Layer& layer : network.layers) {
-      const auto found = best_.find(layer_key(layer));
+      const auto found = best_.find(layer.key);
       if (found == best_.end()) {
         std::printf("%s: a layer has no correct kernel\n", network.name.c_str());
         return;
       }
       specs.push_back(&found->second);
-      data.push_back(make_data(layer, layer.residual >= 0 ? 0.5f : 1.0f));
-      tensors.push_back(gpu_->allocate(data.back().size.output * 4, 0xff));
+      data.push_back(upload_data(layer, layer.residual >= 0 ? 0.5f : 1.0f));
       sum_us += best_us_[found->second.job.name];
     }
     const auto record = [&](bool programmatic, std::size_t layers = ~std::size_t{0}) {
@@ -169,9 +155,19 @@ class Bench {
         narrow_ = false;
         for (std::size_t i = 0; i < std::min(layers, network.layers.size()); ++i) {
           const Layer& layer = network.layers[i];
-          launch(stream, layer, *specs[i], programmatic && i > 0, tensors[static_cast<std::size_t>(layer.input)],
-                 layer.residual >= 0 ? tensors[static_cast<std::size_t>(layer.residual)] : 0, tensors[i + 1], data[i],
-                 i + options_.prefetch < network.layers.size() && options_.prefetch > 0 ? &data[i + options_.prefetch] : nullptr);
+          Places p;
+          p.x = tensors[static_cast<std::size_t>(layer.input)];
+          if (layer.constant_residual) p.residual = data[i].device_residual;
+          else if (layer.residual >= 0) p.residual = tensors[static_cast<std::size_t>(layer.residual)];
+          p.y = tensors[static_cast<std::size_t>(layer.output)] + layer.output_offset * 2;
+          if (layer.scale >= 0) p.scale = tensors[static_cast<std::size_t>(layer.scale)];
+          if (layer.normalized >= 0) p.normalized = tensors[static_cast<std::size_t>(layer.normalized)];
+          const std::size_t later = i + options_.prefetch;
+          if (options_.prefetch > 0 && later < network.layers.size() && network.layers[later].kind != LayerKind::Rows) {
+            p.prefetch = data[later].device_weights;
+            p.prefetch_bytes = static_cast<std::uint32_t>(data[later].size.weights * 2);
+          }
+          launch(stream, layer, *specs[i], programmatic && i > 0, p, data[i]);
         }
       };
     };
@@ -181,16 +177,19 @@ class Bench {
     gpu_->must(gpu_->driver.graph_launch(programmatic, gpu_->stream), "cuGraphLaunch");
     gpu_->must(gpu_->driver.stream_synchronize(gpu_->stream), "cuStreamSynchronize");
     const std::size_t wrong = check_network(network, tensors, data);
-    const std::vector<float> first = gpu_->download<float>(tensors.back(), 1000);
+    const std::size_t result_bytes = network.tensors.back().elements * static_cast<std::size_t>(network.tensors.back().bytes);
+    const auto first = gpu_->download<unsigned char>(tensors.back(), result_bytes);
     const Timing with = gpu_->time(gpu_->stream, programmatic, 500);
     const Timing without = gpu_->time(gpu_->stream, plain, 300);
-    const bool same = first == gpu_->download<float>(tensors.back(), 1000);
+    const bool same = first == gpu_->download<unsigned char>(tensors.back(), result_bytes);
     print_steps(network, specs, record);
     std::printf("| %s | %zu | %.1f | %.1f - %.1f | %.1f | %.1f | %zu | %s |\n", network.name.c_str(), nodes, with.median_us, with.low_us,
                 with.high_us, without.median_us, sum_us, wrong, same ? "yes" : "NO");
     std::fflush(stdout);
-    const double bare = host_us([&] { gpu_->must(gpu_->driver.graph_launch(programmatic, gpu_->stream), "cuGraphLaunch"); });
-    run_plan(network, specs, data, image, first, bare);
+    if (is_convolutional(network)) {
+      const double bare = host_us([&] { gpu_->must(gpu_->driver.graph_launch(programmatic, gpu_->stream), "cuGraphLaunch"); });
+      run_plan(network, specs, data, image, gpu_->download<float>(tensors.back(), network.tensors.back().elements), bare);
+    }
     gpu_->must(gpu_->driver.graph_exec_destroy(plain), "destroy");
     gpu_->must(gpu_->driver.graph_exec_destroy(programmatic), "destroy");
   }
@@ -259,12 +258,6 @@ class Bench {
                  wall[wall.size() / 2]);
   }
 
-  static std::vector<std::uint16_t> pack(const Layer& layer, const Data& data) {
-    if (layer.kind == LayerKind::Conv) return codegen::pack_conv_weights(layer.conv, data.weights.data());
-    if (layer.kind == LayerKind::Window) return codegen::pack_depthwise_weights(layer.window, data.weights.data());
-    return to_halves(data.weights);
-  }
-
   /// What each step adds to the whole, as the difference between graphs of its first layers, beside its time alone.
   template <class Record>
   void print_steps(const Network& network, const std::vector<const KernelSpec*>& specs, const Record& record) {
@@ -287,86 +280,73 @@ class Bench {
     cuda::Function function = nullptr;
     cuda::DevicePointer workspace = 0, counters = 0;
   };
-  struct Buffers {
-    cuda::DevicePointer x = 0, residual = 0, y = 0;
+  /// A layer by itself: parameters, inputs, what should come out.
+  struct Trial {
+    Data data;
+    Places places;
+    References reference;
   };
 
-  static std::vector<Layer> odd_layers() {
-    std::vector<Layer> layers;
-    const auto add = [&](int h, int w, int c, int m, int k, int stride, int pad, bool residual, int batch = 1) {
-      Layer layer;
-      ConvShape& s = layer.conv;
-      s.batch = batch, s.height = h, s.width = w, s.channels = c, s.out_channels = m;
-      s.kernel[0] = s.kernel[1] = k, s.stride[0] = s.stride[1] = stride, s.pad[0] = s.pad[1] = pad;
-      s.out_height = (h + 2 * pad - k) / stride + 1, s.out_width = (w + 2 * pad - k) / stride + 1;
-      s.input_pitch = (c + 7) / 8 * 8 + 8, s.output_pitch = (m + 7) / 8 * 8 + 16, s.residual_pitch = (m + 7) / 8 * 8;
-      s.epilogue = relu6();
-      if (residual) s.epilogue.residual = scalar::ResidualMode::AfterActivation;
-      layers.push_back(layer);
-    };
-    add(13, 11, 40, 24, 3, 1, 1, true);
-    add(17, 19, 72, 50, 3, 2, 1, false);
-    add(9, 9, 136, 100, 3, 1, 0, true);
-    add(1, 77, 100, 40, 1, 1, 0, true);
-    add(1, 49, 264, 72, 1, 1, 0, false);
-    add(15, 15, 48, 20, 1, 2, 0, true);
-    add(12, 10, 24, 36, 5, 1, 2, false, 2);
-    layers.push_back(layers[0]);
-    layers.back().conv.dilation[0] = layers.back().conv.dilation[1] = 2;
-    layers.back().conv.pad[0] = layers.back().conv.pad[1] = 2;
-    add(37, 29, 3, 20, 3, 2, 1, false);
-    layers.back().conv.float_planes = true;
-    add(31, 33, 3, 35, 7, 2, 3, false, 2);
-    layers.back().conv.float_planes = true;
-    add(21, 18, 5, 16, 3, 1, 1, false);
-    layers.back().conv.float_planes = true;
-    for (const auto kind : {codegen::WindowKind::Depthwise, codegen::WindowKind::Maximum, codegen::WindowKind::Average}) {
-      Layer layer;
-      layer.kind = LayerKind::Window;
-      codegen::WindowShape& s = layer.window;
-      s.kind = kind;
-      s.batch = 2, s.height = 13, s.width = 11, s.channels = 20, s.input_pitch = 32, s.output_pitch = 24;
-      s.stride[0] = s.stride[1] = kind == codegen::WindowKind::Average ? 1 : 2;
-      s.out_height = (13 - 1) / s.stride[0] + 1, s.out_width = (11 - 1) / s.stride[1] + 1;
-      s.epilogue = relu();
-      layers.push_back(layer);
-    }
-    Layer layer;
-    layer.kind = LayerKind::Gemv;
-    layer.gemv.rows = 3, layer.gemv.depth = 320, layer.gemv.outputs = 77, layer.gemv.pixels = 5;
-    layer.gemv.input_pitch = 328, layer.gemv.output_pitch = 80, layer.gemv.float_output = true;
-    layers.push_back(layer);
-    return layers;
+  /// Kinds that gpu_plan.h knows.
+  static bool is_convolutional(const Network& network) {
+    return std::all_of(network.layers.begin(), network.layers.end(), [](const Layer& layer) { return layer.kind <= LayerKind::Gemv && layer.scale < 0; });
   }
 
-  Data make_data(const Layer& layer, float gain) {
-    Data data;
-    data.size = sizes_of(layer);
-    const double fan_in = data.size.weights / double(std::max<std::size_t>(1, data.size.bias));
-    data.weights = random_floats(data.size.weights, gain * static_cast<float>(std::sqrt(6.0 / fan_in)));
-    data.bias = random_floats((data.size.bias + 15) / 16 * 16, 0.1f);
+  Data upload_data(const Layer& layer, float gain) {
+    Data data = random_parameters(layer, gain);
     data.device_weights = gpu_->upload(pack(layer, data));
     data.device_bias = gpu_->upload(data.bias);
+    if (layer.constant_residual) data.device_residual = gpu_->upload(to_halves(data.residual));
     return data;
   }
 
-  Buffers make_buffers(const Layer& layer, const Data& data, const std::vector<float>& x, const std::vector<float>& r) {
-    Buffers b;
-    b.x = layer.kind == LayerKind::Conv && layer.conv.float_planes ? gpu_->upload(x) : gpu_->upload(to_halves(x));
-    if (!r.empty()) b.residual = gpu_->upload(to_halves(r));
-    b.y = gpu_->allocate(data.size.output * 4);
-    return b;
-  }
-  void release(Buffers& b, Data& data) {
-    for (const cuda::DevicePointer p : {b.x, b.residual, b.y, data.device_weights, data.device_bias}) {
-      if (p != 0) gpu_->free(p);
-    }
+  static std::vector<int> random_numbers(std::size_t count) {
+    std::vector<int> out;
+    for (std::size_t i = 0; i < count; ++i) out.push_back(static_cast<int>(random_bits() % (i < count / 2 ? 30522u : 2u)));
+    return out;
   }
 
-  static Reference make_reference(const Layer& layer, const Data& data, const std::vector<float>& x, const std::vector<float>& r) {
-    if (layer.kind == LayerKind::Conv) return conv_reference(layer.conv, x, data.weights, data.bias, r);
-    if (layer.kind == LayerKind::Window) return window_reference(layer.window, x, data.weights, data.bias);
-    return gemv_reference(layer.gemv, x, data.weights, data.bias);
+  /// The image, or numbers of tokens and segments and a mask that forbids the last tokens.
+  void write_inputs(const Network& network, const std::vector<cuda::DevicePointer>& tensors, const std::vector<float>& image) {
+    if (!network.token_input) {
+      gpu_->must(gpu_->driver.copy_to_device(tensors[0], image.data(), image.size() * 4), "cuMemcpyHtoD");
+      return;
+    }
+    const std::vector<int> numbers = random_numbers(network.tensors[0].elements);
+    gpu_->must(gpu_->driver.copy_to_device(tensors[0], numbers.data(), numbers.size() * 4), "cuMemcpyHtoD");
+    std::vector<float> mask(network.tensors[1].elements, 0.0f);
+    for (std::size_t i = mask.size() - 9; i < mask.size(); ++i) mask[i] = -65504.0f;
+    const auto bits = to_halves(mask);
+    gpu_->must(gpu_->driver.copy_to_device(tensors[1], bits.data(), bits.size() * 2), "cuMemcpyHtoD");
+  }
+
+  static bool has_numbers(const Layer& layer) { return layer.kind == LayerKind::Rows && !layer.rows_of_input && layer.rows.tables[0].index_bytes != 0; }
+
+  Trial make_trial(const Layer& layer) {
+    Trial t;
+    t.data = upload_data(layer, 1.0f);
+    const Sizes& size = t.data.size;
+    std::vector<float> x = random_floats(size.input, 1.0f);
+    const std::vector<float> r = random_floats(size.residual, 1.0f), f = random_floats(size.scale, 1.0f);
+    if (size.scale > 0) t.places.scale = gpu_->upload(to_halves(f));
+    if (has_numbers(layer)) {
+      const std::vector<int> numbers = random_numbers(size.input);
+      x.assign(numbers.begin(), numbers.end());
+      t.places.x = gpu_->upload(numbers);
+    } else {
+      t.places.x = layer.kind == LayerKind::Conv && layer.conv.float_planes ? gpu_->upload(x) : gpu_->upload(to_halves(x));
+    }
+    if (size.residual > 0) t.places.residual = gpu_->upload(to_halves(layer.constant_residual ? t.data.residual : r));
+    if (size.normalized > 0) t.places.normalized = gpu_->allocate(size.normalized * 2);
+    t.places.y = gpu_->allocate(size.output * 4);
+    t.reference = make_references(layer, t.data, x, r, f);
+    return t;
+  }
+  void release(Trial& t) {
+    for (const cuda::DevicePointer p : {t.places.x, t.places.residual, t.places.y, t.places.normalized, t.places.scale, t.data.device_weights,
+                                        t.data.device_bias, t.data.device_residual}) {
+      if (p != 0) gpu_->free(p);
+    }
   }
 
   Loaded& loaded(const Layer& layer, const KernelSpec& spec) {
@@ -374,69 +354,70 @@ class Bench {
     if (fresh) {
       const auto compiled = compiler_->compile({spec.job})[0];
       entry->second.function = gpu_->load(compiled.cubin, spec.entry.c_str(),
-                                              layer.kind == LayerKind::Conv ? static_cast<std::uint32_t>(target_.shared_bytes) : spec.shared_bytes);
+                                          spreads(layer) ? static_cast<std::uint32_t>(target_.shared_bytes) : spec.shared_bytes);
       if (spec.workspace_bytes > 0) entry->second.workspace = gpu_->allocate(spec.workspace_bytes);
       if (spec.counters > 0) entry->second.counters = gpu_->allocate(spec.counters * 4);
     }
     return entry->second;
   }
 
-  void launch(cuda::Stream stream, const Layer& layer, const KernelSpec& spec, bool programmatic, cuda::DevicePointer x,
-              cuda::DevicePointer residual, cuda::DevicePointer y, const Data& data, const Data* later = nullptr) {
+  /// Kernels whose grids fill the device once ask for more shared memory than they need (codegen::launch_shared_bytes).
+  static bool spreads(const Layer& layer) { return layer.kind == LayerKind::Conv || layer.kind == LayerKind::Attention; }
+
+  void launch(cuda::Stream stream, const Layer& layer, const KernelSpec& spec, bool programmatic, Places places, const Data& data) {
     Loaded& kernel = loaded(layer, spec);
-    cuda::DevicePointer weights = data.device_weights, bias = data.device_bias;
-    cuda::DevicePointer prefetch = later == nullptr ? 0 : later->device_weights;
-    std::uint32_t prefetch_bytes = later == nullptr ? 0 : static_cast<std::uint32_t>(later->size.weights * 2);
-    void* conv[] = {&x, &weights, &bias, &residual, &y, &kernel.workspace, &kernel.counters, &prefetch, &prefetch_bytes};
-    void* other[] = {&x, &weights, &bias, &y};
+    places.workspace = kernel.workspace;
+    places.counters = kernel.counters;
     std::uint32_t shared = spec.shared_bytes;
-    if (layer.kind == LayerKind::Conv) {
+    if (spreads(layer)) {
       if (spec.cluster > 1) narrow_ = false;  // narrow places would split clusters
       shared = codegen::launch_shared_bytes(shared, narrow_ ? codegen::Footprint::Narrow : codegen::Footprint::Wide, target_);
       narrow_ = !narrow_;
     }
-    gpu_->launch(stream, kernel.function, spec.grid, spec.block, shared, spec.cluster, programmatic,
-                 layer.kind == LayerKind::Conv ? conv : other);
+    gpu_->launch(stream, kernel.function, spec.grid, spec.block, shared, spec.cluster, programmatic, Arguments(layer, places, data).get());
   }
 
-  static int pitch_of(const Layer& layer) {
-    return layer.kind == LayerKind::Conv ? layer.conv.output_pitch : layer.kind == LayerKind::Window ? layer.window.output_pitch : layer.gemv.output_pitch;
-  }
-  static int channels_of(const Layer& layer) {
-    return layer.kind == LayerKind::Conv ? layer.conv.out_channels : layer.kind == LayerKind::Window ? layer.window.channels : layer.gemv.outputs;
-  }
+  static constexpr double kHalfRounding = 0x1p-11 * 1.01;
 
-  /// Elements of y outside the bound; elements between the rows of y that were written count too.
-  std::size_t compare(const Layer& layer, cuda::DevicePointer y, const Data& data, const Reference& reference, bool padding) {
-    const std::size_t pitch = static_cast<std::size_t>(pitch_of(layer)), channels = static_cast<std::size_t>(channels_of(layer));
+  /// Elements of y outside the bound; with `padding`, elements between the rows of y that were written count too.
+  std::size_t compare(const Sizes& size, cuda::DevicePointer y, const Reference& reference, bool padding) {
     std::vector<float> values;
     std::size_t wrong = 0;
-    if (layer.kind == LayerKind::Gemv) {
-      values = gpu_->download<float>(y, data.size.output);
+    if (size.output_bytes == 4) {
+      values = gpu_->download<float>(y, size.output);
     } else {
-      const auto halves = gpu_->download<std::uint16_t>(y, data.size.output);
-      for (std::size_t i = 0; padding && i < halves.size(); ++i) wrong += i % pitch >= channels && halves[i] != 0xffff;
+      const auto halves = gpu_->download<std::uint16_t>(y, size.output);
+      for (std::size_t i = 0; padding && i < halves.size(); ++i) wrong += i % size.pitch >= size.channels && halves[i] != 0xffff;
       values = from_halves(halves);
     }
-    return wrong + count_wrong(reference, [&](std::size_t i) { return double(values[i / channels * pitch + i % channels]); }, 0x1p-11 * 1.01);
+    return wrong + count_wrong(reference, [&](std::size_t i) { return double(values[i / size.channels * size.pitch + i % size.channels]); }, kHalfRounding);
+  }
+  std::size_t compare_normalized(const Layer& layer, cuda::DevicePointer y, const Data& data, const Reference& reference) {
+    if (data.size.normalized == 0) return 0;
+    const std::vector<float> values = from_halves(gpu_->download<std::uint16_t>(y, data.size.normalized));
+    const std::size_t channels = static_cast<std::size_t>(layer.conv.channels), pitch = static_cast<std::size_t>(layer.conv.input_pitch);
+    return count_wrong(reference, [&](std::size_t i) { return double(values[i / channels * pitch + i % channels]); }, kHalfRounding);
   }
 
-  std::size_t check(const Layer& layer, const KernelSpec& spec, const Buffers& b, const Data& data, const Reference& reference) {
+  bool is_correct(const Layer& layer, const KernelSpec& spec, const Trial& t) {
     std::size_t wrong = 0;
     for (int round = 0; round < 2; ++round) {  // twice: counters must be left as they were found
-      gpu_->must(gpu_->driver.fill_bytes_async(b.y, 0xff, data.size.output * (layer.kind == LayerKind::Gemv ? 4 : 2), gpu_->stream), "memset");
-      launch(gpu_->stream, layer, spec, false, b.x, b.residual, b.y, data);
+      const Sizes& size = t.data.size;
+      gpu_->must(gpu_->driver.fill_bytes_async(t.places.y, 0xff, size.output * size.output_bytes, gpu_->stream), "memset");
+      if (size.normalized > 0) gpu_->must(gpu_->driver.fill_bytes_async(t.places.normalized, 0xff, size.normalized * 2, gpu_->stream), "memset");
+      launch(gpu_->stream, layer, spec, false, t.places, t.data);
       gpu_->must(gpu_->driver.stream_synchronize(gpu_->stream), spec.job.name.c_str());
-      wrong += compare(layer, b.y, data, reference, true);
+      wrong += compare(size, t.places.y, t.reference.y, true) + compare_normalized(layer, t.places.normalized, t.data, t.reference.normalized);
     }
-    return wrong;
+    if (wrong != 0) std::printf("WRONG %zu of %zu: %s\n", wrong, t.reference.y.value.size(), spec.job.name.c_str());
+    return wrong == 0;
   }
 
-  double time_node(const Layer& layer, const KernelSpec& spec, const Buffers& b, const Data& data) {
+  double time_node(const Layer& layer, const KernelSpec& spec, const Trial& t) {
     double time[2];
     for (int which = 0; which < 2; ++which) {
       const cuda::GraphExec exec = gpu_->capture(gpu_->stream, [&](cuda::Stream stream) {
-        for (int i = 0; i < (which == 0 ? 2 : 22); ++i) launch(stream, layer, spec, i > 0, b.x, b.residual, b.y, data);
+        for (int i = 0; i < (which == 0 ? 2 : 22); ++i) launch(stream, layer, spec, i > 0, t.places, t.data);
       });
       time[which] = gpu_->time(gpu_->stream, exec, 25).median_us;
       gpu_->must(gpu_->driver.graph_exec_destroy(exec), "destroy");
@@ -449,12 +430,21 @@ class Bench {
     for (std::size_t i = 0; i < network.layers.size(); ++i) {
       const Layer& layer = network.layers[i];
       const auto fetch = [&](int tensor, std::size_t count) {
-        if (tensor == 0) return gpu_->download<float>(tensors[0], count);
-        return from_halves(gpu_->download<std::uint16_t>(tensors[static_cast<std::size_t>(tensor)], count));
+        const cuda::DevicePointer from = tensors[static_cast<std::size_t>(tensor)];
+        if (has_numbers(layer)) {
+          const auto numbers = gpu_->download<int>(from, count);
+          return std::vector<float>(numbers.begin(), numbers.end());
+        }
+        if (network.tensors[static_cast<std::size_t>(tensor)].bytes == 4) return gpu_->download<float>(from, count);
+        return from_halves(gpu_->download<std::uint16_t>(from, count));
       };
-      const std::vector<float> x = fetch(layer.input, data[i].size.input);
-      const std::vector<float> r = layer.residual >= 0 ? fetch(layer.residual, data[i].size.residual) : std::vector<float>{};
-      const std::size_t here = compare(layer, tensors[i + 1], data[i], make_reference(layer, data[i], x, r), false);
+      const Sizes& size = data[i].size;
+      const std::vector<float> x = fetch(layer.input, size.input);
+      const std::vector<float> r = layer.residual >= 0 ? fetch(layer.residual, size.residual) : std::vector<float>{};
+      const std::vector<float> f = layer.scale >= 0 ? fetch(layer.scale, size.scale) : std::vector<float>{};
+      const References reference = make_references(layer, data[i], x, r, f);
+      std::size_t here = compare(size, tensors[static_cast<std::size_t>(layer.output)] + layer.output_offset * 2, reference.y, false);
+      if (layer.normalized >= 0) here += compare_normalized(layer, tensors[static_cast<std::size_t>(layer.normalized)], data[i], reference.normalized);
       if (here != 0) std::printf("layer %zu: %zu elements wrong\n", i, here);
       wrong += here;
     }
@@ -467,7 +457,7 @@ class Bench {
   std::unique_ptr<codegen::Compiler> compiler_;
   std::set<std::string> spilling_;
   std::map<std::string, std::vector<KernelSpec>> distinct_;
-  std::vector<std::pair<std::string, Layer>> order_;
+  std::vector<Layer> order_;
   std::vector<std::pair<Layer, std::vector<KernelSpec>>> odd_;
   std::map<std::string, Loaded> loaded_;
   std::map<std::string, KernelSpec> best_;
@@ -494,7 +484,9 @@ int main(int argc, char** argv) {
     return 1;
   }
   std::vector<Network> networks;
-  for (const auto& make : {std::make_pair("resnet18", &resnet18), std::make_pair("resnet50", &resnet50), std::make_pair("mobilenet_v2", &mobilenet_v2)}) {
+  for (const auto& make : {std::make_pair("resnet18", &resnet18), std::make_pair("resnet50", &resnet50), std::make_pair("mobilenet_v2", &mobilenet_v2),
+                           std::make_pair("mobilenet_v3", &mobilenet_v3_large), std::make_pair("efficientnet_b0", &efficientnet_b0),
+                           std::make_pair("vit_s16", &vit_s16), std::make_pair("bert_base", &bert_base)}) {
     if (("," + options.networks + ",").find("," + std::string(make.first) + ",") != std::string::npos) networks.push_back(make.second());
   }
   std::unique_ptr<Gpu> gpu;

@@ -1,31 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
-// Layer tables of the networks that the GPU benchmarks run, at batch 1 and 224 x 224, as the kernels see them: batch
-// normalisation folded, activations and residual sums in epilogues, the global average pool in the classifier.
+// Layer tables of the convolutional networks that the GPU benchmarks run, at batch 1 and 224 x 224, as the kernels see
+// them: batch normalisation folded, activations and residual sums in epilogues, the global average pool in the classifier.
+// Transformers are in gpu_transformers.h.
 #pragma once
 
 #include <string>
 #include <vector>
 
+#include "codegen/attention_kernel.h"
 #include "codegen/conv_kernel.h"
+#include "codegen/rows_kernel.h"
 #include "codegen/window_kernel.h"
 
 namespace edgert::bench {
 
-enum class LayerKind { Conv, Window, Gemv };
+enum class LayerKind { Conv, Window, Gemv, Attention, Rows };
 
-/// One launch. Tensors are numbered: 0 is the image, layer i writes tensor i + 1.
+/// One launch. Tensors are numbered: 0 is the network's input. Offsets count elements.
 struct Layer {
   LayerKind kind = LayerKind::Conv;
   codegen::ConvShape conv;
   codegen::WindowShape window;
   codegen::GemvShape gemv;
+  codegen::AttentionShape attention;
+  codegen::RowsShape rows;
   int input = 0;
   int residual = -1;
+  int output = 0;
+  int scale = -1;                      ///< factors of a product's input channels
+  int normalized = -1;                 ///< of a product that stores its normalised input
+  std::size_t output_offset = 0;
+  std::size_t part[3] = {0, 0, 0};     ///< where q, k and v begin in attention's input
+  bool rows_of_input = false;          ///< the first table is the input; else tables are constant, its numbers the input's
+  bool constant_residual = false;      ///< the residual is a parameter, as position embeddings are
+  std::string key;                     ///< equal layers have equal keys
+};
+
+struct TensorSize {
+  std::size_t elements = 0;
+  int bytes = 2;  ///< of an element: halves, or for 4 floats or integers
 };
 
 struct Network {
   std::string name;
   std::vector<Layer> layers;
+  std::vector<TensorSize> tensors;
+  bool token_input = false;  ///< tensor 0 holds integers below 2 in its second half, below 30522 in its first
 };
 
 /// Puts layers together; extents follow from the tensor that a layer reads.
@@ -34,14 +54,17 @@ class NetworkBuilder {
   explicit NetworkBuilder(std::string name) {
     network_.name = std::move(name);
     tensors_.push_back({224, 224, 3});
+    network_.tensors.push_back({3 * 224 * 224, 4});
   }
 
-  int conv(int input, int out_channels, int kernel, int stride, scalar::Epilogue epilogue, int residual = -1) {
+  int conv(int input, int out_channels, int kernel, int stride, scalar::Epilogue epilogue, int residual = -1, int scale = -1) {
     const Extent in = tensors_[static_cast<std::size_t>(input)];
     Layer layer;
     layer.input = input;
     layer.residual = residual;
+    layer.scale = scale;
     codegen::ConvShape& c = layer.conv;
+    c.scaled = scale >= 0;
     c.float_planes = input == 0;
     c.height = in.height, c.width = in.width, c.channels = in.channels;
     c.kernel[0] = c.kernel[1] = kernel;
@@ -78,17 +101,20 @@ class NetworkBuilder {
     return add(layer, out);
   }
 
-  int classifier(int input, int outputs) {
+  /// The average over pixels, times a matrix; floats if it is the network's result.
+  int dense(int input, int outputs, scalar::Epilogue epilogue, bool result) {
     const Extent in = tensors_[static_cast<std::size_t>(input)];
     Layer layer;
     layer.kind = LayerKind::Gemv;
     layer.input = input;
+    layer.gemv.epilogue = epilogue;
     layer.gemv.depth = layer.gemv.input_pitch = in.channels;
     layer.gemv.outputs = layer.gemv.output_pitch = outputs;
     layer.gemv.pixels = in.height * in.width;
-    layer.gemv.float_output = true;
+    layer.gemv.float_output = result;
     return add(layer, {1, 1, outputs});
   }
+  int classifier(int input, int outputs) { return dense(input, outputs, {}, true); }
 
   int channels(int tensor) const { return tensors_[static_cast<std::size_t>(tensor)].channels; }
   Network take() { return std::move(network_); }
@@ -97,10 +123,12 @@ class NetworkBuilder {
   struct Extent {
     int height, width, channels;
   };
-  int add(const Layer& layer, Extent out) {
+  int add(Layer& layer, Extent out) {
+    layer.output = static_cast<int>(tensors_.size());
     network_.layers.push_back(layer);
     tensors_.push_back(out);
-    return static_cast<int>(tensors_.size()) - 1;
+    network_.tensors.push_back({std::size_t(out.height) * out.width * out.channels, layer.kind == LayerKind::Gemv && layer.gemv.float_output ? 4 : 2});
+    return layer.output;
   }
   Network network_;
   std::vector<Extent> tensors_;
@@ -150,20 +178,71 @@ inline Network resnet50() {
   return b.take();
 }
 
+inline scalar::Epilogue activation(scalar::PointwiseOp op, float alpha = 0.0f, float beta = 0.0f) {
+  scalar::Epilogue e = {};
+  e.activation = op;
+  e.alpha = alpha, e.beta = beta;
+  return e;
+}
+
+/// One inverted-residual block; `squeezed` channels between, or 0 for no squeeze-and-excitation.
+struct InvertedResidual {
+  int kernel, stride, hidden, out, squeezed;
+  scalar::Epilogue activation, squeeze, excite;
+};
+inline int add_block(NetworkBuilder& b, int x, const InvertedResidual& r) {
+  const int in = b.channels(x);
+  const int hidden = r.hidden == in ? x : b.conv(x, r.hidden, 1, 1, r.activation);
+  const int middle = b.window(hidden, codegen::WindowKind::Depthwise, r.kernel, r.stride, r.activation);
+  int scale = -1;
+  if (r.squeezed > 0) scale = b.dense(b.dense(middle, r.squeezed, r.squeeze, false), r.hidden, r.excite, false);
+  return b.conv(middle, r.out, 1, 1, linear(), r.stride == 1 && in == r.out ? x : -1, scale);
+}
+
 inline Network mobilenet_v2() {
   NetworkBuilder b("MobileNetV2");
   int x = b.conv(0, 32, 3, 2, relu6());
   const int rows[7][4] = {{1, 16, 1, 1}, {6, 24, 2, 2}, {6, 32, 3, 2}, {6, 64, 4, 2}, {6, 96, 3, 1}, {6, 160, 3, 2}, {6, 320, 1, 1}};
   for (const auto& row : rows) {
     for (int block = 0; block < row[2]; ++block) {
-      const int stride = block == 0 ? row[3] : 1;
-      const int in = b.channels(x);
-      const int hidden = row[0] == 1 ? x : b.conv(x, in * row[0], 1, 1, relu6());
-      const int middle = b.window(hidden, codegen::WindowKind::Depthwise, 3, stride, relu6());
-      x = b.conv(middle, row[1], 1, 1, linear(), stride == 1 && in == row[1] ? x : -1);
+      x = add_block(b, x, {3, block == 0 ? row[3] : 1, b.channels(x) * row[0], row[1], 0, relu6(), {}, {}});
     }
   }
   b.classifier(b.conv(x, 1280, 1, 1, relu6()), 1000);
+  return b.take();
+}
+
+inline Network mobilenet_v3_large() {
+  NetworkBuilder b("MobileNetV3-Large");
+  const scalar::Epilogue swish = activation(scalar::PointwiseOp::HardSwish);
+  const scalar::Epilogue excite = activation(scalar::PointwiseOp::HardSigmoid, 1.0f / 6, 0.5f);
+  int x = b.conv(0, 16, 3, 2, swish);
+  const int rows[15][6] = {  // kernel, hidden, out, squeezed, swish, stride
+      {3, 16, 16, 0, 0, 1},    {3, 64, 24, 0, 0, 2},    {3, 72, 24, 0, 0, 1},    {5, 72, 40, 24, 0, 2},     {5, 120, 40, 32, 0, 1},
+      {5, 120, 40, 32, 0, 1},  {3, 240, 80, 0, 1, 2},   {3, 200, 80, 0, 1, 1},   {3, 184, 80, 0, 1, 1},     {3, 184, 80, 0, 1, 1},
+      {3, 480, 112, 120, 1, 1}, {3, 672, 112, 168, 1, 1}, {5, 672, 160, 168, 1, 2}, {5, 960, 160, 240, 1, 1}, {5, 960, 160, 240, 1, 1}};
+  for (const auto& row : rows) {
+    x = add_block(b, x, {row[0], row[5], row[1], row[2], row[3], row[4] != 0 ? swish : relu(), relu(), excite});
+  }
+  x = b.dense(b.conv(x, 960, 1, 1, swish), 1280, swish, false);
+  b.classifier(x, 1000);
+  return b.take();
+}
+
+inline Network efficientnet_b0() {
+  NetworkBuilder b("EfficientNet-B0");
+  const scalar::Epilogue silu = activation(scalar::PointwiseOp::Silu), excite = activation(scalar::PointwiseOp::Sigmoid);
+  int x = b.conv(0, 32, 3, 2, silu);
+  const int rows[7][5] = {  // expansion, kernel, stride, out, blocks
+      {1, 3, 1, 16, 1}, {6, 3, 2, 24, 2}, {6, 5, 2, 40, 2}, {6, 3, 2, 80, 3}, {6, 5, 1, 112, 3}, {6, 5, 2, 192, 4}, {6, 3, 1, 320, 1}};
+  for (const auto& row : rows) {
+    for (int block = 0; block < row[4]; ++block) {
+      const int in = b.channels(x);
+      const int squeezed = (in / 4 + 7) / 8 * 8;  // as padded with zeros for 16-byte loads
+      x = add_block(b, x, {row[1], block == 0 ? row[2] : 1, in * row[0], row[3], squeezed, silu, silu, excite});
+    }
+  }
+  b.classifier(b.conv(x, 1280, 1, 1, silu), 1000);
   return b.take();
 }
 

@@ -35,13 +35,26 @@ inline double activate(const scalar::Epilogue& e, double x) {
     case scalar::PointwiseOp::Relu: return x < 0 ? 0 : x;
     case scalar::PointwiseOp::Clip: return std::min(std::max(x, double(e.alpha)), double(e.beta));
     case scalar::PointwiseOp::Silu: return x / (1 + std::exp(-x));
+    case scalar::PointwiseOp::Gelu: return 0.5 * x * std::erfc(-x * 0.70710678118654752);
+    case scalar::PointwiseOp::Sigmoid: return 1 / (1 + std::exp(-x));
+    case scalar::PointwiseOp::HardSigmoid: return std::min(std::max(x * double(e.alpha) + double(e.beta), 0.0), 1.0);
+    case scalar::PointwiseOp::HardSwish: return x * std::min(std::max(x / 6 + 0.5, 0.0), 1.0);
+    case scalar::PointwiseOp::Tanh: return std::tanh(x);
     default: return x;
   }
 }
 
+/// Mean and reciprocal deviation of `count` numbers.
+inline std::pair<double, double> statistics(const float* x, int count, double epsilon) {
+  double mean = 0, variance = 0;
+  for (int k = 0; k < count; ++k) mean += double(x[k]) / count;
+  for (int k = 0; k < count; ++k) variance += (x[k] - mean) * (x[k] - mean) / count;
+  return {mean, 1 / std::sqrt(variance + epsilon)};
+}
+
 /// x: channels last with the shape's pitch (or float planes already rounded to half); w: [M][C][kh][kw] as rounded.
 inline Reference conv_reference(const codegen::ConvShape& s, const std::vector<float>& x, const std::vector<float>& w,
-                                const std::vector<float>& bias, const std::vector<float>& residual) {
+                                const std::vector<float>& bias, const std::vector<float>& residual, const std::vector<float>& scale) {
   Reference out;
   const std::size_t total = static_cast<std::size_t>(s.batch) * s.out_height * s.out_width * s.out_channels;
   out.value.assign(total, 0);
@@ -56,6 +69,8 @@ inline Reference conv_reference(const codegen::ConvShape& s, const std::vector<f
   parallel(s.batch * pixels, [&](int p) {
     const int image = p / pixels, oh = p % pixels / s.out_width, ow = p % s.out_width;
     std::vector<double> sum(static_cast<std::size_t>(s.out_channels), 0.0), size(sum);
+    std::pair<double, double> row = {0, 1};  // with layer_norm, weights and bias are those of fold_layer_norm()
+    if (s.layer_norm) row = statistics(&x[std::size_t(p) * s.input_pitch], s.channels, s.epsilon);
     for (int t = 0; t < taps; ++t) {
       const int h = oh * s.stride[0] - s.pad[0] + t / s.kernel[1] * s.dilation[0];
       const int v = ow * s.stride[1] - s.pad[1] + t % s.kernel[1] * s.dilation[1];
@@ -63,12 +78,15 @@ inline Reference conv_reference(const codegen::ConvShape& s, const std::vector<f
       for (int c = 0; c < s.channels; ++c) {
         const std::size_t at = s.float_planes ? ((std::size_t(image) * s.channels + c) * s.height + h) * s.width + v
                                               : ((std::size_t(image) * s.height + h) * s.width + v) * s.input_pitch + c;
-        const double value = x[at];
+        const double factor = s.scaled ? double(scale[std::size_t(image) * s.channels + c]) : row.second;
+        const double value = (x[at] - row.first) * factor;
         if (value == 0) continue;
-        const float* row = &by_tap[(std::size_t(t) * s.channels + c) * s.out_channels];
+        // A product with a factor is rounded before it is multiplied and added.
+        const double magnitude = (std::fabs(x[at]) + std::fabs(row.first)) * std::fabs(factor) * (s.scaled ? 0x1p8 * 1.01 : 1.0);
+        const float* weights = &by_tap[(std::size_t(t) * s.channels + c) * s.out_channels];
         for (int m = 0; m < s.out_channels; ++m) {
-          sum[m] += value * row[m];
-          size[m] += std::fabs(value * row[m]);
+          sum[m] += value * weights[m];
+          size[m] += magnitude * std::fabs(weights[m]);
         }
       }
     }
@@ -132,6 +150,79 @@ inline Reference gemv_reference(const codegen::GemvShape& s, const std::vector<f
       }
       out.value.push_back(activate(s.epilogue, sum));
       out.magnitude.push_back(all);
+    }
+  }
+  return out;
+}
+
+/// The normalised input of a product with store_normalized; gamma and beta follow bias and sums.
+inline Reference normalized_reference(const codegen::ConvShape& s, const std::vector<float>& x, const std::vector<float>& bias) {
+  Reference out;
+  const float* gamma = &bias[std::size_t(s.out_channels + 15) / 16 * 32];
+  for (int p = 0; p < s.width; ++p) {
+    const float* row = &x[std::size_t(p) * s.input_pitch];
+    const auto [mean, scale] = statistics(row, s.channels, s.epsilon);
+    for (int k = 0; k < s.channels; ++k) {
+      out.value.push_back((row[k] - mean) * scale * gamma[k] + gamma[s.channels + k]);
+      out.magnitude.push_back((std::fabs(row[k]) + std::fabs(mean)) * scale * std::fabs(gamma[k]) + std::fabs(gamma[s.channels + k]));
+    }
+  }
+  return out;
+}
+
+/// qkv holds all three, at `part`; the mask, if any, is the same for all queries and heads.
+inline Reference attention_reference(const codegen::AttentionShape& s, const std::size_t (&part)[3], const std::vector<float>& qkv,
+                                     const std::vector<float>& mask) {
+  Reference out;
+  const std::size_t width = std::size_t(s.heads) * s.value_depth;
+  out.value.resize(s.queries * width);
+  out.magnitude.resize(s.queries * width);
+  parallel(s.heads * s.queries, [&](int item) {
+    const int h = item / s.queries, i = item % s.queries;
+    const float* q = &qkv[part[0] + std::size_t(i * s.q.row + h * s.q.head)];
+    std::vector<double> p(static_cast<std::size_t>(s.keys));
+    double best = -1e300, largest = 0, total = 0;
+    for (int j = 0; j < s.keys; ++j) {
+      const float* k = &qkv[part[1] + std::size_t(j * s.k.row + h * s.k.head)];
+      double dot = 0, size = 0;
+      for (int c = 0; c < s.depth; ++c) dot += double(q[c]) * k[c], size += std::fabs(double(q[c]) * k[c]);
+      p[j] = dot * s.scale + (mask.empty() ? 0 : double(mask[j]));
+      best = std::max(best, p[j]);
+      largest = std::max(largest, size * s.scale);
+    }
+    for (double& x : p) total += x = std::exp(x - best);
+    for (int c = 0; c < s.value_depth; ++c) {
+      double value = 0, size = 0;
+      for (int j = 0; j < s.keys; ++j) {
+        const double v = qkv[part[2] + std::size_t(j * s.v.row + h * s.v.head + c)];
+        value += p[j] / total * v;
+        size += p[j] / total * std::fabs(v);
+      }
+      out.value[std::size_t(i) * width + h * s.value_depth + c] = value;
+      // Probabilities are rounded before the second product; exponents carry the error of float sums.
+      out.magnitude[std::size_t(i) * width + h * s.value_depth + c] = size * (0x1p8 * 1.01 + largest * 0.5);
+    }
+  });
+  return out;
+}
+
+/// `tables` one after the other; numbers[t] names the rows of table t, empty for their own order.
+inline Reference rows_reference(const codegen::RowsShape& s, const std::vector<float>& tables, const std::vector<std::vector<int>>& numbers,
+                                const std::vector<float>& parameters) {
+  Reference out;
+  for (int r = 0; r < s.rows; ++r) {
+    std::vector<float> sum(static_cast<std::size_t>(s.depth), 0.0f);
+    std::size_t table = 0;
+    for (std::size_t t = 0; t < s.tables.size(); ++t) {
+      const std::size_t row = static_cast<std::size_t>(numbers[t].empty() ? r : numbers[t][r]);
+      for (int k = 0; k < s.depth; ++k) sum[k] += tables[table + row * s.tables[t].pitch + k];
+      table += std::size_t(s.tables[t].rows) * s.tables[t].pitch;
+    }
+    const auto [mean, scale] = statistics(sum.data(), s.depth, s.epsilon);
+    for (int k = 0; k < s.depth; ++k) {
+      out.value.push_back(s.normalize ? (sum[k] - mean) * scale * parameters[k] + parameters[s.depth + k] : double(sum[k]));
+      out.magnitude.push_back(s.normalize ? (std::fabs(sum[k]) + std::fabs(mean)) * scale * std::fabs(parameters[k]) + std::fabs(parameters[s.depth + k])
+                                          : std::fabs(double(sum[k])));
     }
   }
   return out;

@@ -69,12 +69,19 @@ class Weights {
   int first_k_, first_n_;
 };
 
+/// `scale` is where the factors of this lane's first two channels lie, with kScaled.
 __device__ __forceinline__ void multiply_item(float (&sum)[kBlocksM][2 * kBlocksN][4], const WeightItem& weights, uint32 patch,
-                                              const uint32 (&row)[kBlocksM]) {
+                                              const uint32 (&row)[kBlocksM], uint32 scale) {
+  uint32 low = 0, high = 0;
+  if constexpr (kScaled) low = load_shared_4(scale), high = load_shared_4(scale + 16);
 #pragma unroll
   for (int i = 0; i < kBlocksM; ++i) {
     uint32 a[4];
     load_matrices(a, patch + row[i]);
+    if constexpr (kScaled) {
+      a[0] = Element::multiply_pairs(a[0], low), a[1] = Element::multiply_pairs(a[1], low);
+      a[2] = Element::multiply_pairs(a[2], high), a[3] = Element::multiply_pairs(a[3], high);
+    }
 #pragma unroll
     for (int j = 0; j < kBlocksN; ++j) {
       Element::multiply(sum[i][2 * j], a, weights[j].word[0], weights[j].word[1]);
@@ -122,13 +129,25 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   patch_loader.clear(patches);
   uint32 row[kBlocksM];
   locate_rows(warp, row);
+#if EDGERT_CONV_SCALED
+  const uint32 scale_row = static_cast<uint32>(kScaleOffset + warp.k * 32 + warp.lane % 4 * 4);
+  scale += block.image * kChannels;
+#else
+  constexpr uint32 scale_row = 0;
+#endif
 #if EDGERT_CONV_LAYER_NORM
   RowStatistics statistics;
 #endif
+  const auto load = [&](uint32 place, int chunk) {
+    patch_loader.load(patches + place * kPatchBytes, arguments.x, chunk);
+#if EDGERT_CONV_SCALED
+    Patch::load_scale(patches + place * kPatchBytes, scale, chunk);
+#endif
+  };
   wait_for_previous_grid();
 #pragma unroll
   for (int i = 0; i < kAhead; ++i) {
-    if (begin + i < end) patch_loader.load(patches + static_cast<uint32>(i * kPatchBytes), arguments.x, begin + i);
+    if (begin + i < end) load(static_cast<uint32>(i), begin + i);
     copy_async_commit();
   }
   if constexpr (kResidual != scalar::ResidualMode::None) units.load_residual(arguments);
@@ -141,14 +160,14 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     __syncthreads();
     if constexpr (kAhead < kChunksPerSplit) {
       const int free_buffer = buffer == 0 ? kPatchBuffers - 1 : buffer - 1;
-      if (chunk + kAhead < end) patch_loader.load(patches + static_cast<uint32>(free_buffer * kPatchBytes), arguments.x, chunk + kAhead);
+      if (chunk + kAhead < end) load(static_cast<uint32>(free_buffer), chunk + kAhead);
     }
     copy_async_commit();
     const uint32 patch = patches + static_cast<uint32>(buffer * kPatchBytes);
 #pragma unroll
     for (int item = 0; item < kItems; ++item) {
       const int within = tap_bytes(item / kSteps) + item % kSteps * kWarpsK * 32;
-      multiply_item(sum, held[item % kHeld], patch + static_cast<uint32>(within), row);
+      multiply_item(sum, held[item % kHeld], patch + static_cast<uint32>(within), row, patch + static_cast<uint32>(within) + scale_row);
       if (item + kHeld < kItems) weights.load(held[item % kHeld], chunk, item + kHeld);
       else if (kChunksPerSplit > 1 && chunk + 1 < end) weights.load(held[item % kHeld], chunk + 1, item + kHeld - kItems);
     }

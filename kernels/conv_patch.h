@@ -19,11 +19,12 @@ constexpr int kColumnGroup = (kPatchWidth + kInnerW - 1) / kInnerW;
 constexpr int kPatchColumns = kColumnGroup * kInnerW;
 // 16 bytes more than the chunk: an odd multiple of 16, which spreads eight rows over all banks.
 constexpr int kPixelBytes = 2 * kChunk + 16;
-constexpr int kPatchBytes = kPatchHeight * kPatchColumns * kPixelBytes;
+// With kScaled one more row holds the factors of the chunk's channels.
+constexpr int kScaleOffset = kPatchHeight * kPatchColumns * kPixelBytes;
+constexpr int kPatchBytes = kScaleOffset + (kScaled ? kPixelBytes : 0);
 constexpr int kParts = kChunk / 8;
 constexpr int kPieces = kPatchHeight * kPatchColumns * kParts;
 constexpr int kPiecesPerThread = (kPieces + kThreads - 1) / kThreads;
-
 
 /// Finds and copies the part of each patch that one thread is responsible for.
 class Patch {
@@ -65,6 +66,13 @@ class Patch {
         if (offset_[i] >= 0) copy_async_16(place(to, i), bytes == 0 ? input : x + offset_[i], bytes);
       }
     }
+  }
+
+  /// The factors of a chunk's channels, zeros beyond the last.
+  __device__ static __forceinline__ void load_scale(uint32 to, const uint16* scale, int chunk) {
+    const int part = static_cast<int>(threadIdx.x);
+    const bool there = chunk * kChunk + part * 8 < kChannels;
+    if (part < kParts) copy_async_16(to + static_cast<uint32>(kScaleOffset + part * 16), there ? scale + chunk * kChunk + part * 8 : scale, there ? 16u : 0u);
   }
 
  private:

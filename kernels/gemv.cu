@@ -56,21 +56,25 @@ __device__ __forceinline__ void sum_pixels(const uint16* x, float* partial, int 
     const int row = item / (kShare * kGroups);
     float sum[8] = {};
     constexpr int kEach = (kPixels + kGroups - 1) / kGroups;
-    Vector16 in[kEach];
+    constexpr int kAtOnce = kEach < 16 ? kEach : 16;  // loads under way
+#pragma unroll 1
+    for (int first = 0; first < kEach; first += kAtOnce) {
+      Vector16 in[kAtOnce];
 #pragma unroll
-    for (int p = 0; p < kEach; ++p) {
-      const int pixel = group + p * kGroups;
-      in[p] = Vector16{};
-      if (pixel < kPixels) {
-        in[p] = *reinterpret_cast<const Vector16*>(x + (row * kPixels + pixel) * kInputPitch + (first_vector + vector) * 8);
+      for (int p = 0; p < kAtOnce; ++p) {
+        const int pixel = group + (first + p) * kGroups;
+        in[p] = Vector16{};
+        if (pixel < kPixels) {
+          in[p] = *reinterpret_cast<const Vector16*>(x + (row * kPixels + pixel) * kInputPitch + (first_vector + vector) * 8);
+        }
       }
-    }
 #pragma unroll
-    for (int p = 0; p < kEach; ++p) {
-      float value[8];
-      unpack8<Element>(in[p], value);
+      for (int p = 0; p < kAtOnce; ++p) {
+        float value[8];
+        unpack8<Element>(in[p], value);
 #pragma unroll
-      for (int c = 0; c < 8; ++c) sum[c] += value[c];
+        for (int c = 0; c < 8; ++c) sum[c] += value[c];
+      }
     }
     store_floats(shared_address(partial + item * 8), sum);
   }

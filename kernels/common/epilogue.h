@@ -21,6 +21,28 @@ __device__ __forceinline__ Vector16 pack8(const float (&in)[8]) {
   return out;
 }
 
+/// Activations to about 2^-20, where the exact form costs more than the rest of an epilogue: results are rounded to 16
+/// bits anyway.
+__device__ __forceinline__ float sigmoid_approximate(float x) { return reciprocal_approximate(1.0f + exp2_approximate(x * -1.44269504f)); }
+
+/// x times the normal distribution function, by Abramowitz and Stegun 7.1.26, whose absolute error is 1.5e-7.
+__device__ __forceinline__ float gelu_approximate(float x) {
+  const float z = fabsf(x) * 0.70710678f;
+  const float t = reciprocal_approximate(z * 0.3275911f + 1.0f);
+  const float polynomial = t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
+  const float tail = 0.5f * polynomial * exp2_approximate(z * z * -1.44269504f);
+  return x * (x < 0.0f ? tail : 1.0f - tail);
+}
+
+template <scalar::PointwiseOp kActivation>
+__device__ __forceinline__ float activate_for_16_bits(float x, float alpha, float beta) {
+  if constexpr (kActivation == scalar::PointwiseOp::Identity) return x;
+  else if constexpr (kActivation == scalar::PointwiseOp::Sigmoid) return sigmoid_approximate(x);
+  else if constexpr (kActivation == scalar::PointwiseOp::Silu) return x * sigmoid_approximate(x);
+  else if constexpr (kActivation == scalar::PointwiseOp::Gelu) return gelu_approximate(x);
+  else return scalar::float_unary<kActivation>(x, alpha, beta);
+}
+
 /// y = activation(x + residual) or activation(x) + residual; `residual` is read only in the modes that have one.
 template <class Element, scalar::PointwiseOp kActivation, scalar::ResidualMode kResidual>
 __device__ __forceinline__ Vector16 finish8(float (&x)[8], const Vector16& residual, float alpha, float beta) {
@@ -29,7 +51,7 @@ __device__ __forceinline__ Vector16 finish8(float (&x)[8], const Vector16& resid
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     if constexpr (kResidual == scalar::ResidualMode::BeforeActivation) x[i] += other[i];
-    if constexpr (kActivation != scalar::PointwiseOp::Identity) x[i] = scalar::float_unary<kActivation>(x[i], alpha, beta);
+    x[i] = activate_for_16_bits<kActivation>(x[i], alpha, beta);
     if constexpr (kResidual == scalar::ResidualMode::AfterActivation) x[i] += other[i];
   }
   return pack8<Element>(x);

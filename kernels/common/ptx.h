@@ -73,6 +73,14 @@ __device__ __forceinline__ Vector16 load_shared_16(uint32 address) {
                : "memory");
   return v;
 }
+__device__ __forceinline__ uint32 load_shared_4(uint32 address) {
+  uint32 v;
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(v) : "r"(address) : "memory");
+  return v;
+}
+__device__ __forceinline__ void store_shared_4(uint32 address, uint32 v) {
+  asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(v) : "memory");
+}
 __device__ __forceinline__ void store_shared_16(uint32 address, const Vector16& v) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.word[0]), "r"(v.word[1]), "r"(v.word[2]),
                "r"(v.word[3])
@@ -102,6 +110,13 @@ __device__ __forceinline__ float exp2_approximate(float x) {
   return out;
 }
 
+/// 1 / x to 2^-23 of the result.
+__device__ __forceinline__ float reciprocal_approximate(float x) {
+  float out;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(x));
+  return out;
+}
+
 /// IEEE half: 16 bits.
 struct F16 {
   static constexpr uint32 kLowestPair = 0xfc00fc00u;  // minus infinity, twice
@@ -121,6 +136,12 @@ struct F16 {
   __device__ static __forceinline__ float to_float(uint16 x) {
     float out;
     asm("cvt.f32.f16 %0, %1;" : "=f"(out) : "h"(x));
+    return out;
+  }
+  /// Products of two pairs, rounded.
+  __device__ static __forceinline__ uint32 multiply_pairs(uint32 a, uint32 b) {
+    uint32 out;
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
     return out;
   }
   /// d += a * b: a is 16x16 by rows, b 16x8 by columns. Lane i holds d at rows i / 4 and i / 4 + 8, columns
@@ -150,6 +171,11 @@ struct BF16 {
     return out;
   }
   __device__ static __forceinline__ float to_float(uint16 x) { return scalar::bit_cast<float>(static_cast<uint32>(x) << 16); }
+  __device__ static __forceinline__ uint32 multiply_pairs(uint32 a, uint32 b) {  // below sm_90 there is only the sum with -0
+    uint32 out;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(0x80008000u));
+    return out;
+  }
   __device__ static __forceinline__ void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])

@@ -43,7 +43,7 @@ void add_patch(const ConvShape& shape, const ConvTile& tile, Geometry& g) {
     if (d == 1) extent[d] = round_up(extent[d], inner);
   }
   g.patch_pixels = extent[0] * extent[1];
-  g.patch_bytes = g.patch_pixels * (2 * tile.chunk + 16);
+  g.patch_bytes = (g.patch_pixels + (shape.scaled ? 1 : 0)) * (2 * tile.chunk + 16);
 }
 
 /// Registers beside sums and weights: addresses, bias, residual, a fragment of the input or two for each 16 rows.
@@ -52,7 +52,7 @@ std::int32_t other_registers(const ConvShape& shape, const ConvTile& tile, const
   const std::int32_t units = divide_up(g.units / (tile.cluster ? tile.split : 1), g.threads);
   const bool residual = shape.epilogue.residual != scalar::ResidualMode::None;
   const std::int32_t norm = shape.layer_norm ? 12 + 3 * divide_up(g.block_m * 8, g.threads) : 0;
-  return 40 + norm + (shape.float_planes ? 2 : 1) * pieces + units * (residual ? 5 : 1) + 4 * (g.block_m / tile.warps_m / 16);
+  return 40 + norm + (shape.scaled ? 4 : 0) + (shape.float_planes ? 2 : 1) * pieces + units * (residual ? 5 : 1) + 4 * (g.block_m / tile.warps_m / 16);
 }
 
 Geometry geometry(const ConvShape& shape, const ConvTile& tile) {
@@ -97,6 +97,7 @@ bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarge
   if (g.registers * g.threads > 65536 || g.registers > 204) return false;
   if (shape.float_planes && (tile.chunk != stem_chunk(shape) || tile.split != 1)) return false;
   if (tile.cluster && (target.arch < 90 || tile.split < 2 || tile.split > 8 || g.units % tile.split != 0)) return false;
+  if (shape.scaled && (shape.layer_norm || shape.float_planes || g.taps != 1 || shape.channels % 8 != 0 || g.threads < tile.chunk / 8)) return false;
   if (shape.layer_norm) {
     const bool product = shape.height == 1 && g.taps == 1 && shape.stride[1] == 1 && shape.pad[1] == 0 && shape.width == shape.out_width;
     if (!product || shape.float_planes || tile.tile_height != 1 || tile.split != 1 || shape.channels % 8 != 0 || !shape.bias) return false;
@@ -116,7 +117,7 @@ std::string tile_name(const ConvTile& t) {
 }
 
 std::string shape_name(const ConvShape& s) {
-  return std::string(s.store_normalized ? "normstore_" : s.layer_norm ? "norm_" : "") + "conv" + number(s.kernel[0]) + "x" + number(s.kernel[1]) + "s" + number(s.stride[0]) + "_" + number(s.height) + "x" +
+  return std::string(s.store_normalized ? "normstore_" : s.layer_norm ? "norm_" : s.scaled ? "scaled_" : "") + "conv" + number(s.kernel[0]) + "x" + number(s.kernel[1]) + "s" + number(s.stride[0]) + "_" + number(s.height) + "x" +
          number(s.width) + "x" + number(s.channels) + "_" + number(s.out_channels);
 }
 
@@ -125,7 +126,8 @@ std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geo
   text.define("EDGERT_ENTRY", "conv").define("EDGERT_CONV_STEM", shape.float_planes ? "1" : "0");
   text.define("EDGERT_CONV_LAYER_NORM", shape.layer_norm ? "1" : "0");
   text.define("EDGERT_CONV_STORE_NORMALIZED", shape.store_normalized ? "1" : "0");
-  text.define("EDGERT_CONV_MORE_PARAMETERS", shape.store_normalized ? ", uint16* normalized" : "");
+  text.define("EDGERT_CONV_SCALED", shape.scaled ? "1" : "0").set("kScaled", shape.scaled);
+  text.define("EDGERT_CONV_MORE_PARAMETERS", shape.store_normalized ? ", uint16* normalized" : shape.scaled ? ", const uint16* scale" : "");
   text.set("kLayerNorm", shape.layer_norm).set("kEpsilon", shape.epsilon);
   text.set("kBatch", std::int64_t{shape.batch}).set("kHeight", std::int64_t{shape.height}).set("kWidth", std::int64_t{shape.width});
   text.set("kChannels", std::int64_t{g.channels}).set("kInputChannels", std::int64_t{shape.channels});

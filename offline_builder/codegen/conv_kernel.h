@@ -27,6 +27,9 @@ struct ConvShape {
   /// The normalised input, times gamma plus beta, is also written, with the input's pitch (layer_norm only).
   bool store_normalized = false;
   float epsilon = 1e-5f;
+  /// Each input channel is multiplied by a factor of its own, and the product rounded, before the product with the weights:
+  /// factors [batch][channels] of the shape's type, as squeeze-and-excitation makes them. 1x1 kernels, channels % 8 == 0.
+  bool scaled = false;
   ElementType element = ElementType::F16;
   scalar::Epilogue epilogue = {};
 };
@@ -59,7 +62,7 @@ std::optional<std::uint32_t> conv_shared_bytes(const ConvShape& shape, const Con
 
 /// The kernel. Its arguments are x, packed weights, bias, residual, y, workspace, counters, all addresses, and the
 /// address and size in bytes of a later kernel's weights to bring into the L2 cache (size 0 for none); with
-/// store_normalized then the normalised input's address.
+/// store_normalized then the normalised input's address, with scaled that of the factors.
 /// Throws CompileError when conv_shared_bytes() has no value.
 KernelSpec make_conv(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target);
 

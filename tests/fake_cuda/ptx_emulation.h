@@ -368,6 +368,12 @@ inline Vector16 load_shared_16(uint32 address) {
   std::memcpy(&v, emulation::at(address, 16, 16), 16);
   return v;
 }
+inline uint32 load_shared_4(uint32 address) {
+  uint32 v;
+  std::memcpy(&v, emulation::at(address, 4, 4), 4);
+  return v;
+}
+inline void store_shared_4(uint32 address, uint32 v) { std::memcpy(emulation::at(address, 4, 4), &v, 4); }
 inline void store_shared_16(uint32 address, const Vector16& v) { std::memcpy(emulation::at(address, 16, 16), &v, 16); }
 inline void store_shared_8(uint32 address, uint32 low, uint32 high) {
   const uint32 words[2] = {low, high};
@@ -383,6 +389,7 @@ inline float exp2_approximate(float x) {
   const float y = std::exp2(x);
   return y < 0x1p-126f ? 0.0f : y;
 }
+inline float reciprocal_approximate(float x) { return 1.0f / x; }
 inline void prefetch_l2(const void* pointer) { (void)*static_cast<const volatile unsigned char*>(pointer); }
 
 /// d += a * b of m16n8k16, whatever the element type: products are exact in double, the sum is rounded once.
@@ -420,6 +427,12 @@ struct F16 {
     low = to_float(static_cast<uint16>(in));
     high = to_float(static_cast<uint16>(in >> 16));
   }
+  static uint32 multiply_pairs(uint32 a, uint32 b) {
+    float x[2], y[2];
+    unpack(a, x[0], x[1]);
+    unpack(b, y[0], y[1]);
+    return pack(x[0] * y[0], x[1] * y[1]);
+  }
   static void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) { multiply_warp<F16>(d, a, b0, b1); }
 };
 struct BF16 {
@@ -430,6 +443,12 @@ struct BF16 {
   static void unpack(uint32 in, float& low, float& high) {
     low = to_float(static_cast<uint16>(in));
     high = to_float(static_cast<uint16>(in >> 16));
+  }
+  static uint32 multiply_pairs(uint32 a, uint32 b) {
+    float x[2], y[2];
+    unpack(a, x[0], x[1]);
+    unpack(b, y[0], y[1]);
+    return pack(x[0] * y[0], x[1] * y[1]);
   }
   static void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) { multiply_warp<BF16>(d, a, b0, b1); }
 };

@@ -43,6 +43,7 @@ double activate(const scalar::Epilogue& e, double x) {
   if (e.activation == scalar::PointwiseOp::Relu) return x < 0 ? 0 : x;
   if (e.activation == scalar::PointwiseOp::Clip) return std::min(std::max(x, double(e.alpha)), double(e.beta));
   if (e.activation == scalar::PointwiseOp::Silu) return x / (1 + std::exp(-x));
+  if (e.activation == scalar::PointwiseOp::Gelu) return 0.5 * x * std::erfc(-x * 0.70710678118654752);
   return x;
 }
 
@@ -65,7 +66,8 @@ Sum convolve(const ConvShape& s, const std::vector<float>& x, const std::vector<
       for (int c = 0; c < s.channels; ++c) {
         const std::size_t at = s.float_planes ? ((std::size_t(n) * s.channels + c) * s.height + h) * s.width + v
                                               : ((std::size_t(n) * s.height + h) * s.width + v) * s.input_pitch + c;
-        sum.add(double(x[at]) * w[((std::size_t(m) * s.channels + c) * s.kernel[0] + r) * s.kernel[1] + q]);
+        const double factor = s.scaled ? double(x[std::size_t(n) * s.channels + c]) : 1.0;  // run_conv takes them from x itself
+        sum.add(double(x[at]) * factor * w[((std::size_t(m) * s.channels + c) * s.kernel[0] + r) * s.kernel[1] + q]);
       }
     }
   }
@@ -105,7 +107,7 @@ std::size_t run_conv(const ConvShape& s, const KernelSpec& spec, unsigned seed) 
   void* counter_pointer = counters.data();
   const void* prefetch = d.packed.data();
   std::uint32_t prefetch_bytes = static_cast<std::uint32_t>(d.packed.size() * 2);
-  void* parameters[] = {&x, &weights, &bias, &residual, &y_pointer, &workspace_pointer, &counter_pointer, &prefetch, &prefetch_bytes};
+  void* parameters[] = {&x, &weights, &bias, &residual, &y_pointer, &workspace_pointer, &counter_pointer, &prefetch, &prefetch_bytes, &x};
   std::vector<fake_cuda::Region> regions = {{y.data(), y.size() * 2}, {d.residual_bits.data(), d.residual_bits.size() * 2}};
   if (s.float_planes) regions.push_back({d.x.data(), d.x.size() * 4});
   else regions.push_back({d.x_bits.data(), d.x_bits.size() * 2});
@@ -130,7 +132,7 @@ std::size_t run_conv(const ConvShape& s, const KernelSpec& spec, unsigned seed) 
       case scalar::ResidualMode::BeforeActivation: expected = activate(s.epilogue, sum.value + r); break;
       case scalar::ResidualMode::AfterActivation: expected = activate(s.epilogue, sum.value) + r; break;
     }
-    const double bound = ulp * 1.01 * std::fabs(expected) + 0x1p-21 * (sum.magnitude + std::fabs(r)) + 1e-7;
+    const double bound = ulp * 1.01 * std::fabs(expected) + (s.scaled ? ulp * 1.01 : 0x1p-21) * (sum.magnitude + std::fabs(r)) + 1e-6;
     wrong += !(std::fabs(from_bits(y[i], s.element) - expected) <= bound);
   }
   return wrong;
@@ -188,6 +190,17 @@ TEST_CASE("dilated convolution without bias") {
 TEST_CASE("matrix product split over blocks through a workspace") {
   const ConvShape s = shape_of(1, 37, 136, 24, 1, 1, 0);
   CHECK(run_conv(s, make_conv(s, tile_of(1, 16, 32, 32, 1, 2, 2, 2), target_of(87)), 4) == 0);
+}
+
+TEST_CASE("input channels with a factor each, whole and split, both types") {
+  ConvShape s = shape_of(1, 37, 72, 24, 1, 1, 0);
+  s.scaled = true;
+  s.epilogue.activation = scalar::PointwiseOp::Silu;
+  CHECK(run_conv(s, make_conv(s, tile_of(1, 16, 32, 32, 1, 2, 2), target_of(90)), 4) == 0);
+  s.batch = 2, s.height = 5, s.width = 3, s.out_height = 5, s.out_width = 3;
+  s.element = ElementType::BF16;
+  s.epilogue.activation = scalar::PointwiseOp::Gelu;
+  CHECK(run_conv(s, make_conv(s, tile_of(4, 4, 16, 16, 1, 1, 1, 2), target_of(87)), 5) == 0);
 }
 
 TEST_CASE("convolution split over a cluster") {
