@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <functional>
 #include <string>
 #include <thread>
@@ -234,7 +235,8 @@ inline std::size_t count_wrong(const Reference& reference, const std::function<d
   std::size_t wrong = 0;
   for (std::size_t i = 0; i < reference.value.size(); ++i) {
     const double bound = rounding * std::fabs(reference.value[i]) + 0x1p-19 * reference.magnitude[i] + 1e-7;
-    wrong += !(std::fabs(actual(i) - reference.value[i]) <= bound);
+    if (std::fabs(actual(i) - reference.value[i]) <= bound) continue;
+    if (wrong++ == 0) std::printf("element %zu: %.9g instead of %.9g, bound %.3g\n", i, actual(i), reference.value[i], bound);
   }
   return wrong;
 }

@@ -40,7 +40,12 @@ constexpr int kRingBytes = kPatchBuffers * kPatchBytes;
 constexpr int kReceiveOffset = (kRingBytes > kAccumulatorBytes ? kRingBytes + 15 : kAccumulatorBytes + 15) / 16 * 16;
 constexpr int kReceiveBytes = kCluster ? kUnits * 32 + 16 : 0;
 constexpr int kRowsOffset = kReceiveOffset + kReceiveBytes;
-static_assert(kRowsOffset + (kLayerNorm ? kBlockM * 8 : 0) == kSharedBytes, "the host computes another size of shared memory");
+constexpr int kWeightsOffset = kRowsOffset + (kLayerNorm ? kBlockM * 8 : 0);
+// With kSharedWeights all weights of the block lie in shared memory, one 16-channel step of a tap after the other.
+constexpr int kStepsPerSplit = kChunksPerSplit * (kChunk / 16);
+constexpr int kStepBytes = kBlockN / 16 * 512;
+constexpr int kWeightsBytes = kSharedWeights ? kTaps * kStepsPerSplit * kStepBytes : 0;
+static_assert(kWeightsOffset + kWeightsBytes == kSharedBytes, "the host computes another size of shared memory");
 
 using WeightItem = Vector16[kBlocksN];
 
@@ -64,10 +69,31 @@ class Weights {
     }
   }
 
+  /// Starts the copy of all weights of the block to shared memory.
+  __device__ static __forceinline__ void load_all(uint32 to, const Vector16* weights, const Block& block) {
+    constexpr int kRow = kStepBytes / 16;
+#pragma unroll 8
+    for (int piece = static_cast<int>(threadIdx.x); piece < kWeightsBytes / 16; piece += kThreads) {
+      const int step = piece / kRow;
+      const int k = block.split * kStepsPerSplit + step % kStepsPerSplit;
+      const int n = block.channel / 16 + piece % kRow / 32;
+      const bool there = k < kChannelBlocks && n < kOutBlocks;
+      const Vector16* from = weights + ((step / kStepsPerSplit * kChannelBlocks + k) * kOutBlocks + n) * 32 + piece % 32;
+      copy_async_16(to + static_cast<uint32>(piece * 16), there ? from : weights, there ? 16u : 0u);
+    }
+  }
+
  private:
   const Vector16* base_;
   int first_k_, first_n_;
 };
+
+/// One item of the weights in shared memory. `at` is where this lane's part of the warp's first block lies.
+__device__ __forceinline__ void read_item(WeightItem& to, uint32 at, int chunk, int item) {
+  const int step = item / kSteps * kStepsPerSplit + chunk * (kChunk / 16) + item % kSteps * kWarpsK;
+#pragma unroll
+  for (int j = 0; j < kBlocksN; ++j) to[j] = load_shared_16(at + static_cast<uint32>(step * kStepBytes + j * 512));
+}
 
 /// `scale` is where the factors of this lane's first two channels lie, with kScaled.
 __device__ __forceinline__ void multiply_item(float (&sum)[kBlocksM][2 * kBlocksN][4], const WeightItem& weights, uint32 patch,
@@ -113,9 +139,15 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   const int end = begin + kChunksPerSplit < kChunks ? begin + kChunksPerSplit : kChunks;
 
   const Weights weights(arguments, block, warp);
+  const uint32 shared_weights = patches + static_cast<uint32>(kWeightsOffset + warp.k * kStepBytes + warp.n * kBlocksN * 512 + warp.lane * 16);
   WeightItem held[kHeld];
+  if constexpr (kSharedWeights) {
+    Weights::load_all(patches + kWeightsOffset, packed_weights, block);
+    copy_async_commit();
+  } else {
 #pragma unroll
-  for (int item = 0; item < kHeld; ++item) weights.load(held[item], begin, item);
+    for (int item = 0; item < kHeld; ++item) weights.load(held[item], begin, item);
+  }
 #if __CUDA_ARCH__ >= 900
   if constexpr (kCluster) {
     if (threadIdx.x == 0) receive_begin(patches + kReceiveOffset + kUnits * 32, kUnits * 32);
@@ -167,8 +199,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
 #pragma unroll
     for (int item = 0; item < kItems; ++item) {
       const int within = tap_bytes(item / kSteps) + item % kSteps * kWarpsK * 32;
+      if constexpr (kSharedWeights) read_item(held[0], shared_weights, chunk - begin, item);
       multiply_item(sum, held[item % kHeld], patch + static_cast<uint32>(within), row, patch + static_cast<uint32>(within) + scale_row);
-      if (item + kHeld < kItems) weights.load(held[item % kHeld], chunk, item + kHeld);
+      if constexpr (kSharedWeights) continue;
+      else if (item + kHeld < kItems) weights.load(held[item % kHeld], chunk, item + kHeld);
       else if (kChunksPerSplit > 1 && chunk + 1 < end) weights.load(held[item % kHeld], chunk + 1, item + kHeld - kItems);
     }
 #if EDGERT_CONV_LAYER_NORM

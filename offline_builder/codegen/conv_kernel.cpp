@@ -74,6 +74,7 @@ Geometry geometry(const ConvShape& shape, const ConvTile& tile) {
   if (room < 24) room = std::min(65536 / g.threads, 204) - fixed;
   g.held = std::max(1, std::min(g.items, room / (4 * blocks_n)));
   while (g.chunks_per_split > 1 && g.items % g.held != 0) --g.held;
+  if (tile.shared_weights) g.held = 1;
   g.registers = fixed + 4 * blocks_n * g.held;
   g.buffers = std::min(tile.buffers, g.chunks_per_split);
   g.tiles = shape.batch * divide_up(shape.out_height, tile.tile_height) * divide_up(shape.out_width, tile.tile_width);
@@ -81,6 +82,10 @@ Geometry geometry(const ConvShape& shape, const ConvTile& tile) {
   const std::int32_t ring = g.buffers * g.patch_bytes;
   const std::int32_t planes = tile.warps_k * g.block_m * (tile.block_n + 8) * 4;
   g.shared_bytes = round_up(std::max(ring, planes), 16) + (tile.cluster ? g.units * 32 + 16 : 0) + (shape.layer_norm ? g.block_m * 8 : 0);
+  if (tile.shared_weights) {
+    const std::int64_t weights = std::int64_t{g.taps} * g.chunks_per_split * tile.chunk * tile.block_n * 2;
+    g.shared_bytes = static_cast<std::int32_t>(std::min<std::int64_t>(g.shared_bytes + weights, 1 << 30));
+  }
   return g;
 }
 
@@ -113,7 +118,7 @@ std::string number(std::int32_t value) { return std::to_string(value); }
 std::string tile_name(const ConvTile& t) {
   return "t" + number(t.tile_height) + "x" + number(t.tile_width) + "_n" + number(t.block_n) + "_c" + number(t.chunk) + "_b" +
          number(t.buffers) + "_w" + number(t.warps_m) + number(t.warps_n) + number(t.warps_k) + "_k" + number(t.split) +
-         (t.cluster ? "c" : "");
+         (t.cluster ? "c" : "") + (t.shared_weights ? "s" : "");
 }
 
 std::string shape_name(const ConvShape& s) {
@@ -147,6 +152,7 @@ std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geo
   text.set("kBlockN", std::int64_t{tile.block_n}).set("kChunk", std::int64_t{tile.chunk});
   text.set("kPatchBuffers", std::int64_t{g.buffers}).set("kHeld", std::int64_t{g.held});
   text.set("kWarpsM", std::int64_t{tile.warps_m}).set("kWarpsN", std::int64_t{tile.warps_n}).set("kWarpsK", std::int64_t{tile.warps_k});
+  text.set("kSharedWeights", tile.shared_weights);
   text.set("kSplit", std::int64_t{tile.split}).set("kCluster", tile.cluster);
   text.set("kBlocksPerMultiprocessor", std::int64_t{blocks_per_multiprocessor(g, target)});
   text.set("kSharedBytes", std::int64_t{g.shared_bytes});
@@ -269,12 +275,12 @@ double estimate(const ConvShape& shape, const ConvTile& tile, const ConvTarget& 
   // Four tensor cores take 8 cycles a product of 16x8x16; one warp alone gets one every 18 or so.
   const double products = steps * blocks_m * blocks_n * 2;
   const double tensor = std::max(products * warps / 4 * 8, products * 18);
-  const double shared = steps * warps * blocks_m * 4;
+  const double shared = steps * warps * (blocks_m + (tile.shared_weights ? blocks_n : 0)) * 4;
   const double latency = steps * 30;
   const double main_loop = std::max({tensor, shared, latency}) + 0.3 * std::min(tensor, shared);
   const double input_bytes = double(g.chunks_per_split) * g.patch_pixels * tile.chunk * 2.0;
   const double weight_bytes = double(g.chunks_per_split) * g.taps * tile.chunk * tile.block_n * 2.0;
-  const double late_weights = weight_bytes * (1.0 - double(g.held) / (double(g.chunks_per_split) * g.items));
+  const double late_weights = tile.shared_weights ? 0 : weight_bytes * (1.0 - double(g.held) / (double(g.chunks_per_split) * g.items));
   const double bandwidth = std::min(60.0, 24.0 * 132 / std::min(double(g.blocks), 132.0));  // bytes a cycle and block
   const double input = 500 + std::max(input_bytes / bandwidth, input_bytes / 16 / g.threads * 12) * per_sm;
   const double late = late_weights * per_sm / bandwidth;
@@ -331,12 +337,16 @@ std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& 
                   tile.tile_height = height, tile.tile_width = width, tile.block_n = block_n, tile.chunk = chunk;
                   tile.warps_m = warps_m, tile.warps_n = warps_n, tile.warps_k = warps_k;
                   tile.split = split, tile.cluster = cluster;
-                  for (const std::int32_t buffers : {8, 4, 2}) {
-                    tile.buffers = buffers;
-                    if (!tile_is_valid(shape, tile, target)) continue;
-                    if (buffers > 2 && geometry(shape, tile).shared_bytes * 2 > target.shared_bytes) continue;
-                    all.emplace_back(estimate(shape, tile, target), tile);
-                    break;
+                  for (const bool shared_weights : {false, true}) {
+                    tile.shared_weights = shared_weights;
+                    for (const std::int32_t buffers : {8, 4, 2}) {
+                      tile.buffers = buffers;
+                      if (!tile_is_valid(shape, tile, target)) continue;
+                      const bool fits_twice = geometry(shape, tile).shared_bytes * 2 <= target.shared_bytes;
+                      if ((buffers > 2 || shared_weights) && !fits_twice) continue;
+                      all.emplace_back(estimate(shape, tile, target), tile);
+                      break;
+                    }
                   }
                 }
               }

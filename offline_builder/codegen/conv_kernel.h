@@ -41,6 +41,7 @@ struct ConvTile {
   std::int32_t tile_height = 1, tile_width = 64, block_n = 64, chunk = 64, buffers = 2;
   std::int32_t warps_m = 2, warps_n = 2, warps_k = 1;
   std::int32_t split = 1;
+  bool shared_weights = false;  ///< all of a block's weights in shared memory, requested before the wait; else in registers
   bool cluster = false;  ///< the splits form a cluster (sm_90 and later) instead of meeting in a workspace
 };
 

@@ -203,6 +203,17 @@ TEST_CASE("input channels with a factor each, whole and split, both types") {
   CHECK(run_conv(s, make_conv(s, tile_of(4, 4, 16, 16, 1, 1, 1, 2), target_of(87)), 5) == 0);
 }
 
+TEST_CASE("weights in shared memory: taps, tails, chunks in a ring, a split") {
+  ConvTile tile = tile_of(3, 4, 32, 16, 1, 2, 1, 1, false, 2);
+  tile.shared_weights = true;
+  const ConvShape s = shape_of(7, 6, 40, 20, 3, 1, 1);
+  CHECK(run_conv(s, make_conv(s, tile, target_of(90)), 1) == 0);
+  tile = tile_of(1, 16, 32, 32, 1, 1, 2, 2);
+  tile.shared_weights = true;
+  const ConvShape product = shape_of(1, 37, 136, 24, 1, 1, 0);
+  CHECK(run_conv(product, make_conv(product, tile, target_of(87)), 4) == 0);
+}
+
 TEST_CASE("convolution split over a cluster") {
   ConvShape s = shape_of(5, 5, 64, 32, 3, 1, 1);
   s.epilogue.residual = scalar::ResidualMode::BeforeActivation;
