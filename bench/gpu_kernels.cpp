@@ -161,6 +161,7 @@ class Bench {
           else if (layer.residual >= 0) p.residual = tensors[static_cast<std::size_t>(layer.residual)];
           p.y = tensors[static_cast<std::size_t>(layer.output)] + layer.output_offset * 2;
           if (layer.scale >= 0) p.scale = tensors[static_cast<std::size_t>(layer.scale)];
+          if (layer.sums >= 0) p.sums = tensors[static_cast<std::size_t>(layer.sums)];
           if (layer.normalized >= 0) p.normalized = tensors[static_cast<std::size_t>(layer.normalized)];
           const std::size_t later = i + options_.prefetch;
           if (options_.prefetch > 0 && later < network.layers.size() && network.layers[later].kind != LayerKind::Rows) {
@@ -334,16 +335,18 @@ class Bench {
       x.assign(numbers.begin(), numbers.end());
       t.places.x = gpu_->upload(numbers);
     } else {
-      t.places.x = layer.kind == LayerKind::Conv && layer.conv.float_planes ? gpu_->upload(x) : gpu_->upload(to_halves(x));
+      const bool floats = (layer.kind == LayerKind::Conv && layer.conv.float_planes) || (layer.kind == LayerKind::Gemv && layer.gemv.float_input);
+      t.places.x = floats ? gpu_->upload(x) : gpu_->upload(to_halves(x));
     }
     if (size.residual > 0) t.places.residual = gpu_->upload(to_halves(layer.constant_residual ? t.data.residual : r));
+    if (size.sums > 0) t.places.sums = gpu_->allocate(size.sums * 4);
     if (size.normalized > 0) t.places.normalized = gpu_->allocate(size.normalized * 2);
     t.places.y = gpu_->allocate(size.output * 4);
     t.reference = make_references(layer, t.data, x, r, f);
     return t;
   }
   void release(Trial& t) {
-    for (const cuda::DevicePointer p : {t.places.x, t.places.residual, t.places.y, t.places.normalized, t.places.scale, t.data.device_weights,
+    for (const cuda::DevicePointer p : {t.places.x, t.places.residual, t.places.y, t.places.normalized, t.places.scale, t.places.sums, t.data.device_weights,
                                         t.data.device_bias, t.data.device_residual}) {
       if (p != 0) gpu_->free(p);
     }
@@ -362,7 +365,7 @@ class Bench {
   }
 
   /// Kernels whose grids fill the device once ask for more shared memory than they need (codegen::launch_shared_bytes).
-  static bool spreads(const Layer& layer) { return layer.kind == LayerKind::Conv || layer.kind == LayerKind::Attention; }
+  static bool spreads(const Layer& layer) { return layer.kind == LayerKind::Conv || layer.kind == LayerKind::Attention || layer.kind == LayerKind::Expand; }
 
   void launch(cuda::Stream stream, const Layer& layer, const KernelSpec& spec, bool programmatic, Places places, const Data& data) {
     Loaded& kernel = loaded(layer, spec);
@@ -399,6 +402,15 @@ class Bench {
     return count_wrong(reference, [&](std::size_t i) { return double(values[i / channels * pitch + i % channels]); }, kHalfRounding);
   }
 
+  /// Sums over all slices.
+  std::size_t compare_sums(const Data& data, cuda::DevicePointer y, const Reference& reference) {
+    if (data.size.sums == 0) return 0;
+    const std::vector<float> values = gpu_->download<float>(y, data.size.sums);
+    std::vector<double> total(data.size.channels, 0.0);
+    for (std::size_t i = 0; i < values.size(); ++i) total[i % total.size()] += double(values[i]);
+    return count_wrong(reference, [&](std::size_t i) { return total[i]; }, 0x1p-20);
+  }
+
   bool is_correct(const Layer& layer, const KernelSpec& spec, const Trial& t) {
     std::size_t wrong = 0;
     for (int round = 0; round < 2; ++round) {  // twice: counters must be left as they were found
@@ -407,7 +419,8 @@ class Bench {
       if (size.normalized > 0) gpu_->must(gpu_->driver.fill_bytes_async(t.places.normalized, 0xff, size.normalized * 2, gpu_->stream), "memset");
       launch(gpu_->stream, layer, spec, false, t.places, t.data);
       gpu_->must(gpu_->driver.stream_synchronize(gpu_->stream), spec.job.name.c_str());
-      wrong += compare(size, t.places.y, t.reference.y, true) + compare_normalized(layer, t.places.normalized, t.data, t.reference.normalized);
+      wrong += compare(size, t.places.y, t.reference.y, true) + compare_normalized(layer, t.places.normalized, t.data, t.reference.normalized) +
+               compare_sums(t.data, t.places.sums, t.reference.sums);
     }
     if (wrong != 0) std::printf("WRONG %zu of %zu: %s\n", wrong, t.reference.y.value.size(), spec.job.name.c_str());
     return wrong == 0;
@@ -445,6 +458,7 @@ class Bench {
       const References reference = make_references(layer, data[i], x, r, f);
       std::size_t here = compare(size, tensors[static_cast<std::size_t>(layer.output)] + layer.output_offset * 2, reference.y, false);
       if (layer.normalized >= 0) here += compare_normalized(layer, tensors[static_cast<std::size_t>(layer.normalized)], data[i], reference.normalized);
+      if (layer.sums >= 0) here += compare_sums(data[i], tensors[static_cast<std::size_t>(layer.sums)], reference.sums);
       if (here != 0) std::printf("layer %zu: %zu elements wrong\n", i, here);
       wrong += here;
     }

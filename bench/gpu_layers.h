@@ -6,6 +6,7 @@
 #include <cmath>
 #include <random>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "bench/gpu_networks.h"
@@ -42,7 +43,7 @@ inline std::vector<float> from_halves(const std::vector<std::uint16_t>& x) {
 
 /// Sizes of a layer's tensors in elements, its weights, its work.
 struct Sizes {
-  std::size_t input = 0, output = 0, residual = 0, normalized = 0, scale = 0, weights = 0, bias = 0;
+  std::size_t input = 0, output = 0, residual = 0, normalized = 0, scale = 0, sums = 0, weights = 0, bias = 0;
   int output_bytes = 2;  ///< of an element
   std::size_t channels = 0, pitch = 0;  ///< of the output's rows
   double macs = 0, bytes = 0;
@@ -77,6 +78,16 @@ inline Sizes sizes_of(const Layer& layer) {
     z.channels = std::size_t(s.heads) * s.value_depth, z.pitch = std::size_t(s.y.row);
     z.macs = double(s.batch) * s.heads * s.queries * s.keys * (s.depth + s.value_depth);
     z.bytes = 2.0 * (z.input + z.output);
+  } else if (layer.kind == LayerKind::Expand) {
+    const codegen::ExpandShape& s = layer.expand;
+    z.input = std::size_t(s.height) * s.width * s.input_pitch;
+    z.output = std::size_t(s.out_height) * s.out_width * s.output_pitch;
+    z.sums = std::size_t(layer.slices) * s.hidden;
+    z.weights = std::size_t(s.hidden) * (s.channels + s.window * s.window);
+    z.bias = std::size_t(s.hidden + 15) / 16 * 32;
+    z.channels = std::size_t(s.hidden), z.pitch = std::size_t(s.output_pitch);
+    z.macs = double(s.hidden) * s.channels * s.height * s.width;
+    z.bytes = 2.0 * (z.input + z.output + z.weights);
   } else if (layer.kind == LayerKind::Rows) {
     const codegen::RowsShape& s = layer.rows;
     z.channels = std::size_t(s.depth), z.pitch = std::size_t(s.output_pitch);
@@ -109,6 +120,11 @@ inline std::vector<KernelSpec> candidates_of(const Layer& layer, const ConvTarge
       for (const int threads : {64, 128, 256}) out.push_back(codegen::make_window(layer.window, strip, threads, target));
   } else if (layer.kind == LayerKind::Attention) {
     for (const auto& tile : codegen::rank_attention_tiles(layer.attention, target, limit)) out.push_back(codegen::make_attention(layer.attention, tile, target));
+  } else if (layer.kind == LayerKind::Expand) {
+    for (const auto& tile : codegen::rank_expand_tiles(layer.expand, target, 1000)) {
+      const bool fits = !layer.expand.pool || codegen::expand_tiles(layer.expand, tile) == layer.slices;
+      if (fits && out.size() < limit) out.push_back(codegen::make_expand(layer.expand, tile, target));
+    }
   } else if (layer.kind == LayerKind::Rows) {
     for (const int threads : {32, 64, 128}) out.push_back(codegen::make_rows(layer.rows, threads, target));
   } else {
@@ -125,18 +141,19 @@ inline std::vector<KernelSpec> candidates_of(const Layer& layer, const ConvTarge
 inline std::string layer_key(const Layer& layer) {
   ConvTarget any;
   any.arch = 90;
+  any.multiprocessors = 132;
   any.shared_bytes = 227 * 1024;
   return std::string(candidates_of(layer, any, 1).at(0).job.headers.back().text);
 }
 
 /// "conv3x3s1_56x56x64_64", with a mark for a residual; and the tile's part of a kernel's name.
 inline std::string short_name(const Layer& layer, const KernelSpec& spec) {
-  static constexpr const char* kTile[] = {"_t", "_p", "_p", "_w", "_b"};
+  static constexpr const char* kTile[] = {"_t", "_p", "_p", "_w", "_b", "_t"};
   const std::string name = spec.job.name.substr(0, spec.job.name.rfind(kTile[static_cast<int>(layer.kind)]));
   return name + (layer.conv.epilogue.residual != scalar::ResidualMode::None ? "+r" : "");
 }
 inline std::string tile_name(const Layer& layer, const KernelSpec& spec) {
-  static constexpr const char* kTile[] = {"_t", "_p", "_p", "_w", "_b"};
+  static constexpr const char* kTile[] = {"_t", "_p", "_p", "_w", "_b", "_t"};
   return spec.job.name.substr(spec.job.name.rfind(kTile[static_cast<int>(layer.kind)]) + 1);
 }
 
@@ -150,6 +167,13 @@ struct Data {
 inline std::vector<std::uint16_t> pack(const Layer& layer, const Data& data) {
   if (layer.kind == LayerKind::Conv) return codegen::pack_conv_weights(layer.conv, data.weights.data());
   if (layer.kind == LayerKind::Window) return codegen::pack_depthwise_weights(layer.window, data.weights.data());
+  if (layer.kind == LayerKind::Expand) {
+    std::vector<std::uint16_t> both = codegen::pack_conv_weights(codegen::expand_conv_shape(layer.expand), data.weights.data());
+    const float* outer = data.weights.data() + std::size_t(layer.expand.hidden) * layer.expand.channels;
+    const auto window = codegen::pack_depthwise_weights(codegen::expand_window_shape(layer.expand), outer);
+    both.insert(both.end(), window.begin(), window.end());
+    return both;
+  }
   return to_halves(data.weights);
 }
 
@@ -161,6 +185,16 @@ inline Data random_parameters(const Layer& layer, float gain) {
   const double fan_in = rows ? 6.0 : data.size.weights / double(std::max<std::size_t>(1, data.size.bias));
   data.weights = random_floats(data.size.weights, gain * static_cast<float>(std::sqrt(6.0 / fan_in)));
   data.bias = random_floats((data.size.bias + 15) / 16 * 16, 0.1f);
+  if (layer.kind == LayerKind::Expand) {
+    const codegen::ExpandShape& s = layer.expand;
+    const std::size_t inner = std::size_t(s.hidden) * s.channels;
+    const std::vector<float> first = random_floats(inner, std::sqrt(6.0f / static_cast<float>(s.channels)));
+    const std::vector<float> second = random_floats(data.weights.size() - inner, std::sqrt(6.0f) / static_cast<float>(s.window));
+    data.weights = first;
+    for (std::size_t i = 0; layer.same_channels && i < inner; ++i) data.weights[i] = i / s.channels == i % s.channels ? 1.0f : 0.0f;
+    for (std::size_t i = 0; layer.same_channels && i < data.bias.size() / 2; ++i) data.bias[i] = 0.0f;
+    data.weights.insert(data.weights.end(), second.begin(), second.end());
+  }
   if (layer.constant_residual) data.residual = random_floats(data.size.residual, 0.5f);
   const auto shift = [](std::vector<float> x) {
     for (float& v : x) v += 1.0f;
@@ -180,7 +214,7 @@ inline Data random_parameters(const Layer& layer, float gain) {
 
 /// Addresses of one launch's tensors, the first element that the layer touches, and of what is prefetched.
 struct Places {
-  cuda::DevicePointer x = 0, residual = 0, y = 0, normalized = 0, scale = 0, workspace = 0, counters = 0, prefetch = 0;
+  cuda::DevicePointer x = 0, residual = 0, y = 0, normalized = 0, scale = 0, sums = 0, workspace = 0, counters = 0, prefetch = 0;
   std::uint32_t prefetch_bytes = 0;
 };
 
@@ -196,6 +230,11 @@ class Arguments {
     } else if (layer.kind == LayerKind::Attention) {
       for (const std::size_t part : layer.part) push(p.x + 2 * part);
       for (const auto value : {p.residual, p.y, p.prefetch}) push(value);
+      push(p.prefetch_bytes);
+    } else if (layer.kind == LayerKind::Expand) {
+      const std::size_t hidden = std::size_t(layer.expand.hidden + 15) / 16 * 16;
+      const std::size_t inner = hidden * (std::size_t(layer.expand.channels + 15) / 16 * 16) * 2;
+      for (const auto value : {p.x, data.device_weights, data.device_bias, data.device_weights + inner, data.device_bias + hidden * 4, p.y, p.sums, p.prefetch}) push(value);
       push(p.prefetch_bytes);
     } else if (layer.kind == LayerKind::Rows) {
       cuda::DevicePointer table = layer.rows_of_input ? p.x : data.device_weights;
@@ -225,7 +264,7 @@ class Arguments {
 
 /// What a layer should give. x: its input as floats, integers as such; r: residual or mask; f: factors of its input.
 struct References {
-  Reference y, normalized;
+  Reference y, normalized, sums;
 };
 inline References make_references(const Layer& layer, const Data& data, const std::vector<float>& x, const std::vector<float>& r,
                                   const std::vector<float>& f) {
@@ -237,6 +276,8 @@ inline References make_references(const Layer& layer, const Data& data, const st
     out.y = window_reference(layer.window, x, data.weights, data.bias);
   } else if (layer.kind == LayerKind::Attention) {
     out.y = attention_reference(layer.attention, layer.part, x, r);
+  } else if (layer.kind == LayerKind::Expand) {
+    std::tie(out.y, out.sums) = expand_reference(layer.expand, x, data.weights, data.bias);
   } else if (layer.kind == LayerKind::Rows) {
     std::vector<std::vector<int>> numbers(layer.rows.tables.size());
     std::size_t at = 0;

@@ -9,12 +9,13 @@
 
 #include "codegen/attention_kernel.h"
 #include "codegen/conv_kernel.h"
+#include "codegen/expand_kernel.h"
 #include "codegen/rows_kernel.h"
 #include "codegen/window_kernel.h"
 
 namespace edgert::bench {
 
-enum class LayerKind { Conv, Window, Gemv, Attention, Rows };
+enum class LayerKind { Conv, Window, Gemv, Attention, Rows, Expand };
 
 /// One launch. Tensors are numbered: 0 is the network's input. Offsets count elements.
 struct Layer {
@@ -24,10 +25,14 @@ struct Layer {
   codegen::GemvShape gemv;
   codegen::AttentionShape attention;
   codegen::RowsShape rows;
+  codegen::ExpandShape expand;
   int input = 0;
   int residual = -1;
   int output = 0;
   int scale = -1;                      ///< factors of a product's input channels
+  int sums = -1;                       ///< over pixels of what an Expand layer writes
+  int slices = 0;                      ///< of these sums
+  bool same_channels = false;          ///< an Expand layer whose 1x1 convolution is the identity
   int normalized = -1;                 ///< of a product that stores its normalised input
   std::size_t output_offset = 0;
   std::size_t part[3] = {0, 0, 0};     ///< where q, k and v begin in attention's input
@@ -102,7 +107,7 @@ class NetworkBuilder {
   }
 
   /// The average over pixels, times a matrix; floats if it is the network's result.
-  int dense(int input, int outputs, scalar::Epilogue epilogue, bool result) {
+  int dense(int input, int outputs, scalar::Epilogue epilogue, bool result, int divisor = 0) {
     const Extent in = tensors_[static_cast<std::size_t>(input)];
     Layer layer;
     layer.kind = LayerKind::Gemv;
@@ -112,10 +117,40 @@ class NetworkBuilder {
     layer.gemv.outputs = layer.gemv.output_pitch = outputs;
     layer.gemv.pixels = in.height * in.width;
     layer.gemv.float_output = result;
+    layer.gemv.divisor = divisor;
+    layer.gemv.float_input = divisor != 0;
     return add(layer, {1, 1, outputs});
   }
   int classifier(int input, int outputs) { return dense(input, outputs, {}, true); }
 
+  /// Widening and depthwise convolution in one launch; the result and with `sums` the tensor of sums over pixels.
+  std::pair<int, int> expand(int input, int hidden, int window, int stride, scalar::Epilogue epilogue, bool sums) {
+    const Extent in = tensors_[static_cast<std::size_t>(input)];
+    Layer layer;
+    layer.kind = LayerKind::Expand;
+    layer.input = input;
+    codegen::ExpandShape& e = layer.expand;
+    e.height = in.height, e.width = in.width, e.channels = e.input_pitch = in.channels, e.hidden = e.output_pitch = hidden;
+    e.window = window, e.stride = stride, e.pad[0] = e.pad[1] = window / 2;
+    const Extent out = {(in.height - 1) / stride + 1, (in.width - 1) / stride + 1, hidden};
+    e.out_height = out.height, e.out_width = out.width;
+    layer.same_channels = hidden == in.channels;
+    if (!layer.same_channels) e.expand = epilogue;
+    e.epilogue = epilogue;
+    e.pool = sums;
+    if (sums) {
+      codegen::ConvTarget any;
+      any.arch = 90, any.multiprocessors = 132, any.shared_bytes = 227 * 1024;
+      layer.slices = codegen::expand_tiles(e, codegen::rank_expand_tiles(e, any, 1).at(0));
+      layer.sums = static_cast<int>(tensors_.size());
+      tensors_.push_back({layer.slices, 1, hidden});
+      network_.tensors.push_back({std::size_t(layer.slices) * hidden, 4});
+    }
+    const int sums_tensor = layer.sums;
+    return {add(layer, out), sums_tensor};
+  }
+
+  int pixels(int tensor) const { return tensors_[static_cast<std::size_t>(tensor)].height * tensors_[static_cast<std::size_t>(tensor)].width; }
   int channels(int tensor) const { return tensors_[static_cast<std::size_t>(tensor)].channels; }
   Network take() { return std::move(network_); }
 
@@ -192,10 +227,14 @@ struct InvertedResidual {
 };
 inline int add_block(NetworkBuilder& b, int x, const InvertedResidual& r) {
   const int in = b.channels(x);
-  const int hidden = r.hidden == in ? x : b.conv(x, r.hidden, 1, 1, r.activation);
-  const int middle = b.window(hidden, codegen::WindowKind::Depthwise, r.kernel, r.stride, r.activation);
-  int scale = -1;
-  if (r.squeezed > 0) scale = b.dense(b.dense(middle, r.squeezed, r.squeeze, false), r.hidden, r.excite, false);
+  int middle = 0, scale = -1;
+  if (r.hidden == in && r.squeezed == 0) {
+    middle = b.window(x, codegen::WindowKind::Depthwise, r.kernel, r.stride, r.activation);
+  } else {
+    const auto [result, sums] = b.expand(x, r.hidden, r.kernel, r.stride, r.activation, r.squeezed > 0);
+    middle = result;
+    if (r.squeezed > 0) scale = b.dense(b.dense(sums, r.squeezed, r.squeeze, false, b.pixels(middle)), r.hidden, r.excite, false);
+  }
   return b.conv(middle, r.out, 1, 1, linear(), r.stride == 1 && in == r.out ? x : -1, scale);
 }
 

@@ -139,7 +139,7 @@ inline Reference gemv_reference(const codegen::GemvShape& s, const std::vector<f
     std::vector<double> mean(static_cast<std::size_t>(s.depth)), size(mean);
     for (int p = 0; p < s.pixels; ++p)
       for (int k = 0; k < s.depth; ++k) {
-        const double value = x[(std::size_t(m) * s.pixels + p) * s.input_pitch + k] / double(s.pixels);
+        const double value = x[(std::size_t(m) * s.pixels + p) * s.input_pitch + k] / double(s.divisor == 0 ? s.pixels : s.divisor);
         mean[k] += value;
         size[k] += std::fabs(value);
       }
@@ -205,6 +205,44 @@ inline Reference attention_reference(const codegen::AttentionShape& s, const std
     }
   });
   return out;
+}
+
+/// y and the sums of all its pixels. Weights and bias: of the 1x1, then of the depthwise convolution, biases padded to 16.
+inline std::pair<Reference, Reference> expand_reference(const codegen::ExpandShape& s, const std::vector<float>& x, const std::vector<float>& w,
+                                                        const std::vector<float>& bias) {
+  const std::size_t pixels = std::size_t(s.height) * s.width, out_pixels = std::size_t(s.out_height) * s.out_width;
+  Reference y, sums;
+  y.value.resize(out_pixels * s.hidden), y.magnitude.resize(y.value.size());
+  sums.value.resize(s.hidden), sums.magnitude.resize(s.hidden);
+  const std::size_t outer_weights = std::size_t(s.hidden) * s.channels, outer_bias = std::size_t(s.hidden + 15) / 16 * 16;
+  parallel(s.hidden, [&](int c) {
+    std::vector<double> hidden(pixels), error(pixels);
+    for (std::size_t p = 0; p < pixels; ++p) {
+      double sum = bias[c], size = std::fabs(sum);
+      for (int k = 0; k < s.channels; ++k) {
+        const double product = double(x[p * s.input_pitch + k]) * w[std::size_t(c) * s.channels + k];
+        sum += product, size += std::fabs(product);
+      }
+      hidden[p] = activate(s.expand, sum);
+      error[p] = 0x1p-11 * 1.01 * std::fabs(hidden[p]) + 0x1p-19 * size;  // rounded before the window slides over it
+    }
+    for (std::size_t p = 0; p < out_pixels; ++p) {
+      double sum = bias[outer_bias + c], bound = 0x1p-19 * std::fabs(sum);
+      for (int t = 0; t < s.window * s.window; ++t) {
+        const int h = int(p) / s.out_width * s.stride - s.pad[0] + t / s.window, q = int(p) % s.out_width * s.stride - s.pad[1] + t % s.window;
+        if (h < 0 || h >= s.height || q < 0 || q >= s.width) continue;
+        const double weight = w[outer_weights + std::size_t(c) * s.window * s.window + t];
+        sum += hidden[std::size_t(h) * s.width + q] * weight;
+        bound += std::fabs(weight) * (1.1 * error[std::size_t(h) * s.width + q]);  // activations have slopes up to 1.1
+      }
+      const double value = activate(s.epilogue, sum);
+      y.value[p * s.hidden + c] = value;
+      y.magnitude[p * s.hidden + c] = 1.1 * bound * 0x1p19;
+      sums.value[c] += value;
+      sums.magnitude[c] += 1.1 * bound * 0x1p19 + std::fabs(value) * 0x1p8;
+    }
+  });
+  return {y, sums};
 }
 
 /// `tables` one after the other; numbers[t] names the rows of table t, empty for their own order.

@@ -25,7 +25,7 @@ __device__ __forceinline__ void store_output(Output* to, float y) {
 }
 
 struct Arguments {
-  const uint16* x;
+  const EDGERT_GEMV_INPUT* x;
   const Vector16* weights;
   const float* bias;
   EDGERT_GEMV_OUTPUT* y;
@@ -48,8 +48,14 @@ __device__ __forceinline__ void add_floats(float (&to)[8], const float* from) {
   for (int c = 0; c < 8; ++c) to[c] += from[c];
 }
 
+__device__ __forceinline__ void load8(float (&to)[8], const uint16* from) { unpack8<Element>(*reinterpret_cast<const Vector16*>(from), to); }
+__device__ __forceinline__ void load8(float (&to)[8], const float* from) {
+#pragma unroll
+  for (int c = 0; c < 8; ++c) to[c] = from[c];
+}
+
 /// Sums over this group's pixels of the vectors of channels that this block averages, one plane a group.
-__device__ __forceinline__ void sum_pixels(const uint16* x, float* partial, int first_vector) {
+__device__ __forceinline__ void sum_pixels(const EDGERT_GEMV_INPUT* x, float* partial, int first_vector) {
   for (int item = static_cast<int>(threadIdx.x); item < kShare * kGroups * kRows; item += kThreads) {
     const int vector = item % kShare;
     const int group = item / kShare % kGroups;
@@ -59,29 +65,23 @@ __device__ __forceinline__ void sum_pixels(const uint16* x, float* partial, int 
     constexpr int kAtOnce = kEach < 16 ? kEach : 16;  // loads under way
 #pragma unroll 1
     for (int first = 0; first < kEach; first += kAtOnce) {
-      Vector16 in[kAtOnce];
+      float in[kAtOnce][8];
 #pragma unroll
       for (int p = 0; p < kAtOnce; ++p) {
         const int pixel = group + (first + p) * kGroups;
-        in[p] = Vector16{};
-        if (pixel < kPixels) {
-          in[p] = *reinterpret_cast<const Vector16*>(x + (row * kPixels + pixel) * kInputPitch + (first_vector + vector) * 8);
-        }
+#pragma unroll
+        for (int c = 0; c < 8; ++c) in[p][c] = 0.0f;
+        if (pixel < kPixels) load8(in[p], x + (row * kPixels + pixel) * kInputPitch + (first_vector + vector) * 8);
       }
 #pragma unroll
-      for (int p = 0; p < kAtOnce; ++p) {
-        float value[8];
-        unpack8<Element>(in[p], value);
-#pragma unroll
-        for (int c = 0; c < 8; ++c) sum[c] += value[c];
-      }
+      for (int p = 0; p < kAtOnce; ++p) add_floats(sum, in[p]);
     }
     store_floats(shared_address(partial + item * 8), sum);
   }
 }
 
 /// All rows of x as floats in shared memory; a cluster's other blocks send their parts, counted by `arrived`.
-__device__ __forceinline__ void gather_input(const uint16* x, float* rows, float* partial, uint32 arrived) {
+__device__ __forceinline__ void gather_input(const EDGERT_GEMV_INPUT* x, float* rows, float* partial, uint32 arrived) {
   int self = 0;
 #if __CUDA_ARCH__ >= 900
   if constexpr (kClusterBlocks > 1) self = static_cast<int>(cluster_rank());
@@ -98,7 +98,7 @@ __device__ __forceinline__ void gather_input(const uint16* x, float* rows, float
 #pragma unroll
     for (int g = 0; g < kGroups; ++g) add_floats(sum, partial + ((row * kGroups + g) * kShare + vector) * 8);
 #pragma unroll
-    for (int c = 0; c < 8; ++c) sum[c] *= 1.0f / kPixels;
+    for (int c = 0; c < 8; ++c) sum[c] *= 1.0f / kDivisor;
     const uint32 at = shared_address(rows + row * kDepth + (self * kShare + vector) * 8);
     if constexpr (kClusterBlocks == 1) store_floats(at, sum);
 #if __CUDA_ARCH__ >= 900
@@ -119,7 +119,7 @@ __device__ __forceinline__ void gather_input(const uint16* x, float* rows, float
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uint16* x, const Vector16* weights,
+extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const EDGERT_GEMV_INPUT* x, const Vector16* weights,
                                                                                  const float* bias_vector, EDGERT_GEMV_OUTPUT* y) {
   const Arguments arguments = {x, weights, bias_vector, y};
   float* rows = reinterpret_cast<float*>(dynamic_shared_memory());

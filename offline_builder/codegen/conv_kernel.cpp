@@ -319,13 +319,13 @@ std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& 
   if (shape.float_planes) chunks = {stem_chunk(shape)};
   for (const auto& [height, width] : tile_extents(shape)) {
     const std::int32_t blocks_m = divide_up(height * width, 16);
-    for (const std::int32_t block_n : {16, 32, 64, 128}) {
+    for (const std::int32_t block_n : {16, 32, 48, 64, 96, 128}) {
       if (block_n > round_up(shape.out_channels, 16) && block_n > 16) continue;
       for (const std::int32_t chunk : chunks) {
         if (!shape.float_planes && chunk > round_up(shape.channels, 16)) continue;
         for (const std::int32_t warps_m : {1, 2, 4}) {
           if (blocks_m % warps_m != 0 || blocks_m / warps_m > 4) continue;
-          for (const std::int32_t warps_n : {1, 2, 4}) {
+          for (const std::int32_t warps_n : {1, 2, 3, 4}) {
             if (block_n % (16 * warps_n) != 0 || block_n / warps_n > 64) continue;
             for (const std::int32_t warps_k : {1, 2, 4, 8}) {
               const std::int32_t warps = warps_m * warps_n * warps_k;

@@ -58,6 +58,8 @@ KernelSpec make_gemv(const GemvShape& shape, const GemvTile& tile, const ConvTar
   ProblemText text(shape.element);
   text.define("EDGERT_ENTRY", "gemv");
   text.define("EDGERT_GEMV_OUTPUT", shape.float_output ? "float" : "unsigned short");
+  text.define("EDGERT_GEMV_INPUT", shape.float_input ? "float" : "unsigned short");
+  text.set("kDivisor", std::int64_t{shape.divisor == 0 ? shape.pixels : shape.divisor});
   text.set("kRows", std::int64_t{shape.rows}).set("kDepth", std::int64_t{shape.depth}).set("kOutputs", std::int64_t{shape.outputs});
   text.set("kPixels", std::int64_t{shape.pixels}).set("kInputPitch", std::int64_t{shape.input_pitch});
   text.set("kOutputPitch", std::int64_t{shape.output_pitch}).set("kHasBias", shape.bias).epilogue(shape.epilogue);

@@ -38,6 +38,8 @@ struct GemvShape {
   std::int32_t output_pitch = 0;  ///< elements from row to row
   bool bias = true;
   bool float_output = false;
+  bool float_input = false;   ///< x holds floats: sums over parts of an image, of `divisor` pixels together
+  std::int32_t divisor = 0;   ///< what sums are divided by; 0: the pixels
   ElementType element = ElementType::F16;
   scalar::Epilogue epilogue = {};
 };
