@@ -3,6 +3,7 @@
 // magnitudes that went into it, from which the allowed error follows.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -163,9 +164,11 @@ inline Reference normalized_reference(const codegen::ConvShape& s, const std::ve
   for (int p = 0; p < s.width; ++p) {
     const float* row = &x[std::size_t(p) * s.input_pitch];
     const auto [mean, scale] = statistics(row, s.channels, s.epsilon);
+    double largest = 0;  // the mean's error is one of a sum over the row
+    for (int k = 0; k < s.channels; ++k) largest = std::max(largest, std::fabs(double(row[k])));
     for (int k = 0; k < s.channels; ++k) {
       out.value.push_back((row[k] - mean) * scale * gamma[k] + gamma[s.channels + k]);
-      out.magnitude.push_back((std::fabs(row[k]) + std::fabs(mean)) * scale * std::fabs(gamma[k]) + std::fabs(gamma[s.channels + k]));
+      out.magnitude.push_back((largest + std::fabs(mean)) * scale * std::fabs(gamma[k]) + std::fabs(gamma[s.channels + k]));
     }
   }
   return out;
@@ -233,13 +236,13 @@ inline std::pair<Reference, Reference> expand_reference(const codegen::ExpandSha
         if (h < 0 || h >= s.height || q < 0 || q >= s.width) continue;
         const double weight = w[outer_weights + std::size_t(c) * s.window * s.window + t];
         sum += hidden[std::size_t(h) * s.width + q] * weight;
-        bound += std::fabs(weight) * (1.1 * error[std::size_t(h) * s.width + q]);  // activations have slopes up to 1.1
+        bound += std::fabs(weight) * (1.5 * error[std::size_t(h) * s.width + q]);  // activations have slopes up to 1.5
       }
       const double value = activate(s.epilogue, sum);
       y.value[p * s.hidden + c] = value;
-      y.magnitude[p * s.hidden + c] = 1.1 * bound * 0x1p19;
+      y.magnitude[p * s.hidden + c] = 1.5 * bound * 0x1p19;
       sums.value[c] += value;
-      sums.magnitude[c] += 1.1 * bound * 0x1p19 + std::fabs(value) * 0x1p8;
+      sums.magnitude[c] += 1.5 * bound * 0x1p19 + std::fabs(value) * 0x1p8;
     }
   });
   return {y, sums};
@@ -258,9 +261,11 @@ inline Reference rows_reference(const codegen::RowsShape& s, const std::vector<f
       table += std::size_t(s.tables[t].rows) * s.tables[t].pitch;
     }
     const auto [mean, scale] = statistics(sum.data(), s.depth, s.epsilon);
+    double largest = 0;
+    for (const float x : sum) largest = std::max(largest, std::fabs(double(x)));
     for (int k = 0; k < s.depth; ++k) {
       out.value.push_back(s.normalize ? (sum[k] - mean) * scale * parameters[k] + parameters[s.depth + k] : double(sum[k]));
-      out.magnitude.push_back(s.normalize ? (std::fabs(sum[k]) + std::fabs(mean)) * scale * std::fabs(parameters[k]) + std::fabs(parameters[s.depth + k])
+      out.magnitude.push_back(s.normalize ? (largest + std::fabs(mean)) * scale * std::fabs(parameters[k]) + std::fabs(parameters[s.depth + k])
                                           : std::fabs(double(sum[k])));
     }
   }

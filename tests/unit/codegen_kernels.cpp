@@ -2,6 +2,7 @@
 // Every kernel family compiles for every target, spills no register, and fits its target.
 #include "codegen/attention_kernel.h"
 #include "codegen/conv_kernel.h"
+#include "codegen/expand_kernel.h"
 #include "codegen/rows_kernel.h"
 #include "codegen/window_kernel.h"
 #include "compiled_kernels.h"
@@ -69,6 +70,24 @@ std::vector<KernelSpec> all_families(const ConvTarget& target) {
   shape.width = shape.out_width = 128;
   shape.layer_norm = shape.store_normalized = true;
   add(shape);
+  shape = conv(1, 480, 112, 1, 1);
+  shape.width = shape.out_width = 196;
+  shape.scaled = true;
+  add(shape);
+  ConvTile shared;
+  shared.tile_width = 32, shared.block_n = 96, shared.chunk = 128, shared.warps_m = 1, shared.warps_n = 3, shared.warps_k = 2;
+  shape = conv(1, 384, 1536, 1, 1);
+  shape.width = shape.out_width = 197;
+  shared.shared_weights = true;
+  specs.push_back(make_conv(shape, shared, target));
+  for (const std::int32_t window : {3, 5}) {
+    ExpandShape expand;
+    expand.height = expand.width = expand.out_height = expand.out_width = 14;
+    expand.channels = expand.input_pitch = 96, expand.hidden = expand.output_pitch = 576;
+    expand.window = window, expand.pad[0] = expand.pad[1] = window / 2, expand.pool = window == 5;
+    expand.expand.activation = expand.epilogue.activation = scalar::PointwiseOp::Silu;
+    for (const ExpandTile& tile : rank_expand_tiles(expand, target, 2)) specs.push_back(make_expand(expand, tile, target));
+  }
   AttentionShape attention;
   attention.heads = 6, attention.queries = attention.keys = 197, attention.scale = 0.125f;
   attention.q = attention.k = attention.v = {197 * 1152, 1152, 64};
