@@ -87,15 +87,15 @@ __device__ __forceinline__ void store_hidden(uint32 hidden, const float (&sum)[2
 
 __device__ __forceinline__ void expand(uint32 patch, uint32 hidden, const WarpWeights& weights, const float (&bias)[2 * kBlocksN][2],
                                        const Warp& warp, const Place& place) {
-  uint32 row[kBlocksM];
-  locate_rows(warp, row);
 #pragma unroll 2
   for (int i = 0; i < kBlocksM; ++i) {
+    const int m = warp.m * kWarpM + i * 16 + warp.lane % 16;
+    const uint32 row = patch + static_cast<uint32>((m < kTileHeight * kTileWidth ? m : 0) * kPixelBytes + warp.lane / 16 * 16);
     float sum[2 * kBlocksN][4] = {};
 #pragma unroll
     for (int k = 0; k < kSteps; ++k) {
       uint32 a[4];
-      load_matrices(a, patch + row[i] + static_cast<uint32>(k * 32));
+      load_matrices(a, row + static_cast<uint32>(k * 32));
 #pragma unroll
       for (int j = 0; j < kBlocksN; ++j) {
         Element::multiply(sum[2 * j], a, weights[k][j].word[0], weights[k][j].word[1]);
