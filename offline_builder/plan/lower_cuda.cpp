@@ -314,7 +314,6 @@ class CudaLowering {
   /// Launches of a candidate before step `s` count as producers of what they write: the last may read it again.
   std::vector<std::uint32_t> producers(ValueId id, std::uint32_t s) const {
     std::vector<std::uint32_t> out;
-    if (ir::element_count(graph_.value(id).type.dims) == 0) return out;  // nothing is launched for no elements
     for (const NodeId node : ir::producers_of(graph_, id)) {
       // Nothing computes a value without elements.
       if (steps_of_[node].empty() && ir::element_count(graph_.value(id).type.dims) != 0) throw std::logic_error("'" + graph_.value(id).name + "' is read, but its node was taken by another");
