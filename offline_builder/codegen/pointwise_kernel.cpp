@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "codegen/pointwise_kernel.h"
 
+#include "edgert/cpu/ops/cast.h"
 #include "edgert/cpu/strip_io.h"
 #include "edgert/scalar/pointwise_functions.h"
 
@@ -128,7 +129,63 @@ KernelSpec make_pointwise(const GenericCall& call) {
   return make_chain(call, chain);
 }
 
+namespace {
+
+/// The number of Kind in kernels/small_cast.cu.
+int small_kind(DType dtype) {
+  switch (cpu::small_arithmetic(dtype)) {
+    case Arithmetic::F32: return dtype == DType::F8E8M0 ? 2 : 1;
+    case Arithmetic::Signed: return 3;
+    case Arithmetic::Unsigned: return 4;
+    default: return 0;
+  }
+}
+/// What elements are computed in.
+std::string lane_type(DType dtype) {
+  static constexpr const char* kNames[] = {"", "type::F32", "type::F32", "type::I64", "type::U64"};
+  const int kind = small_kind(dtype);
+  return kind == 0 ? type_name(dtype) : kNames[kind];
+}
+std::string format_text(const std::string& name, DType dtype) {
+  const scalar::Minifloat& f = cpu::minifloat_of(dtype);
+  return "__device__ __forceinline__ scalar::Minifloat " + name + "() {\n  return {" + std::to_string(f.bits) + "u, " + std::to_string(f.mantissa) +
+         "u, " + std::to_string(f.bias) + ", " + std::to_string(f.largest) + "u, " + std::to_string(f.overflow) + "u, " + std::to_string(f.nan) +
+         "u, " + (f.one_nan ? "true" : "false") + "};\n}\n";
+}
+
+/// A cast from or to a type that is stored only.
+KernelSpec make_small_cast(const GenericCall& call) {
+  const cpu::CastAttributes& attributes = call.operands.as<cpu::CastAttributes>();
+  const TensorView& x = call.operands.in(0);
+  const TensorView& y = call.operands.out(0);
+  const int from = small_kind(x.dtype), to = small_kind(y.dtype);
+  // Bytes of elements narrower than one are made in order, so the walk follows the dimensions.
+  cpu::Nest<2> nest;
+  for (std::uint32_t d = 0; d < y.rank; ++d) nest.append(y.dims[d], {y.strides[d], x.strides[d]});
+  if (bits_of(y.dtype) >= 8) nest.sort();
+  nest.merge();
+  const std::int64_t items = to != 0 ? ceil_div(nest.count, 8 / static_cast<std::int64_t>(bits_of(y.dtype))) : nest.count;
+  ProblemText text;
+  text.define("EDGERT_ENTRY", "small_cast");
+  text.define("EDGERT_FROM", from != 0 ? "unsigned char" : type_name(x.dtype) + "::Storage");
+  text.define("EDGERT_TO", to != 0 ? "unsigned char" : type_name(y.dtype) + "::Storage");
+  text.code("using From = " + lane_type(x.dtype) + ";\nusing To = " + lane_type(y.dtype) + ";\nusing Index = " + index_type(call.operands) + ";\n");
+  text.code(nest_struct("Walk", nest) + format_text("from_format", x.dtype) + format_text("to_format", y.dtype));
+  text.set("kThreads", std::int64_t{kThreads}).set("kItems", "Index", std::to_string(items)).set("kSaturate", attributes.no_saturation == 0);
+  text.set("kFromKind", std::int64_t{from}).set("kToKind", std::int64_t{to});
+  text.set("kFromBits", std::int64_t{from != 0 ? bits_of(x.dtype) : 8}).set("kToBits", std::int64_t{to != 0 ? bits_of(y.dtype) : 8});
+  text.set("kRounding", "scalar::PowerRounding", "static_cast<scalar::PowerRounding>(" + std::to_string(static_cast<unsigned>(attributes.rounding)) + ")");
+  KernelSpec spec;
+  spec.entry = "small_cast";
+  spec.job = make_job(std::string("cast_") + to_string(x.dtype) + "_" + to_string(y.dtype) + "_" + dims_text(y), "kernels/small_cast.cu", text.text(), call.arch);
+  set_grid(spec, ceil_div(items, kThreads), kThreads);
+  return spec;
+}
+
+}  // namespace
+
 KernelSpec make_cast(const GenericCall& call) {
+  if (small_kind(call.operands.in(0).dtype) != 0 || small_kind(call.operands.out(0).dtype) != 0) return make_small_cast(call);
   const std::string from = type_name(call.operands.in(0).dtype), to = type_name(call.operands.out(0).dtype);
   return make_chain(call, {std::string("cast_") + to_string(call.operands.in(0).dtype) + "_" + to_string(call.operands.out(0).dtype),
                            {from, to}, "", "convert<" + to + ", " + from + ">(v0)"});

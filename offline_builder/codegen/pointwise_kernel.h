@@ -6,7 +6,7 @@
 
 namespace edgert::codegen {
 
-/// Operators Pointwise, Cast and Copy.
+/// Operators Pointwise, Cast (to and from types that are stored only by kernels/small_cast.cu) and Copy.
 KernelSpec make_pointwise(const GenericCall& call);
 KernelSpec make_cast(const GenericCall& call);
 /// Through tiles in shared memory (kernels/transpose.cu) where input and output are contiguous along different dimensions.

@@ -9,6 +9,7 @@
 #include "codegen/window_any_kernel.h"
 #include "compiled_kernels.h"
 #include "edgert/cpu/ops/arg_reduce.h"
+#include "edgert/cpu/ops/cast.h"
 #include "edgert/cpu/ops/conv.h"
 #include "edgert/cpu/ops/depthwise_conv.h"
 #include "edgert/cpu/ops/gather.h"
@@ -91,8 +92,13 @@ std::vector<KernelSpec> all(std::uint32_t arch) {
   const TensorView f = view(DType::F32, {7, 33}), i = view(DType::I64, {7, 33});
   b.add(&make_pointwise, {f, f}, f, program(2, {{PointwiseOp::Pow, f32, 0, 1, 0, {}, 0, 0}, {PointwiseOp::Atanh, f32, 2, 0, 0, {}, 0, 0}}));
   b.add(&make_pointwise, {i, i}, i, program(2, {{PointwiseOp::Mod, i64, 0, 1, 0, {}, 0, 0}}));
-  b.add(&make_cast, {view(DType::U8, {1, 3, 64, 64})}, view(DType::F16, {1, 3, 64, 64}), 0);
-  b.add(&make_cast, {view(DType::F64, {64})}, view(DType::I8, {64}), 0);
+  b.add(&make_cast, {view(DType::U8, {1, 3, 64, 64})}, view(DType::F16, {1, 3, 64, 64}), cpu::CastAttributes{});
+  cpu::CastAttributes cast = {};
+  b.add(&make_cast, {view(DType::F64, {64})}, view(DType::I8, {64}), cast);
+  for (const DType small : {DType::F8E4M3FN, DType::F8E8M0, DType::F4E2M1, DType::I4}) {
+    b.add(&make_cast, {view(DType::F32, {64})}, view(small, {64}), cast);
+    b.add(&make_cast, {view(small, {64})}, view(DType::F16, {64}), cast);
+  }
   b.add(&make_copy, {view(DType::F32, {1, 64, 56, 56})}, a, 0);
   b.add(&make_copy, {view(DType::U8, {5, 7})}, view(DType::U8, {5, 7}), 0);
   for (const cpu::ReduceKind kind : {cpu::ReduceKind::Mean, cpu::ReduceKind::LogSumExp, cpu::ReduceKind::L2}) {

@@ -120,9 +120,41 @@ TEST_CASE("casts between all types") {
         const double special[] = {1e30, -1e30, 0.4, -0.6};
         if (from == DType::F32 || from == DType::F64) x.set(i, special[i]);
       }
-      compare<cpu::Cast>(codegen::make_cast, {&x}, y, {to, {}}, {});
+      cpu::CastAttributes attributes = {};
+      attributes.to = to;
+      compare<cpu::Cast>(codegen::make_cast, {&x}, y, attributes, {});
     }
   }
+}
+
+TEST_CASE("casts from and to types that are stored only") {
+  std::mt19937 random(6);
+  const auto check = [&](DType from, DType to, std::uint8_t no_saturation, Order order) {
+    cpu::CastAttributes attributes = {};
+    attributes.to = to, attributes.no_saturation = no_saturation, attributes.rounding = scalar::PowerRounding::Nearest;
+    // 15 elements: the last byte of a narrow type is not full.
+    Tensor x(from, {3, 5}, bits_of(from) < 8 ? Order::RowMajor : order), y(to, {3, 5}, bits_of(to) < 8 ? Order::RowMajor : order);
+    x.fill_bits(random);
+    const bool floating = from == DType::F32 || from == DType::F64;
+    if (floating) x.fill(random, -9, 9), x.set(2, 1e9), x.set(3, NAN), x.set(4, -INFINITY), x.set(5, 1e-3);
+    Tensor expected = y.clone();
+    REQUIRE(run<cpu::Cast>({x.view()}, expected.view(), attributes, cpu::Isa::Baseline, 1).ok());
+    const Call call({x.view()}, {y.view()}, &attributes);
+    codegen::GenericCall generic;
+    generic.operands = call.operands();
+    const codegen::KernelSpec spec = codegen::make_cast(generic);
+    CAPTURE(spec.job.name);
+    emulate(spec, {&x}, {&y});
+    CHECK(y.same_bytes(expected));
+  };
+  for (const DType small : {DType::F8E4M3FN, DType::F8E5M2FNUZ, DType::F8E8M0, DType::F4E2M1, DType::I4, DType::U2}) {
+    check(DType::F32, small, 0, Order::Reversed);
+    check(small, DType::F32, 0, Order::Reversed);
+  }
+  check(DType::F64, DType::F8E5M2, 1, Order::RowMajor);
+  check(DType::I64, DType::U4, 0, Order::RowMajor);
+  check(DType::I4, DType::I8, 0, Order::RowMajor);
+  check(DType::F8E4M3FNUZ, DType::F16, 0, Order::RowMajor);
 }
 
 }  // namespace
