@@ -29,9 +29,8 @@ std::uint64_t low_bits(std::uint64_t x, DType type) { return bits_of(type) == 64
 TEST_CASE("IntegerMatMul: every type, shape and layout") {
   std::mt19937 random(51);
   const Dims shapes[] = {{1, 1, 1}, {3, 4, 5}, {1, 300, 1}, {7, 1, 130}, {2, 0, 3}, {0, 4, 3}, {5, 33, 257}};
-  for (const auto& [from, to] : {std::pair{DType::I16, DType::I32}, std::pair{DType::I32, DType::I32},
-                                 std::pair{DType::U32, DType::U32}, std::pair{DType::I64, DType::I64},
-                                 std::pair{DType::U64, DType::U64}}) {
+  for (const DType from : {DType::I16, DType::I32, DType::U32, DType::I64, DType::U64}) {
+    const DType to = from == DType::I16 ? DType::I32 : from;
     for (const Dims& shape : shapes) {
       for (const Dims& batch : {Dims{}, Dims{3}, Dims{2, 2}}) {
         for (const Order order : {Order::RowMajor, Order::Reversed, Order::ChannelsLast}) {
