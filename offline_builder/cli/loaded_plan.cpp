@@ -45,13 +45,14 @@ class Random {
 void fill_random(const TensorView& view, Random& random) {
   const std::int64_t count = view.elements();
   for (std::int64_t i = 0; i < count; ++i) {
-    const auto small = static_cast<std::int64_t>(random.next() % 8);
+    // Integers are mostly indices or masks, and tables may have two rows only, as token types do.
+    const auto small = static_cast<std::int64_t>(random.next() % 2);
     switch (view.dtype) {
       case DType::F32: view.as<float>()[i] = random.normal(); break;
       case DType::F64: view.as<double>()[i] = static_cast<double>(random.normal()); break;
       case DType::F16: view.as<scalar::Half>()[i] = scalar::to_half(random.normal()); break;
       case DType::BF16: view.as<scalar::BFloat16>()[i] = scalar::to_bfloat16(random.normal()); break;
-      case DType::Bool: view.as<std::uint8_t>()[i] = static_cast<std::uint8_t>(small & 1); break;
+      case DType::Bool: view.as<std::uint8_t>()[i] = static_cast<std::uint8_t>(small); break;
       case DType::I8: case DType::U8: view.as<std::uint8_t>()[i] = static_cast<std::uint8_t>(small); break;
       case DType::I16: case DType::U16: view.as<std::uint16_t>()[i] = static_cast<std::uint16_t>(small); break;
       case DType::I32: case DType::U32: view.as<std::uint32_t>()[i] = static_cast<std::uint32_t>(small); break;

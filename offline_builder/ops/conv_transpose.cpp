@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// ONNX ConvTranspose: a convolution with the filters turned round over the input with zeros between its elements.
+// ONNX ConvTranspose. With a stride s, the outputs whose positions have the same remainder modulo s ("phase") are a
+// convolution of the input with every s-th filter element: all phases together are one convolution with s times s as many
+// channels, whose results are interleaved. What that cannot say (groups, dilation) is a convolution with the filters turned
+// round over the input with zeros between its elements.
 #include <algorithm>
+#include <optional>
 
 #include "ops/window.h"
 
@@ -26,6 +30,14 @@ ValueId spread(OnnxNode& node, ValueId x, const std::vector<std::int64_t>& strid
   return y;
 }
 
+/// Elements along `axis` in reverse order.
+ValueId backwards(OnnxNode& node, ValueId x, std::size_t axis) {
+  const std::int64_t extent = dims_of(node, x)[axis];
+  std::vector<std::int64_t> order = iota(extent);
+  std::reverse(order.begin(), order.end());
+  return extent > 1 ? gather(node, x, int64_constant(node, {extent}, order), axis) : x;
+}
+
 /// [C, M / groups, ...] as the [M, C / groups, ...] of a convolution, each filter turned round.
 ValueId turn_filters(OnnxNode& node, ValueId w, std::int64_t groups) {
   const Dims dims = dims_of(node, w);
@@ -36,12 +48,59 @@ ValueId turn_filters(OnnxNode& node, ValueId w, std::int64_t groups) {
   Dims joined{groups * dims[1], dims[0] / groups};
   joined.insert(joined.end(), dims.begin() + 2, dims.end());
   ValueId turned = reshape(node, transpose(node, reshape(node, w, split), perm), joined);
-  for (std::size_t i = 2; i < dims.size(); ++i) {
-    std::vector<std::int64_t> backwards = iota(dims[i]);
-    std::reverse(backwards.begin(), backwards.end());
-    if (dims[i] > 1) turned = gather(node, turned, int64_constant(node, {dims[i]}, backwards), i);
-  }
+  for (std::size_t i = 2; i < dims.size(); ++i) turned = backwards(node, turned, i);
   return turned;
+}
+
+/// The convolution over all phases, interleaved; `window` has the result's padding and `out` its spatial extents.
+/// Nothing when the phases reach less far than the result.
+std::optional<ValueId> convolve_phases(OnnxNode& node, ValueId x, ValueId w, ValueId bias, const Window& window,
+                                       const Dims& out) {
+  const Dims x_dims = dims_of(node, x), w_dims = dims_of(node, w);
+  const std::size_t rank = window.rank();
+  Window phase = window;
+  std::vector<std::int64_t> missing{0, 0};
+  Dims split{w_dims[0], w_dims[1]};             // C, M, then per dimension: taps of a phase, phases
+  std::vector<std::int64_t> by_phase;           // phases, M, C, taps
+  std::vector<std::int64_t> taps_last{1, 0};
+  std::int64_t phases = 1;
+  for (std::size_t i = 0; i < rank; ++i) {
+    const std::int64_t stride = window.stride[i], taps = ceil_div(window.kernel[i], stride);
+    // Element j * stride + r of the filter belongs to phase r, whose outputs are at q * stride + r for q < extent + taps - 1.
+    if (window.begin[i] < 0 || window.begin[i] + out[i] > (x_dims[i + 2] + taps - 1) * stride) return std::nullopt;
+    missing.push_back(taps * stride - window.kernel[i]);
+    split.insert(split.end(), {taps, stride});
+    by_phase.push_back(static_cast<std::int64_t>(2 * i + 3));
+    taps_last.push_back(static_cast<std::int64_t>(2 * i + 2));
+    phase.kernel[i] = taps;
+    phase.stride[i] = 1;
+    phase.begin[i] = phase.end[i] = taps - 1;
+    phases *= stride;
+  }
+  by_phase.insert(by_phase.end(), taps_last.begin(), taps_last.end());
+  Dims filters{phases * w_dims[1], w_dims[0]};
+  filters.insert(filters.end(), phase.kernel.begin(), phase.kernel.end());
+  const ValueId whole = pad_zero(node, w, std::vector<std::int64_t>(missing.size(), 0), missing);
+  ValueId turned = reshape(node, transpose(node, reshape(node, whole, split), by_phase), filters);
+  for (std::size_t i = 0; i < rank; ++i) turned = backwards(node, turned, i + 2);
+  if (bias != ir::kNone) bias = concat(node, std::vector<ValueId>(static_cast<std::size_t>(phases), bias), 0);
+  ValueId y = convolve(node, x, turned, bias, phase, 1);
+
+  const Dims results = dims_of(node, y);
+  Dims apart{results[0]}, joined{results[0], w_dims[1]};
+  std::vector<std::int64_t> interleave{0, static_cast<std::int64_t>(rank) + 1};
+  for (std::size_t i = 0; i < rank; ++i) apart.push_back(window.stride[i]);
+  apart.push_back(w_dims[1]);
+  for (std::size_t i = 0; i < rank; ++i) {
+    apart.push_back(results[i + 2]);
+    interleave.insert(interleave.end(), {static_cast<std::int64_t>(rank + 2 + i), static_cast<std::int64_t>(1 + i)});
+    joined.push_back(results[i + 2] * window.stride[i]);
+  }
+  y = reshape(node, transpose(node, reshape(node, y, apart), interleave), joined);
+  for (std::size_t i = 0; i < rank; ++i) {
+    if (out[i] != joined[i + 2]) y = slice(node, y, i + 2, window.begin[i], out[i]);
+  }
+  return y;
 }
 
 /// Resolves pads from output_shape or auto_pad, whichever the node has.
@@ -91,6 +150,21 @@ void import_conv_transpose(OnnxNode& node) {
   const std::size_t rank = window.rank();
   const std::vector<std::int64_t> output_padding = detail::window_list(node, "output_padding", rank, 0, 0);
   resolve_pads(node, spatial, output_padding, window);
+
+  const auto is_one = [](std::int64_t number) { return number == 1; };
+  const bool strided = !std::all_of(window.stride.begin(), window.stride.end(), is_one);
+  if (strided && groups == 1 && std::all_of(window.dilation.begin(), window.dilation.end(), is_one)) {
+    Dims out;
+    for (std::size_t i = 0; i < rank; ++i) {
+      out.push_back((spatial[i] - 1) * window.stride[i] + window.kernel[i] - window.begin[i] - window.end[i] +
+                    output_padding[i]);
+    }
+    const bool some = std::all_of(out.begin(), out.end(), [](std::int64_t extent) { return extent > 0; });
+    if (const auto y = some ? convolve_phases(node, x, w, bias, window, out) : std::nullopt) {
+      node.set_output(0, cast(node, *y, dtype));
+      return;
+    }
+  }
 
   // Padding cuts the result's borders off, so the convolution pads by what the window reaches beyond them.
   std::vector<std::int64_t> before{0, 0};
