@@ -18,7 +18,7 @@ inline constexpr std::int64_t kPanelColumns = 16;
 /// rows[t * row_count + r][k] * b[t * chunk + k][c]: one accumulator per element, so that the result does not depend on
 /// the tile's size.
 struct GemmTile {
-  const float* const* rows;  ///< [taps][row_count]
+  const float* const* rows;  ///< [taps][row_count]; a null first row: all rows of this tap are zeros
   std::int64_t taps;
   std::int64_t chunk;  ///< elements of K per tap
   const float* b;      ///< first panel: [taps * chunk][16]

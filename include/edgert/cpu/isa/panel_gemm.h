@@ -111,7 +111,8 @@ struct PanelGemmScratch {
 /// Runs the part of a product that `work` asks for. A RowSource has
 ///   void begin_chunk()                  the table's rows are about to be made anew: scratch of the last ones is free
 ///   void rows(std::int64_t problem, std::int64_t first, int count, const float** table)
-///                                       table[tap * count + r] = where the K elements of row first + r start
+///                                       table[tap * count + r] = where the K elements of row first + r start, or
+///                                       table[tap * count] = null when those of all rows are zero
 ///   const float* panels(std::int64_t problem, std::int64_t panel, int count)
 ///                                       packs panels of the right operand; called when PanelGemm::panels is null
 template <class RowSource>

@@ -115,11 +115,21 @@ class ConvSource {
         }
       }
     }
+    skip_outside(count, table);
   }
 
   const float* panels(std::int64_t, std::int64_t, int) noexcept { return nullptr; }
 
  private:
+  /// Taps that lie outside the image for all rows need no product: most of them when the dilation is large.
+  void skip_outside(int count, const float** table) const noexcept {
+    for (std::int64_t tap = problem_.product_taps(); tap > 0; --tap, table += count) {
+      int outside = 0;
+      while (outside < count && table[outside] == zeros_) ++outside;
+      if (outside == count) *table = nullptr;
+    }
+  }
+
   void window_elements(const float* base, std::int64_t top, std::int64_t left, int step, const float** table) noexcept {
     const TensorView& x = problem_.x;
     const ConvAttributes& at = problem_.attributes;
