@@ -46,12 +46,13 @@ enum class Rule : std::uint16_t {
   ListCount = 40,      ///< 1 to 4096 step lists, at most 2^20 steps each
   StepOperands = 41,   ///< operands name tensors of the profile; only inputs may be absent; at most 4096
   StepWrites = 42,     ///< nothing writes to weights or inputs
-  StepParts = 43,      ///< 1 to 4096 parts
-  StepBodies = 44,     ///< a body is a later list, so lists cannot call each other in circles
+  StepParts = 43,      ///< 1 to 4096 parts; one for a step with bodies
+  StepBodies = 44,     ///< a body is a later list, so lists cannot call each other in circles, and of one step only
   StepOrder = 45,      ///< depends_on names earlier steps
   StepKind = 46,       ///< an operator id or a launch, not both; no launch in a plan for the CPU
   StepAttributes = 47, ///< attribute bytes are aligned to 16
   SegmentCover = 48,   ///< segments follow each other and cover list 0, or there are none
+  BodyDepth = 49,      ///< bodies are nested at most 8 deep
   // The rest
   StateRange = 50,    ///< inside the state memory; the initial value inside the weights
   GoldenRange = 51,   ///< profile exists; one offset per binding, inside the golden section
@@ -115,6 +116,8 @@ struct Context {
 };
 
 inline constexpr std::uint64_t kMaxRegionBytes = std::uint64_t{1} << 40;
+inline constexpr std::uint32_t kMaxLists = 4096;
+inline constexpr std::uint8_t kMaxBodyDepth = 8;
 
 inline Status check_quantization(const Context& context, const schema::Quantization* quantization, std::uint32_t rank,
                                  std::uint32_t index) noexcept {
@@ -282,7 +285,7 @@ inline Status check_operands(const Context& context, const schema::Profile& prof
 }
 
 inline Status check_step(const Context& context, const schema::Profile& profile, std::uint32_t list, bool sequential,
-                         const schema::Step& step, std::uint32_t index) noexcept {
+                         const schema::Step& step, std::uint32_t index, std::uint8_t* depths) noexcept {
   if ((step.op() != 0) == (step.launch() != nullptr)) {
     return violated(context.log, Rule::StepKind, "step", index, "is neither an operator nor a launch, or both");
   }
@@ -290,12 +293,17 @@ inline Status check_step(const Context& context, const schema::Profile& profile,
     return violated(context.log, Rule::StepKind, "step", index, "is a launch in a plan without modules");
   }
   EDGERT_RETURN_IF_ERROR(check_operands(context, profile, step, index));
-  if (step.parts() < 1 || step.parts() > 4096) return violated(context.log, Rule::StepParts, "step", index, "parts are invalid");
+  const bool whole = count(step.bodies()) == 0 || step.parts() == 1;
+  if (step.parts() < 1 || step.parts() > 4096 || !whole) {
+    return violated(context.log, Rule::StepParts, "step", index, "parts are invalid");
+  }
   for (std::uint32_t i = 0; i < count(step.bodies()); ++i) {
     const std::uint32_t body = step.bodies()->Get(i);
-    if (body <= list || body >= count(profile.lists())) {
-      return violated(context.log, Rule::StepBodies, "step", index, "a body is no later list");
+    if (body <= list || body >= count(profile.lists()) || depths[body] != 0) {
+      return violated(context.log, Rule::StepBodies, "step", index, "a body is no later list, or another step's body too");
     }
+    if (depths[list] == kMaxBodyDepth) return violated(context.log, Rule::BodyDepth, "step", index, "is nested too deep");
+    depths[body] = static_cast<std::uint8_t>(depths[list] + 1);
   }
   for (std::uint32_t i = 0; i < count(step.depends_on()); ++i) {
     if (sequential || step.depends_on()->Get(i) >= index) {
@@ -314,10 +322,16 @@ inline Status check_step(const Context& context, const schema::Profile& profile,
 }
 
 inline Status check_lists(const Context& context, const schema::Profile& profile) noexcept {
+  // How deep each list is nested; 0 for list 0, and for those that no step has been seen to own. A body is a later list,
+  // so its own depth is known before its steps are looked at.
+  std::uint8_t depths[kMaxLists] = {};
   for (std::uint32_t list = 0; list < count(profile.lists()); ++list) {
+    if (list != 0 && depths[list] == 0) {
+      return violated(context.log, Rule::StepBodies, "list", list, "is no step's body");
+    }
     const schema::StepList& steps = *profile.lists()->Get(list);
     for (std::uint32_t i = 0; i < count(steps.steps()); ++i) {
-      EDGERT_RETURN_IF_ERROR(check_step(context, profile, list, steps.sequential(), *steps.steps()->Get(i), i));
+      EDGERT_RETURN_IF_ERROR(check_step(context, profile, list, steps.sequential(), *steps.steps()->Get(i), i, depths));
     }
   }
   std::uint64_t covered = 0;
@@ -340,7 +354,7 @@ inline Status check_profile(const Context& context, std::uint32_t index) noexcep
     return violated(context.log, Rule::RegionSize, "profile", index, "arena is too large");
   }
   const std::uint32_t lists = count(profile.lists());
-  if (lists < 1 || lists > 4096) return violated(context.log, Rule::ListCount, "profile", index, "has no step list or too many");
+  if (lists < 1 || lists > kMaxLists) return violated(context.log, Rule::ListCount, "profile", index, "has no step list or too many");
   for (std::uint32_t i = 0; i < lists; ++i) {
     if (count(profile.lists()->Get(i)->steps()) > (1u << 20)) {
       return violated(context.log, Rule::ListCount, "list", i, "has too many steps");

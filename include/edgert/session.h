@@ -13,6 +13,7 @@
 #include "edgert/cpu/isa/detect.h"
 #include "edgert/cpu/operator.h"
 #include "edgert/generated/all_operators.h"
+#include "edgert/golden.h"
 #include "edgert/plan.h"
 #include "edgert/session_memory.h"
 
@@ -32,6 +33,12 @@ struct SessionOptions {
   ThreadPool pool;  ///< without one, everything runs on the calling thread
   /// The caller binds all inputs and outputs to memory of its own, so the session holds none for them.
   bool external_io = false;
+};
+
+/// The extents of a tensor, outermost first.
+struct Shape {
+  std::uint32_t rank = 0;
+  std::int64_t dims[kMaxRank] = {};
 };
 
 /// A plan ready to run, in memory that the caller keeps. One caller at a time; several sessions may share one plan. Not
@@ -167,23 +174,24 @@ class Session {
     const Result<std::uint32_t> found = find_input(name);
     return found.ok() ? input(*found) : Result<TensorView>(found.status());
   }
-  /// Output i of the current profile, valid after run() until the next one. Bounded extents are the actual ones.
+  /// Output i of the current profile, valid after run() until the next one. Bounded extents are the actual ones; the
+  /// strides are always those of the largest, so an output with a bounded dimension behind another is not dense.
   Result<TensorView> output(std::uint32_t i) const noexcept {
     if (!prepared_) return Error::NotPrepared;
     if (i >= plan_.output_count()) return Status(Error::InvalidArgument, i);
-    const schema::Profile& profile = plan_.profile(profile_);
-    const std::uint32_t index = profile.outputs()->Get(i);
+    const std::uint32_t index = plan_.profile(profile_).outputs()->Get(i);
     TensorView view = tensors_[index];
-    const schema::Tensor& tensor = *profile.tensors()->Get(index);
-    for (std::uint32_t e = 0; e < rules::count(tensor.extents()); ++e) {
-      const schema::Extent& extent = *tensor.extents()->Get(e);
-      const std::int64_t* counted = tensors_[extent.tensor()].template as<std::int64_t>();
-      if (counted == nullptr) return Status(Error::NotPrepared, i);  // an external input that nobody bound yet
-      const std::int64_t actual = *counted;
-      if (actual < 0 || actual > view.dims[extent.dim()]) return Status(Error::ExtentMismatch, i);
-      view.dims[extent.dim()] = actual;
-    }
-    return view;
+    const Status status = read_extents(index, view, nullptr);
+    return status.ok() ? Result<TensorView>(view) : Result<TensorView>(Status(status.error(), i));
+  }
+  /// The actual extents of output i: those of output(i), without its data.
+  Result<Shape> output_shape(std::uint32_t i) const noexcept {
+    const Result<TensorView> view = output(i);
+    if (!view.ok()) return view.status();
+    Shape shape;
+    shape.rank = view->rank;
+    for (std::uint32_t d = 0; d < view->rank; ++d) shape.dims[d] = view->dims[d];
+    return shape;
   }
   Result<TensorView> output(const char* name) const noexcept {
     const Result<std::uint32_t> found = find_output(name);
@@ -200,6 +208,26 @@ class Session {
       }
     }
     return run_list(0);
+  }
+
+  /// Runs the golden vectors that the plan carries and compares the outputs with what they say, within their tolerances.
+  /// NameNotFound when there are none, ResultMismatch (index: golden vector, value: output) at the first difference. All
+  /// states are reset, before and after; the outputs hold what the last vector gave. Never allocates.
+  Status self_test() noexcept {
+    if (!prepared_) return Error::NotPrepared;
+    const std::uint32_t vectors = rules::count(plan_.table().golden());
+    if (vectors == 0) return Error::NameNotFound;
+    const std::uint32_t profile = profile_;
+    const std::uint32_t inputs = plan_.input_count();
+    // The inputs are read where they lie in the plan; what was bound before is kept beside.
+    void** const kept = bindings_ + inputs + plan_.output_count();
+    for (std::uint32_t i = 0; i < inputs; ++i) kept[i] = bindings_[i];
+    Status status;
+    for (std::uint32_t g = 0; status.ok() && g < vectors; ++g) status = run_golden(*plan_.table().golden()->Get(g), g);
+    for (std::uint32_t i = 0; i < inputs; ++i) bindings_[i] = kept[i];
+    reset();
+    EDGERT_RETURN_IF_ERROR(set_profile(profile));
+    return status;
   }
 
   /// Step by step, for profilers and debuggers: list 0's steps are run in order by run_step(0), run_step(1), ...
@@ -277,6 +305,9 @@ class Session {
     if (rules::count(step.attributes()) != entry->attribute_bytes) {
       return rules::violated(log, Rule::OperatorAttributes, entry->name, index, "attributes have the wrong size");
     }
+    if (rules::count(step.bodies()) != entry->bodies) {
+      return rules::violated(log, Rule::OperatorOperands, entry->name, index, "owns the wrong number of bodies");
+    }
     constexpr std::uint32_t kMaxOperands = 64;
     const std::uint32_t inputs = rules::count(step.inputs());
     const std::uint32_t outputs = rules::count(step.outputs());
@@ -311,7 +342,7 @@ class Session {
     operands_ = reinterpret_cast<const TensorView**>(take(std::uint64_t{needs.operands} * sizeof(const TensorView*)));
     steps_ = reinterpret_cast<detail::PreparedStep*>(take(std::uint64_t{needs.steps} * sizeof(detail::PreparedStep)));
     lists_ = reinterpret_cast<detail::PreparedList*>(take(std::uint64_t{needs.lists} * sizeof(detail::PreparedList)));
-    bindings_ = reinterpret_cast<void**>(take(std::uint64_t{needs.bindings} * sizeof(void*)));
+    bindings_ = reinterpret_cast<void**>(take(2 * std::uint64_t{needs.bindings} * sizeof(void*)));
     absent_ = &tensors_[needs.tensors - 1];
     arena_ = take(needs.arena_bytes);
     state_ = take(needs.state_bytes);
@@ -353,6 +384,63 @@ class Session {
       operands_[operand_index++] = tensor == 0xffffffffu ? absent_ : &tensors_[tensor];
     }
     for (std::uint32_t i = 0; i < prepared.outputs; ++i) operands_[operand_index++] = &tensors_[step.outputs()->Get(i)];
+    for (std::uint32_t i = 0; i < prepared.entry->bodies; ++i) prepared.bodies[i] = step.bodies()->Get(i);
+    prepared.bounded = false;
+    for (std::uint32_t i = prepared.first_operand; i < operand_index; ++i) {
+      prepared.bounded = prepared.bounded || extents_of(tensor_index(operands_[i])) != nullptr;
+    }
+  }
+
+  using Extents = edgert_flatbuffers::Vector<edgert_flatbuffers::Offset<schema::Extent>>;
+
+  std::uint32_t tensor_index(const TensorView* view) const noexcept { return static_cast<std::uint32_t>(view - tensors_); }
+
+  /// The bounded extents of a tensor; null when it has none or is the absent operand.
+  const Extents* extents_of(std::uint32_t index) const noexcept {
+    const auto* tensors = plan_.profile(profile_).tensors();
+    if (index >= rules::count(tensors)) return nullptr;
+    const Extents* extents = tensors->Get(index)->extents();
+    return rules::count(extents) == 0 ? nullptr : extents;
+  }
+
+  /// Gives a view the extents that this run has. Those that `step` itself is about to make are the largest possible.
+  Status read_extents(std::uint32_t index, TensorView& view, const detail::PreparedStep* step) const noexcept {
+    const Extents* extents = extents_of(index);
+    const schema::Tensor* tensor = extents != nullptr ? plan_.profile(profile_).tensors()->Get(index) : nullptr;
+    for (std::uint32_t e = 0; e < rules::count(extents); ++e) {
+      const schema::Extent& extent = *extents->Get(e);
+      const std::int64_t largest = tensor->dims()->Get(extent.dim());
+      const TensorView* counted = &tensors_[extent.tensor()];
+      view.dims[extent.dim()] = largest;
+      if (step != nullptr && writes(*step, counted)) continue;
+      if (counted->data == nullptr) return Error::NotPrepared;  // an external input that nobody bound yet
+      const std::int64_t actual = *counted->template as<std::int64_t>();
+      if (actual < 0 || actual > largest) return Error::ExtentMismatch;
+      view.dims[extent.dim()] = actual;
+    }
+    return {};
+  }
+
+  bool writes(const detail::PreparedStep& step, const TensorView* view) const noexcept {
+    for (std::uint32_t i = 0; i < step.outputs; ++i) {
+      if (operands_[step.first_operand + step.inputs + i] == view) return true;
+    }
+    return false;
+  }
+
+  /// Gives the operands of a step the extents of this run. The kernel was checked for the largest ones only, so it is
+  /// asked again.
+  Status bound_operands(const detail::PreparedStep& step, const cpu::Operands& operands) noexcept {
+    for (std::uint32_t i = 0; i < step.inputs + step.outputs; ++i) {
+      const std::uint32_t index = tensor_index(operands_[step.first_operand + i]);
+      EDGERT_RETURN_IF_ERROR(read_extents(index, tensors_[index], &step));
+    }
+    const char* problem = step.entry->check(operands);
+    if (problem == nullptr && align_up(step.entry->scratch_bytes(operands), 64) <= scratch_bytes_) return {};
+    Message message;
+    message << step.entry->name << " cannot run with the extents that it met: " << (problem != nullptr ? problem : "it needs more scratch");
+    message.to(options_.log);
+    return Error::ExtentMismatch;
   }
 
   template <class Name>
@@ -370,6 +458,29 @@ class Session {
     bindings_[binding] = data;
     const schema::Profile& profile = plan_.profile(profile_);
     for (std::uint32_t i = 0; i < rules::count(profile.tensors()); ++i) resolve(profile, i);
+    return {};
+  }
+
+  Status run_golden(const schema::Golden& golden, std::uint32_t index) noexcept {
+    const std::byte* const data = plan_.golden().data();
+    for (std::uint32_t i = 0; i < plan_.input_count(); ++i) {
+      bindings_[i] = const_cast<std::byte*>(data + golden.input_offsets()->Get(i));
+    }
+    reset();
+    EDGERT_RETURN_IF_ERROR(set_profile(golden.profile()));
+    EDGERT_RETURN_IF_ERROR(run());
+    for (std::uint32_t i = 0; i < plan_.output_count(); ++i) {
+      const Result<TensorView> actual = output(i);
+      EDGERT_RETURN_IF_ERROR(actual.status());
+      const std::byte* const expected = data + golden.output_offsets()->Get(i);
+      if (agrees_with_golden(*actual, plan_.output(golden.profile(), i), expected, golden.abs_tolerance(), golden.rel_tolerance())) {
+        continue;
+      }
+      Message message;
+      message << "self-test: golden vector " << index << ", output " << plan_.output_name(i) << " differs";
+      message.to(options_.log);
+      return {Error::ResultMismatch, index, i};
+    }
     return {};
   }
 
@@ -395,6 +506,20 @@ class Session {
     if (!status.ok() && !job.failed.test_and_set()) job.status = status;
   }
 
+  /// What a step with bodies calls to run one of them. The recursion ends, since bodies are later lists and nested no
+  /// deeper than the rules allow.
+  struct Bodies {
+    Session* session;
+    const detail::PreparedStep* step;
+    bool failed = false;
+  };
+  static Status run_body(void* context, std::uint32_t body) {
+    Bodies& bodies = *static_cast<Bodies*>(context);
+    const Status status = bodies.session->run_list(bodies.step->bodies[body]);
+    bodies.failed = !status.ok();
+    return status;
+  }
+
   Status execute(std::uint32_t index) noexcept {
     const detail::PreparedStep& step = steps_[index];
     Job job;
@@ -405,14 +530,21 @@ class Session {
     job.work.attribute_bytes = step.attribute_bytes;
     job.work.isa = isa_;
     job.work.scratch = scratch_;
-    if (step.parts > 1 && thread_count(options_) > 1) {
+    Bodies bodies{this, &step};
+    if (step.entry->bodies != 0) {
+      job.work.run_body = &run_body;
+      job.work.body_context = &bodies;
+    }
+    if (step.bounded) job.status = bound_operands(step, job.work);
+    if (job.status.ok() && step.parts > 1 && thread_count(options_) > 1) {
       job.work.parts = step.parts;
       current_ = step.entry;
       options_.pool.run(options_.pool.user, step.parts, &run_part, &job);
-    } else {
+    } else if (job.status.ok()) {
       job.status = step.entry->run(job.work);
     }
-    if (job.status.ok()) return {};
+    // A step inside a body has said already what went wrong.
+    if (job.status.ok() || bodies.failed) return job.status;
     Message message;
     message << "step " << index << " (" << step.entry->name << ") failed: " << to_string(job.status.error());
     message.to(options_.log);

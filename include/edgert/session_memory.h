@@ -32,6 +32,8 @@ struct PreparedStep {
   std::uint32_t inputs;
   std::uint32_t outputs;
   std::uint32_t parts;
+  bool bounded;  ///< an operand has an extent that only a run knows
+  std::uint16_t bodies[cpu::kMaxBodies];
 };
 struct PreparedList {
   std::uint32_t first_step;
@@ -46,7 +48,7 @@ constexpr std::uint64_t session_bytes(const SessionNeeds& needs, std::uint32_t t
   bytes += align_up(std::uint64_t{needs.operands} * sizeof(const TensorView*), 64);
   bytes += align_up(std::uint64_t{needs.steps} * sizeof(detail::PreparedStep), 64);
   bytes += align_up(std::uint64_t{needs.lists} * sizeof(detail::PreparedList), 64);
-  bytes += align_up(std::uint64_t{needs.bindings} * sizeof(void*), 64);
+  bytes += align_up(2 * std::uint64_t{needs.bindings} * sizeof(void*), 64);
   bytes += align_up(needs.arena_bytes, 64) + align_up(needs.state_bytes, 64);
   bytes += external_io ? 0 : needs.io_bytes;
   return bytes + std::uint64_t{threads} * needs.scratch_bytes;

@@ -37,6 +37,7 @@ enum class Error : std::uint16_t {
   IndexOutOfRange = 200,
   ExtentMismatch = 201,
   ValueOutOfRange = 202,
+  ResultMismatch = 203,  ///< an output is not what a golden vector of the plan says
   // The device
   DeviceUnavailable = 300,
   DeviceFailed = 301,
@@ -72,6 +73,7 @@ constexpr const char* to_string(Error error) noexcept {
     case Error::IndexOutOfRange: return "IndexOutOfRange";
     case Error::ExtentMismatch: return "ExtentMismatch";
     case Error::ValueOutOfRange: return "ValueOutOfRange";
+    case Error::ResultMismatch: return "ResultMismatch";
     case Error::DeviceUnavailable: return "DeviceUnavailable";
     case Error::DeviceFailed: return "DeviceFailed";
     case Error::DeviceMismatch: return "DeviceMismatch";

@@ -7,6 +7,7 @@
 
 #include "cli/command.h"
 #include "cli/cuda_options.h"
+#include "cli/loaded_plan.h"
 #include "cli/progress.h"
 #include "cli/shape_options.h"
 #include "io/file.h"
@@ -25,6 +26,10 @@ struct Options {
   std::vector<std::string> values;
   std::vector<std::string> metadata;
   CudaArguments cuda;
+  std::vector<std::string> states;
+  std::vector<std::string> golden;
+  std::vector<std::uint64_t> golden_seeds;
+  std::int64_t most_turns = -1;
   std::string dump_folder;
   std::string header;
   std::string object;
@@ -45,6 +50,57 @@ std::vector<std::pair<std::string, std::string>> parse_metadata(const std::vecto
     out.emplace_back(entry.substr(0, at), entry.substr(at + 1));
   }
   return out;
+}
+
+std::vector<plan::BuildOptions::State> parse_states(const std::vector<std::string>& entries) {
+  std::vector<plan::BuildOptions::State> states;
+  for (const std::string& entry : entries) {
+    const std::size_t at = entry.find('=');
+    if (at == std::string::npos || at == 0 || at + 1 == entry.size()) {
+      throw UsageError("--state '" + entry + "': expected input=output, as in --state past=present");
+    }
+    states.push_back({entry.substr(0, at), entry.substr(at + 1), {}});
+  }
+  return states;
+}
+
+/// The arrays of an npz file as inputs of the profile whose shapes they have.
+plan::BuildOptions::GoldenInputs read_golden(const PlanView& plan, const std::string& path) {
+  const io::Arrays arrays = io::read_npz(path);
+  for (std::uint32_t p = 0; p < plan.profile_count(); ++p) {
+    plan::BuildOptions::GoldenInputs golden;
+    golden.profile = static_cast<std::uint16_t>(p);
+    bool fits = true;
+    for (std::uint32_t i = 0; fits && i < plan.input_count(); ++i) {
+      const TensorView view = plan.input(p, i);
+      const auto found = arrays.find(plan.input_name(i));
+      fits = found != arrays.end() && found->second.dtype == view.dtype &&
+             found->second.dims == ir::Dims(view.dims, view.dims + view.rank);
+      if (fits) golden.inputs.push_back(ir::Bytes::copy(found->second.bytes.data(), found->second.bytes.size()));
+    }
+    if (fits) return golden;
+  }
+  std::string text = path + ": its arrays are not the inputs of any profile:";
+  for (std::uint32_t p = 0; p < plan.profile_count(); ++p) {
+    for (std::uint32_t i = 0; i < plan.input_count(); ++i) {
+      text += std::string(" ") + plan.input_name(i) + " " + to_string(plan.input(p, i));
+    }
+  }
+  throw ir::BuildError(text);
+}
+
+std::vector<plan::BuildOptions::GoldenInputs> golden_inputs(const PlanView& plan, const Options& options) {
+  std::vector<plan::BuildOptions::GoldenInputs> all;
+  for (const std::string& path : options.golden) all.push_back(read_golden(plan, path));
+  for (const std::uint64_t seed : options.golden_seeds) {
+    for (std::uint32_t p = 0; p < plan.profile_count(); ++p) {
+      plan::BuildOptions::GoldenInputs golden;
+      golden.profile = static_cast<std::uint16_t>(p);
+      golden.inputs = random_inputs(plan, p, seed);
+      all.push_back(std::move(golden));
+    }
+  }
+  return all;
 }
 
 Span<const std::byte> text_bytes(const std::string& text) { return {reinterpret_cast<const std::byte*>(text.data()), text.size()}; }
@@ -117,8 +173,15 @@ int build(const Options& options) {
   parse.external_data = !options.no_external_data;
   const onnx_import::Model model = onnx_import::parse_file(options.model, parse);
   build_options.profiles = parse_profiles(model, options.shapes, options.dims, options.values);
+  if (options.most_turns >= 0) {
+    for (onnx_import::ImportOptions& profile : build_options.profiles) profile.most_turns = options.most_turns;
+  }
   build_options.metadata = parse_metadata(options.metadata);
   build_options.winograd = !options.no_winograd;
+  build_options.states = parse_states(options.states);
+  if (!options.golden.empty() || !options.golden_seeds.empty()) {
+    build_options.golden = [&options](const PlanView& plan) { return golden_inputs(plan, options); };
+  }
   build_options.dump_folder = options.dump_folder;
   if (!options.dump_folder.empty()) {
     std::error_code error;
@@ -145,6 +208,7 @@ void add_build(CLI::App& program, std::function<int()>& run) {
       "  edgert build net.onnx -o net.plan --shape image=1x3x224x224:4x3x224x224:8x3x224x224   (three profiles)\n"
       "  edgert build net.onnx -o net.plan --value k=5 --meta edgert.task=classify\n"
       "  edgert build net.onnx -o net.plan --target sm_87 --fp16\n"
+      "  edgert build net.onnx -o net.plan --state past=present --golden-seed 1\n"
       "  edgert build net.onnx -o net.plan --emit-header net.h --emit-object net.o --object-machine aarch64");
   command->add_option("model", options->model, "ONNX file")->required();
   command->add_option("-o,--output", options->output, "Plan file to write")->required();
@@ -157,6 +221,14 @@ void add_build(CLI::App& program, std::function<int()>& run) {
   add_cuda_options(*command, options->cuda);
   command->add_flag("--no-winograd", options->no_winograd,
                     "CPU: compute 3x3 convolutions by their definition: slower, smaller plan, smaller rounding errors");
+  command->add_option("--state", options->states,
+                      "Keep a tensor from run to run: input=output; the output of a run is the input of the next");
+  command->add_option("--most-turns", options->most_turns,
+                      "Room for so many turns of loops whose outputs grow with the turns, where the model does not say")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{INT32_MAX}));
+  command->add_option("--golden", options->golden,
+                      "Record the outputs for these inputs (npz) in the plan, for self-tests on the device");
+  command->add_option("--golden-seed", options->golden_seeds, "The same for random inputs of each profile");
   command->add_option("--dump-passes", options->dump_folder, "Write the graph before and after each pass into this folder");
   command->add_option("--emit-header", options->header, "Also write a C++ header with the plan's constants");
   command->add_option("--emit-object", options->object, "Also write the plan as an object file, or as assembly for FILE.S");
@@ -167,7 +239,7 @@ void add_build(CLI::App& program, std::function<int()>& run) {
   command->add_flag("--no-external-data", options->no_external_data, "Refuse tensors stored in other files");
   command->add_flag("-q,--quiet", options->quiet, "Print errors only");
   command->add_flag("--json", options->json, "Print the report as JSON");
-  for (const char* repeatable : {"--shape", "--dim", "--value", "--meta"}) {
+  for (const char* repeatable : {"--shape", "--dim", "--value", "--meta", "--state", "--golden", "--golden-seed"}) {
     command->get_option(repeatable)->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   }
   command->callback([options, &run] { run = [options] { return build(*options); }; });

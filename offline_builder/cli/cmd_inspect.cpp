@@ -34,16 +34,20 @@ json describe_bindings(const PlanView& plan, std::uint32_t profile, bool input) 
   return out;
 }
 
-json describe_steps(const PlanView& plan, std::uint32_t index) {
+/// The steps of a list, those of bodies inside of the steps that own them; the plan's rules bound the depth.
+json describe_steps(const PlanView& plan, std::uint32_t index, std::uint32_t list = 0) {
   const schema::Profile& profile = plan.profile(index);
   json steps = json::array();
-  for (std::uint32_t i = 0; i < rules::count(profile.lists()->Get(0)->steps()); ++i) {
-    const schema::Step& step = *profile.lists()->Get(0)->steps()->Get(i);
+  for (std::uint32_t i = 0; i < rules::count(profile.lists()->Get(list)->steps()); ++i) {
+    const schema::Step& step = *profile.lists()->Get(list)->steps()->Get(i);
     const StepText text = describe_step(plan, step);
     json entry{{"step", i}, {"operator", text.name}, {"attributes", text.attributes}, {"parts", step.parts()}};
     entry["compute"] = edgert::to_string(static_cast<DType>(step.compute()));
     entry["output"] = output_text(plan, index, step);
     if (!text.nodes.empty()) entry["nodes"] = text.nodes;
+    for (std::uint32_t b = 0; b < rules::count(step.bodies()); ++b) {
+      entry["bodies"].push_back(describe_steps(plan, index, step.bodies()->Get(b)));
+    }
     steps.push_back(entry);
   }
   return steps;
@@ -82,6 +86,11 @@ json describe_plan(const LoadedPlan& loaded) {
                                {"planner", text(profile.planner())},
                                {"steps", describe_steps(plan, p)}});
   }
+  for (std::uint32_t i = 0; i < rules::count(plan.table().states()); ++i) {
+    const schema::State& state = *plan.table().states()->Get(i);
+    out["states"].push_back({{"name", text(state.name())}, {"bytes", state.size()}, {"initial", state.has_initial()}});
+  }
+  out["golden_vectors"] = rules::count(plan.table().golden());
   for (std::uint32_t i = 0; i < rules::count(plan.table().metadata()); ++i) {
     const schema::KeyValue& entry = *plan.table().metadata()->Get(i);
     out["metadata"][entry.key()->str()] = text(entry.value());
@@ -103,6 +112,23 @@ std::string shape_text(const json& binding) {
   return out + "]";
 }
 
+void print_steps(const json& steps, const std::string& indent) {
+  for (const json& step : steps) {
+    std::string nodes;
+    if (step.contains("nodes")) {
+      for (const json& node : step["nodes"]) nodes += (nodes.empty() ? "" : ", ") + node.get<std::string>();
+    }
+    std::printf("%s%4llu %-14s %-24s %-48s %s\n", indent.c_str(), step["step"].get<unsigned long long>(),
+                step["operator"].get<std::string>().c_str(), step["output"].get<std::string>().c_str(),
+                step["attributes"].get<std::string>().c_str(), nodes.c_str());
+    const json bodies = step.value("bodies", json::array());
+    for (std::size_t b = 0; b < bodies.size(); ++b) {
+      std::printf("%s     body %zu\n", indent.c_str(), b);
+      print_steps(bodies[b], indent + "     | ");
+    }
+  }
+}
+
 void print_plan(const std::string& path, const json& plan) {
   std::printf("%s: plan by %s for %s, %llu bytes (weights %llu)\n", path.c_str(), plan["producer"].get<std::string>().c_str(),
               plan["target"].get<std::string>().c_str(), plan["plan_bytes"].get<unsigned long long>(),
@@ -121,6 +147,11 @@ void print_plan(const std::string& path, const json& plan) {
     for (char& c : line) c = c == '\n' ? ' ' : c;
     std::printf("metadata: %s = %.80s\n", key.c_str(), line.c_str());
   }
+  for (const json& state : plan.value("states", json::array())) {
+    std::printf("state: %s, %llu bytes, starts %s\n", state["name"].get<std::string>().c_str(), state["bytes"].get<unsigned long long>(),
+                state["initial"].get<bool>() ? "as the model says" : "from zeros");
+  }
+  if (plan["golden_vectors"].get<unsigned>() != 0) std::printf("golden vectors: %u\n", plan["golden_vectors"].get<unsigned>());
   for (const json& profile : plan["profiles"]) {
     std::printf("profile %s\n", profile["name"].get<std::string>().c_str());
     for (const json& input : profile["inputs"]) std::printf("  input  %-24s %s\n", input["name"].get<std::string>().c_str(), shape_text(input).c_str());
@@ -128,14 +159,7 @@ void print_plan(const std::string& path, const json& plan) {
     std::printf("  arena  %llu bytes, lower bound %llu, gap %.2f %%%s, by %s\n", profile["arena_bytes"].get<unsigned long long>(),
                 profile["arena_lower_bound"].get<unsigned long long>(), profile["arena_gap_percent"].get<double>(),
                 profile["arena_optimal"].get<bool>() ? " (proved optimal)" : "", profile["planner"].get<std::string>().c_str());
-    for (const json& step : profile["steps"]) {
-      std::string nodes;
-      if (step.contains("nodes")) {
-        for (const json& node : step["nodes"]) nodes += (nodes.empty() ? "" : ", ") + node.get<std::string>();
-      }
-      std::printf("  %4llu %-14s %-24s %-48s %s\n", step["step"].get<unsigned long long>(), step["operator"].get<std::string>().c_str(),
-                  step["output"].get<std::string>().c_str(), step["attributes"].get<std::string>().c_str(), nodes.c_str());
-    }
+    print_steps(profile["steps"], "  ");
   }
 }
 

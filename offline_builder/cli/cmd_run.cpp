@@ -23,6 +23,7 @@ struct Options {
   std::uint64_t seed = 0;
   std::uint64_t repeat = 1;
   std::uint32_t threads = 1;
+  bool self_test = false;
 };
 
 /// How many batches of the plan's own size the arrays hold: 1 when they fit a profile as they are; k when every input's
@@ -75,6 +76,10 @@ void append_outputs(io::Arrays& all, io::Arrays part) {
   for (auto& [name, array] : part) {
     const auto [it, added] = all.emplace(name, array);
     if (added || array.dims.empty()) continue;
+    if (!std::equal(array.dims.begin() + 1, array.dims.end(), it->second.dims.begin() + 1)) {
+      throw ir::BuildError("output '" + name + "' has other extents in another batch: " + ir::to_string(array.dims) + " and " +
+                           ir::to_string(it->second.dims));
+    }
     it->second.dims[0] += array.dims[0];
     it->second.bytes.insert(it->second.bytes.end(), array.bytes.begin(), array.bytes.end());
   }
@@ -139,10 +144,19 @@ io::Arrays run_on_arrays(PlanSession& session, const Options& options, io::Array
 int run_plan(const Options& options) {
   if (options.threads < 1 || options.threads > 64) throw UsageError("--threads must be between 1 and 64");
   if (!options.inputs.empty() && !options.image.empty()) throw UsageError("run: give --inputs or --image, not both");
+  if (options.self_test && !(options.inputs.empty() && options.image.empty() && options.outputs.empty())) {
+    throw UsageError("run: --self-test takes its inputs from the plan");
+  }
   if (!options.labels.empty() && options.inputs.empty()) throw UsageError("run: --labels names an array of --inputs");
   const LoadedPlan plan(options.plan);
   const std::unique_ptr<PlanSession> opened = open_session(plan, options.threads);
   PlanSession& session = *opened;
+  if (options.self_test) {
+    session.self_test();
+    std::printf("self-test: %u golden vector%s passed\n", rules::count(plan.view().table().golden()),
+                rules::count(plan.view().table().golden()) == 1 ? "" : "s");
+    return kOk;
+  }
   io::Arrays outputs;
   if (!options.image.empty()) {
     const Picture picture(plan.view(), options.image);
@@ -181,6 +195,7 @@ void add_run(CLI::App& program, std::function<int()>& run) {
       "Examples:\n"
       "  edgert run net.plan --inputs in.npz --outputs out.npz\n"
       "  edgert run net.plan --random 7\n"
+      "  edgert run net.plan --self-test                (a plan built with --golden)\n"
       "  edgert run net.plan --image photo.png          (preprocessing and labels come from the plan's metadata)\n"
       "  edgert run net.plan --inputs test.npz --labels label     (accuracy over a test set)\n"
       "Arrays whose first extent is a multiple of the plan's batch are run batch by batch.");
@@ -193,6 +208,7 @@ void add_run(CLI::App& program, std::function<int()>& run) {
       ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1000000000}));
   command->add_option("--image", options->image, "Picture to run on: PNG, JPEG, PGM or PPM");
   command->add_option("--labels", options->labels, "Array of --inputs with the right classes: prints the accuracy of the first output");
+  command->add_flag("--self-test", options->self_test, "Run the plan's golden vectors and compare");
   command->add_option("--threads", options->threads, "Threads, the calling one included")->capture_default_str();
   command->callback([options, &run] { run = [options] { return run_plan(*options); }; });
 }

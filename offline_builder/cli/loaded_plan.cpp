@@ -79,6 +79,8 @@ LoadedPlan::LoadedPlan(const std::string& path) : path_(path), file_(path) {
 
 std::uint32_t PlanSession::step_count() const { return rules::count(plan().profile(profile()).lists()->Get(0)->steps()); }
 
+void PlanSession::self_test() { throw ir::BuildError("plans for GPUs have no golden vectors"); }
+
 LogSink PlanSession::log() { return {&keep_message, &message_}; }
 
 void PlanSession::require(const Status& status, const std::string& what) const {
@@ -184,6 +186,11 @@ class HostSession final : public PlanSession {
   TensorView fetch(std::uint32_t tensor) override { return session_.tensor(tensor); }
   void commit(std::uint32_t) override {}
   std::uint64_t memory_bytes() const override { return bytes_; }
+  void self_test() override {
+    const Status status = session_.self_test();
+    if (status.error() == Error::NameNotFound) throw ir::BuildError("the plan has no golden vectors: build it with --golden");
+    require(status, "self-test");
+  }
   std::string device_name() const override {
     const cpu::Isa isa = session_.isa();
     return cpu_name() + (isa == cpu::Isa::Avx512 ? " (AVX-512)" : isa == cpu::Isa::Avx2 ? " (AVX2+FMA)" : " (baseline)");
@@ -204,6 +211,19 @@ class HostSession final : public PlanSession {
 std::unique_ptr<PlanSession> open_session(const LoadedPlan& plan, std::uint32_t threads) {
   if (plan.view().is_cuda()) return std::make_unique<DeviceSession>(plan);
   return std::make_unique<HostSession>(plan, threads);
+}
+
+std::vector<ir::Bytes> random_inputs(const PlanView& plan, std::uint32_t profile, std::uint64_t seed) {
+  Random random(seed);
+  std::vector<ir::Bytes> inputs;
+  for (std::uint32_t i = 0; i < plan.input_count(); ++i) {
+    TensorView view = plan.input(profile, i);
+    std::vector<std::byte> bytes(ir::dense_bytes(type_of(view)));
+    view.data = bytes.data();
+    fill_random(view, random);
+    inputs.push_back(ir::Bytes::adopt(std::move(bytes)));
+  }
+  return inputs;
 }
 
 io::Array to_array(const TensorView& view) {

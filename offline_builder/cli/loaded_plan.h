@@ -4,10 +4,12 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "edgert/plan.h"
 #include "io/file.h"
 #include "io/npz.h"
+#include "ir/types.h"
 
 namespace edgert::cli {
 
@@ -49,6 +51,8 @@ class PlanSession {
   /// "AMD EPYC (AVX-512)", "NVIDIA H200 (sm_90)"
   virtual std::string device_name() const = 0;
   virtual std::uint64_t memory_bytes() const = 0;
+  /// Throws BuildError when an output is not what the plan's golden vectors say, or where there are none.
+  virtual void self_test();
 
   const PlanView& plan() const { return plan_.view(); }
   const LoadedPlan& loaded() const { return plan_; }
@@ -74,6 +78,9 @@ class PlanSession {
 /// A session in memory of exactly the size that it needs: on `threads` threads of this CPU, or on the GPU that a plan with
 /// kernels needs. Throws BuildError when the machine lacks it.
 std::unique_ptr<PlanSession> open_session(const LoadedPlan& plan, std::uint32_t threads);
+
+/// Random values for each input of a profile, as set_random_inputs() makes them; dense, in binding order.
+std::vector<ir::Bytes> random_inputs(const PlanView& plan, std::uint32_t profile, std::uint64_t seed);
 
 /// A view's elements as a dense array.
 io::Array to_array(const TensorView& view);

@@ -15,6 +15,21 @@ constexpr std::int64_t kFoldAtOnceElements = 1 << 16;
 
 }  // namespace
 
+const std::vector<Graph>& InferContext::no_bodies() {
+  static const std::vector<Graph> none;
+  return none;
+}
+
+std::vector<std::vector<OutputExtent>> infer_extents(const OperatorDef& op, const InferContext& context) {
+  if (op.extents != nullptr) return op.extents(context);
+  for (const ValueId input : context.inputs) {
+    if (input == kNone || !context.graph.is_bounded(input)) continue;
+    throw BuildError("'" + context.graph.value(input).name + "' has an extent that only a run knows, and " + op.name +
+                     " does not take such operands");
+  }
+  return {};
+}
+
 void Graph::check_operand(ValueId id) const {
   if (id != kNone && id >= values_.size()) throw std::logic_error("operand " + std::to_string(id) + " does not exist");
 }
@@ -50,15 +65,19 @@ ValueId Graph::add_constant(std::string constant_name, TensorType type, Bytes by
 }
 
 NodeId Graph::add_node(const OperatorDef& op, std::vector<ValueId> inputs, AttributeBlob attributes,
-                       std::vector<std::string> provenance) {
+                       std::vector<std::string> provenance, std::vector<Graph> bodies) {
   for (const ValueId id : inputs) check_operand(id);
-  std::vector<TensorType> types = op.infer({*this, inputs, attributes});
+  const InferContext context{*this, inputs, attributes, bodies};
+  std::vector<TensorType> types = op.infer(context);
+  const std::vector<std::vector<OutputExtent>> extents = infer_extents(op, context);
   const auto id = static_cast<NodeId>(nodes_.size());
   Node node;
   node.op = &op;
   node.inputs = std::move(inputs);
   node.attributes = std::move(attributes);
   node.provenance = std::move(provenance);
+  node.bodies = std::move(bodies);
+  const auto first = static_cast<ValueId>(values_.size());
   for (std::size_t i = 0; i < types.size(); ++i) {
     element_count(types[i].dims);
     if (types[i].dims.size() > kMaxRank) throw BuildError("tensors of more than 8 dimensions are not supported");
@@ -67,6 +86,10 @@ NodeId Graph::add_node(const OperatorDef& op, std::vector<ValueId> inputs, Attri
     value.type = std::move(types[i]);
     value.producer = id;
     value.output = static_cast<std::uint32_t>(i);
+    for (std::size_t e = 0; i < extents.size() && e < extents[i].size(); ++e) {
+      const OutputExtent& extent = extents[i][e];
+      value.extents.push_back({extent.dim, extent.actual != kNone ? extent.actual : first + extent.output});
+    }
     node.outputs.push_back(static_cast<ValueId>(values_.size()));
     values_.push_back(std::move(value));
     users_.emplace_back();
@@ -99,7 +122,8 @@ const Node* Graph::producer(ValueId id) const {
 }
 
 bool Graph::is_output(ValueId id) const {
-  return std::any_of(outputs_.begin(), outputs_.end(), [id](const Output& output) { return output.value == id; });
+  return std::any_of(outputs_.begin(), outputs_.end(), [id](const Output& output) { return output.value == id; }) ||
+         std::any_of(states_.begin(), states_.end(), [id](const State& state) { return state.output == id; });
 }
 
 void Graph::set_input(NodeId node, std::size_t index, ValueId value) {
@@ -139,6 +163,14 @@ void Graph::replace_uses(ValueId from, ValueId to) {
   for (Output& output : outputs_) {
     if (output.value == from) output.value = to;
   }
+  for (State& state : states_) {
+    if (state.output == from) state.output = to;
+  }
+  for (Value& value : values_) {
+    for (Extent& extent : value.extents) {
+      if (extent.actual == from) extent.actual = to;
+    }
+  }
 }
 
 void Graph::erase(NodeId id) {
@@ -177,6 +209,26 @@ std::vector<NodeId> Graph::topological_order() const {
 void Graph::add_output(std::string output_name, ValueId value) {
   check_operand(value);
   outputs_.push_back({std::move(output_name), value});
+}
+
+void Graph::make_state(std::size_t input, std::size_t output, Bytes initial) {
+  const ValueId in = inputs_.at(input);
+  const Output out = outputs_.at(output);
+  const std::string what = "state '" + values_[in].name + "' = '" + out.name + "'";
+  if (values_[in].type != values_[out.value].type) {
+    throw BuildError(what + ": the input is " + to_string(values_[in].type) + ", the output " +
+                     to_string(values_[out.value].type));
+  }
+  if (is_bounded(out.value)) throw BuildError(what + ": the output has an extent that only a run knows");
+  if (initial && initial.size() != dense_bytes(values_[in].type)) throw BuildError(what + ": the initial value has another size");
+  states_.push_back({values_[in].name, in, out.value, std::move(initial)});
+  inputs_.erase(inputs_.begin() + static_cast<std::ptrdiff_t>(input));
+  outputs_.erase(outputs_.begin() + static_cast<std::ptrdiff_t>(output));
+}
+
+void Graph::set_state_output(std::size_t state, ValueId value) {
+  check_operand(value);
+  states_.at(state).output = value;
 }
 
 void Graph::set_output(std::size_t index, ValueId value) {

@@ -17,6 +17,17 @@ using ValueId = std::uint32_t;
 using NodeId = std::uint32_t;
 inline constexpr std::uint32_t kNone = 0xffffffffu;
 
+/// Dimension `dim` of a value is an upper bound: what a run really has is the int64 scalar `actual`. Elements beyond it
+/// are undefined and not read. `actual` is an input of the graph, an output of the node that makes the value, or one of
+/// the extents of that node's inputs; so whoever comes after the value's producer comes after the extent's.
+struct Extent {
+  std::uint32_t dim;
+  ValueId actual;
+  bool operator==(const Extent& other) const { return dim == other.dim && actual == other.actual; }
+};
+
+class Graph;
+
 /// A tensor of the graph: an input, a constant, or the output of one node.
 struct Value {
   std::string name;  ///< ONNX name, or one made from the node's; unique names are not required
@@ -31,6 +42,7 @@ struct Value {
   /// The type of the elements in memory where it is another one than type.dtype, which says what the value means: f16 for
   /// an f32 value. Set by narrow_floats for targets that compute so; Undefined otherwise.
   DType stored = DType::Undefined;
+  std::vector<Extent> extents;  ///< of dimensions known only at run time, ascending by `dim`; empty for constants
 
   DType stored_type() const { return stored == DType::Undefined ? type.dtype : stored; }
   bool is_constant() const { return static_cast<bool>(constant); }
@@ -42,6 +54,9 @@ struct Node {
   std::vector<ValueId> outputs;
   AttributeBlob attributes;
   std::vector<std::string> provenance;  ///< the ONNX nodes that this one stands for
+  /// What the node runs (If, Loop): graphs of their own, whose inputs the operator's file describes. They read nothing
+  /// of the graph around them but through the node's inputs.
+  std::vector<Graph> bodies;
   bool alive = true;
 
   template <class Attributes>
@@ -58,7 +73,7 @@ class Graph {
 
   /// Adds a node and its outputs, whose types the operator infers; throws BuildError when operands don't fit.
   NodeId add_node(const OperatorDef& op, std::vector<ValueId> inputs, AttributeBlob attributes,
-                  std::vector<std::string> provenance);
+                  std::vector<std::string> provenance, std::vector<Graph> bodies = {});
   /// add_node for one output, folded at once into a constant when all inputs are constants and `fold` allows it.
   ValueId emit(const OperatorDef& op, std::vector<ValueId> inputs, AttributeBlob attributes,
                std::vector<std::string> provenance);
@@ -66,6 +81,7 @@ class Graph {
   const Value& value(ValueId id) const { return values_.at(id); }
   Value& value(ValueId id) { return values_.at(id); }
   const Node& node(NodeId id) const { return nodes_.at(id); }
+  std::vector<Graph>& bodies(NodeId id) { return nodes_.at(id).bodies; }
   std::size_t value_count() const { return values_.size(); }
   std::size_t node_count() const { return nodes_.size(); }  ///< dead ones included
   /// The node that makes `id`, or null for inputs and constants.
@@ -73,9 +89,10 @@ class Graph {
 
   /// Live nodes that read `id`, each as often as it does.
   const std::vector<NodeId>& users(ValueId id) const { return users_.at(id); }
-  bool is_output(ValueId id) const;
+  bool is_output(ValueId id) const;  ///< of the graph, or what a state becomes
   /// Whether exactly one node reads `id`, once, and it is no graph output.
   bool has_single_use(ValueId id) const { return users(id).size() == 1 && !is_output(id); }
+  bool is_bounded(ValueId id) const { return !values_.at(id).extents.empty(); }
 
   void set_input(NodeId node, std::size_t index, ValueId value);
   void append_input(NodeId node, ValueId value);
@@ -94,6 +111,20 @@ class Graph {
     std::string name;
     ValueId value;
   };
+  /// A tensor that lives from run to run: `input` is what the run before left (or `initial`, or zeros), `output` what
+  /// this one leaves. Neither is an input or output of the graph.
+  struct State {
+    std::string name;
+    ValueId input;
+    ValueId output;
+    Bytes initial;  ///< dense; empty: zeros
+  };
+  const std::vector<State>& states() const { return states_; }
+  /// Makes a state of input `input` and output `output`, by their places in inputs() and outputs(), which lose them.
+  /// Throws BuildError when their types differ.
+  void make_state(std::size_t input, std::size_t output, Bytes initial = {});
+  void set_state_output(std::size_t state, ValueId value);
+
   const std::vector<ValueId>& inputs() const { return inputs_; }
   const std::vector<Output>& outputs() const { return outputs_; }
   void add_output(std::string name, ValueId value);
@@ -111,6 +142,7 @@ class Graph {
   std::vector<std::vector<NodeId>> users_;
   std::vector<ValueId> inputs_;
   std::vector<Output> outputs_;
+  std::vector<State> states_;
 };
 
 /// Every invariant of a graph that passes rely on; throws std::logic_error that names the first one broken.

@@ -16,6 +16,7 @@ enum class LayoutRule : std::uint8_t {
   Any,           ///< any strides in, any out; the output takes the order of the largest input
   ChannelsLast,  ///< input 0 and the output [N, C, H, W] lie channels last
   InnerDense,    ///< the output is row-major with stride 1 along its last dimension; inputs of any strides
+  RowMajor,      ///< inputs and outputs are row-major without gaps
 };
 
 /// A strided window into a tensor: `offset` and `strides` count elements of the underlying storage.
@@ -30,9 +31,20 @@ struct InferContext {
   const Graph& graph;
   const std::vector<ValueId>& inputs;
   const AttributeBlob& attributes;
+  const std::vector<Graph>& bodies = no_bodies();
 
+  static const std::vector<Graph>& no_bodies();
   bool has(std::size_t i) const { return i < inputs.size() && inputs[i] != kNone; }
   const TensorType& type(std::size_t i) const { return graph.value(inputs.at(i)).type; }
+  const std::vector<Extent>& extents(std::size_t i) const { return graph.value(inputs.at(i)).extents; }
+};
+
+/// A dimension of an output whose extent is known only at run time: `actual` is a value that an input's extents name, or
+/// kNone, and then the extent is output `output` of the same node.
+struct OutputExtent {
+  std::uint32_t dim;
+  ValueId actual = kNone;
+  std::uint32_t output = 0;
 };
 
 /// An operator of the graph. Those with a CPU kernel become steps; views become placements in the arena where the
@@ -43,6 +55,9 @@ struct OperatorDef {
 
   /// Types of the outputs. Throws BuildError when the operands don't fit.
   std::vector<TensorType> (*infer)(const InferContext&) = nullptr;
+  /// The bounded dimensions of each output (a shorter list: the last outputs have none). Throws BuildError when the
+  /// operator cannot take these. Null: no operand may have any.
+  std::vector<std::vector<OutputExtent>> (*extents)(const InferContext&) = nullptr;
   /// Attributes for people: "kernel=3x3 stride=2". May be null.
   std::string (*describe)(const AttributeBlob&) = nullptr;
 
@@ -60,6 +75,9 @@ struct OperatorDef {
   /// Null when there is nothing to pack.
   void (*pack)(Graph&, NodeId) = nullptr;
 };
+
+/// OperatorDef::extents, or BuildError for an operator without it whose operands have bounded extents.
+std::vector<std::vector<OutputExtent>> infer_extents(const OperatorDef& op, const InferContext& context);
 
 /// The whole of a dense row-major tensor.
 StridedView dense_window(const Dims& dims);

@@ -15,6 +15,9 @@ std::string value_label(const Graph& graph, ValueId id) {
     label += "@";
     for (const std::uint8_t dim : value.order) label += static_cast<char>('0' + dim);
   }
+  for (const Extent& extent : value.extents) {
+    label += " d" + std::to_string(extent.dim) + "<=%" + std::to_string(extent.actual);
+  }
   if (value.is_constant()) label += " const";
   return label;
 }
@@ -42,8 +45,15 @@ std::string to_text(const Graph& graph) {
     if (node.op->describe != nullptr) out << " {" << node.op->describe(node.attributes) << "}";
     for (const std::string& name : node.provenance) out << "  # " << name;
     out << "\n";
+    for (const Graph& body : node.bodies) {
+      std::istringstream lines(to_text(body));
+      for (std::string line; std::getline(lines, line);) out << "  | " << line << "\n";
+    }
   }
   for (const Graph::Output& output : graph.outputs()) out << "output %" << output.value << "  " << output.name << "\n";
+  for (const Graph::State& state : graph.states()) {
+    out << "state  %" << state.input << " = %" << state.output << "  " << state.name << "\n";
+  }
   return out.str();
 }
 

@@ -22,12 +22,23 @@ void verify_node(const Graph& graph, NodeId id) {
     const NodeId producer = graph.value(input).producer;
     if (producer != kNone && !graph.node(producer).alive) broken(label + " reads the result of an erased node");
   }
-  const std::vector<TensorType> types = node.op->infer({graph, node.inputs, node.attributes});
+  const InferContext context{graph, node.inputs, node.attributes, node.bodies};
+  const std::vector<TensorType> types = node.op->infer(context);
   if (types.size() != node.outputs.size()) broken(label + " has the wrong number of outputs");
   for (std::size_t i = 0; i < types.size(); ++i) {
     const TensorType& actual = graph.value(node.outputs[i]).type;
     if (types[i] != actual) broken(label + " makes " + to_string(types[i]) + " but its value says " + to_string(actual));
   }
+  const std::vector<std::vector<OutputExtent>> extents = infer_extents(*node.op, context);
+  for (std::size_t i = 0; i < node.outputs.size(); ++i) {
+    std::vector<Extent> expected;
+    for (std::size_t e = 0; i < extents.size() && e < extents[i].size(); ++e) {
+      const OutputExtent& extent = extents[i][e];
+      expected.push_back({extent.dim, extent.actual != kNone ? extent.actual : node.outputs.at(extent.output)});
+    }
+    if (expected != graph.value(node.outputs[i]).extents) broken(label + " has other bounded extents than its value says");
+  }
+  for (const Graph& body : node.bodies) verify(body);
 }
 
 }  // namespace

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -34,6 +36,8 @@ struct ImportOptions {
   std::map<std::string, ir::Dims> shapes;        ///< extents of graph inputs, by input name: one profile's worth
   std::map<std::string, std::int64_t> dims;      ///< symbolic dimensions by name
   std::map<std::string, ConstantTensor> values;  ///< graph inputs that become constants, by input name
+  std::set<std::string> keep_inputs;             ///< inputs that stay inputs though the model has a default for them
+  std::optional<std::int64_t> most_turns;        ///< of loops whose outputs grow with the turns, where the model says none
   const ops::Registry* registry = nullptr;       ///< the operators to import with; null: Registry::instance()
   std::uint64_t max_nodes = 1'000'000;           ///< ONNX nodes imported, those of inlined functions included
   std::uint32_t max_depth = 64;                  ///< function calls inside function calls
@@ -110,6 +114,9 @@ Model parse_file(const std::string& path, const ImportOptions& options = {});
 /// in messages.
 Model parse_bytes(Span<const std::byte> bytes, const std::string& folder, const ImportOptions& options = {},
                   const std::string& name = "model");
+
+/// The default that the model has for an input (an initializer of its name), dense; empty when there is none.
+ir::Bytes default_of(const Model& model, const std::string& input);
 
 /// Builds the graph of one shape profile. Throws ImportError with all problems. What the user should know but need not
 /// act on is appended to `notes` when that is given, the model's own notes included.

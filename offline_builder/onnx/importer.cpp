@@ -61,6 +61,8 @@ ir::Graph Importer::run() {
   Frame frame;
   frame.opsets = &data_.opsets;
   Scope scope;
+  scope.graph = &graph_;
+  read_declarations();
   add_inputs(scope);
   define_initializers(data_.model.graph(), scope);
   import_nodes(data_.model.graph().node(), frame, scope);
@@ -79,11 +81,33 @@ void Importer::check_opset() {
   throw ImportError(data_.name, std::move(problems_));
 }
 
+void Importer::read_declarations() {
+  const auto add = [&](const TensorInfo& info, std::string_view name) {
+    if (!info.has_shape) return;
+    ir::Dims dims;
+    for (const Dimension& dimension : info.dims) {
+      const auto bound = options_.dims.find(dimension.symbol);
+      dims.push_back(dimension.value >= 0 || bound == options_.dims.end() ? dimension.value : bound->second);
+    }
+    declared_.emplace(name, std::move(dims));
+  };
+  for (const auto& output : data_.model.graph().output()) add(describe(output), output.name());
+  for (const auto& info : data_.model.graph().value_info()) add(describe(info), info.name());
+}
+
+std::optional<ir::Dims> Importer::declared_dims(const Call& call, int output) const {
+  // Names inside of functions and subgraphs are others.
+  if (call.frame.caller != nullptr || call.scope.parent != nullptr || output >= call.node.output_size()) return std::nullopt;
+  const auto found = declared_.find(call.node.output(output));
+  return found == declared_.end() ? std::nullopt : std::optional<ir::Dims>(found->second);
+}
+
 void Importer::add_inputs(Scope& scope) {
   const std::vector<std::optional<ir::Dims>> shapes = bind_shapes(data_.inputs, options_, problems_, notes_);
   for (std::size_t i = 0; i < data_.inputs.size(); ++i) {
     const TensorInfo& input = data_.inputs[i];
-    const bool given = options_.shapes.count(input.name) + options_.values.count(input.name) != 0;
+    const bool given = options_.shapes.count(input.name) + options_.values.count(input.name) +
+                           options_.keep_inputs.count(input.name) != 0;
     if (input.has_default && !given) continue;
     if (input.name.empty() || !is_utf8(input.name)) {
       report("input " + quoted(input.name), "its name is empty or not UTF-8");
@@ -202,6 +226,8 @@ void Importer::import_node(const proto::NodeProto& node, const Frame& frame, Sco
   }
   if (const proto::FunctionProto* function = find_function(call)) return inline_function(*function, call);
   if (domain.empty() && node.op_type() == "If") return import_if(call);
+  if (domain.empty() && node.op_type() == "Loop") return import_loop(call);
+  if (domain.empty() && node.op_type() == "Scan") return import_scan(call);
 
   const Support& support = support_of(domain, node.op_type(), call.opset);
   if (support.importer == nullptr) {
@@ -214,13 +240,17 @@ void Importer::import_node(const proto::NodeProto& node, const Frame& frame, Sco
 }
 
 void Importer::import_with(ops::OnnxImporter importer, const Call& call) {
-  const std::size_t first_new_value = graph_.value_count();
+  ir::Graph& graph = *call.scope.graph;
+  const std::size_t first_new_value = graph.value_count();
   try {
-    ops::OnnxNode onnx_node(graph_, call.name, call.node.op_type(), call.domain, call.opset);
+    const std::string refused = why_not_bounded(call);
+    if (!refused.empty()) throw ir::BuildError(refused);
+    ops::OnnxNode onnx_node(graph, call.name, call.node.op_type(), call.domain, call.opset);
     onnx_node.attributes = convert_attributes(call.node, call.frame.attributes, data_);
     for (const Binding& input : call.inputs) onnx_node.inputs.push_back(input.id);
     onnx_node.output_names.assign(call.node.output().begin(), call.node.output().end());
     onnx_node.outputs.assign(onnx_node.output_names.size(), ir::kNone);
+    for (int i = 0; i < call.node.output_size(); ++i) onnx_node.declared_dims.push_back(declared_dims(call, i));
     importer(onnx_node);
     std::vector<Binding> outputs;
     for (std::size_t i = 0; i < onnx_node.output_names.size(); ++i) {
@@ -262,8 +292,14 @@ std::string Importer::why_unsupported(const std::string& domain, const std::stri
   }
   if (!versions.empty()) return "the operator is supported in versions " + versions + " of " + named + " only";
   if (!known_domain && !domain.empty()) return "no operator of " + named + " is supported";
-  if (op_type == "Loop" || op_type == "Scan") return "loops are not supported; export the model with the loop unrolled";
   return "the operator is not supported";
+}
+
+ir::Bytes default_of(const Model& model, const std::string& input) {
+  for (const auto& tensor : model.data().model.graph().initializer()) {
+    if (tensor.name() == input) return model.data().tensors.at(&tensor).tensor.bytes;
+  }
+  return {};
 }
 
 ir::Graph import(const Model& model, const ImportOptions& options, std::vector<std::string>* notes) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bodies that are imported in place: functions, and the branch of an If whose condition is known.
+// Bodies that are imported in place: functions, and the branch of an If whose condition is known; and those that are only
+// searched for problems.
 #include "onnx/importer.h"
 #include "onnx/text.h"
 
@@ -8,13 +9,6 @@ namespace {
 
 std::string display_name(const proto::FunctionProto& function) {
   return printable((function.domain().empty() ? "" : function.domain() + ".") + function.name());
-}
-
-const proto::GraphProto* branch_of(const proto::NodeProto& node, const char* name) {
-  for (const auto& attribute : node.attribute()) {
-    if (attribute.name() == name && attribute.has_g()) return &attribute.g();
-  }
-  return nullptr;
 }
 
 }  // namespace
@@ -91,9 +85,10 @@ void Importer::inline_function(const proto::FunctionProto& function, const Call&
     return fail_outputs(call);
   }
   spend(call, static_cast<std::uint64_t>(function.input_size() + function.attribute_proto_size()));
-  const std::size_t first_new_value = graph_.value_count();
+  const std::size_t first_new_value = call.scope.graph->value_count();
   Scope scope;
   scope.depth = call.scope.depth + 1;
+  scope.graph = call.scope.graph;
   for (int i = 0; i < function.input_size(); ++i) {
     Binding absent;
     absent.state = Binding::State::Absent;
@@ -112,51 +107,17 @@ void Importer::inline_function(const proto::FunctionProto& function, const Call&
   set_outputs(call, outputs, first_new_value);
 }
 
-void Importer::import_if(const Call& call) {
-  const proto::GraphProto* then_branch = branch_of(call.node, "then_branch");
-  const proto::GraphProto* else_branch = branch_of(call.node, "else_branch");
-  const ir::Value* condition = nullptr;
-  if (call.inputs.size() == 1 && call.inputs[0].state == Binding::State::Value) {
-    condition = &graph_.value(call.inputs[0].id);
-  }
-  std::string reason;
-  if (then_branch == nullptr || else_branch == nullptr || (condition == nullptr && !call.failed)) {
-    reason = "it needs a condition and two branches";
-  } else if (condition != nullptr &&
-             (condition->type.dtype != DType::Bool || ir::element_count(condition->type.dims) != 1)) {
-    reason = "its condition is " + ir::to_string(condition->type) + ", not one bool";
-  } else if (condition != nullptr && !condition->is_constant()) {
-    reason = "its condition is not known when the plan is built; if that depends on a model input, fix it with --value";
-  }
-  if (!reason.empty()) report(call, reason);
-  if (!reason.empty() || call.failed) {
-    check_bodies(call);
-    return fail_outputs(call);
-  }
-  const bool taken = *condition->constant.as<std::uint8_t>() != 0;
-  import_branch(taken ? *then_branch : *else_branch, call);
-}
-
 void Importer::import_branch(const proto::GraphProto& branch, const Call& call) {
   if (branch.input_size() != 0 || branch.output_size() != call.node.output_size()) {
     report(call, "its branches must have no inputs and as many outputs as the node");
     return fail_outputs(call);
   }
   if (too_deep(call)) return fail_outputs(call);
-  spend(call, static_cast<std::uint64_t>(branch.initializer_size() + branch.sparse_initializer_size() + 1));
-  const std::size_t first_new_value = graph_.value_count();
-  Scope scope;
-  scope.parent = &call.scope;
-  scope.depth = call.scope.depth + 1;
-  define_initializers(branch, scope);
-  import_nodes(branch.node(), call.frame, scope);
-  std::vector<Binding> outputs;
-  for (const auto& output : branch.output()) {
-    const Binding* made = find(scope, output.name());
-    if (made == nullptr) report(call, "its branch does not make its output " + quoted(output.name()));
-    outputs.push_back(made != nullptr ? *made : Binding{});
-  }
-  set_outputs(call, outputs, first_new_value);
+  const std::size_t first_new_value = call.scope.graph->value_count();
+  Scope scope(&call.scope, call.scope.graph, nullptr);
+  const std::optional<std::vector<Binding>> outputs = import_graph(branch, call, scope);
+  if (!outputs) return fail_outputs(call);
+  set_outputs(call, *outputs, first_new_value);
 }
 
 void Importer::check_bodies(const Call& call) {
@@ -169,9 +130,7 @@ void Importer::check_bodies(const Call& call) {
 void Importer::check_body(const proto::GraphProto& body, const Call& call) {
   if (too_deep(call)) return;
   spend(call, static_cast<std::uint64_t>(body.initializer_size() + body.sparse_initializer_size() + body.input_size()));
-  Scope scope;
-  scope.parent = &call.scope;
-  scope.depth = call.scope.depth + 1;
+  Scope scope(&call.scope, call.scope.graph, nullptr);
   for (const auto& input : body.input()) define(scope, input.name(), {}, &call);
   define_initializers(body, scope);
   import_nodes(body.node(), call.frame, scope);

@@ -65,22 +65,41 @@ void Importer::define_initializers(const proto::GraphProto& graph, Scope& scope)
 }
 
 Binding* Importer::find(Scope& scope, std::string_view name) {
-  for (Scope* at = &scope; at != nullptr; at = at->parent) {
-    const auto it = at->names.find(name);
-    if (it == at->names.end()) continue;
-    if (it->second.state == Binding::State::Tensor) materialize(name, it->second);
+  const auto it = scope.names.find(name);
+  if (it != scope.names.end()) {
+    if (it->second.state == Binding::State::Tensor) materialize(name, it->second, *scope.graph);
     return &it->second;
   }
-  return nullptr;
+  if (scope.parent == nullptr) return nullptr;
+  Binding* outer = find(*scope.parent, name);
+  if (outer == nullptr || scope.body == nullptr || outer->state != Binding::State::Value) return outer;
+  const auto [at, added] = scope.captures.emplace(name, *outer);
+  if (added) at->second.id = capture(*scope.body, *scope.parent->graph, outer->id);
+  return &at->second;
 }
 
-void Importer::materialize(std::string_view name, Binding& binding) {
+ir::ValueId Importer::capture(Body& body, const ir::Graph& around, ir::ValueId id) {
+  const auto known = body.known.find(id);
+  if (known != body.known.end()) return known->second;
+  const ir::Value& value = around.value(id);
+  if (value.is_constant()) {
+    return body.known[id] = body.graph.add_constant(value.name, value.type, value.constant, value.format);
+  }
+  std::vector<ir::Extent> extents;
+  for (const ir::Extent& extent : value.extents) extents.push_back({extent.dim, capture(body, around, extent.actual)});
+  const ir::ValueId inner = body.graph.add_input(value.name, value.type);
+  body.graph.value(inner).extents = std::move(extents);
+  body.captured.push_back(id);
+  return body.known[id] = inner;
+}
+
+void Importer::materialize(std::string_view name, Binding& binding, ir::Graph& graph) {
   if (!binding.tensor->error.empty()) {
     report("initializer " + quoted(name), binding.tensor->error);
     binding.state = Binding::State::Failed;
     return;
   }
-  binding.id = graph_.add_constant(printable(name), binding.tensor->tensor.type, binding.tensor->tensor.bytes);
+  binding.id = graph.add_constant(printable(name), binding.tensor->tensor.type, binding.tensor->tensor.bytes);
   binding.state = Binding::State::Value;
 }
 
@@ -96,7 +115,7 @@ void Importer::set_outputs(const Call& call, const std::vector<Binding>& outputs
         static_cast<std::size_t>(i) < outputs.size() ? outputs[static_cast<std::size_t>(i)] : Binding{};
     define(call.scope, name, binding, &call);
     if (!name.empty() && binding.state == Binding::State::Value && binding.id >= first_new_value) {
-      graph_.value(binding.id).name = name_in(call.frame, name);
+      call.scope.graph->value(binding.id).name = name_in(call.frame, name);
     }
   }
 }

@@ -66,7 +66,9 @@ class ShapeBinder {
   bool is_given(const std::string& name) const {
     return options_.shapes.count(name) + options_.values.count(name) != 0;
   }
-  bool keeps_default(const TensorInfo& input) const { return input.has_default && !is_given(input.name); }
+  bool keeps_default(const TensorInfo& input) const {
+    return input.has_default && !is_given(input.name) && options_.keep_inputs.count(input.name) == 0;
+  }
 
   void bind_dim(const std::string& name, std::int64_t value) {
     const std::string source = "--dim " + printable(name);

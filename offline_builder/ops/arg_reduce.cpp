@@ -2,6 +2,7 @@
 // ArgReduce: ONNX ArgMax and ArgMin, and Hardmax, which is where the maximum is.
 #include "edgert/cpu/ops/arg_reduce.h"
 
+#include "ops/bounded.h"
 #include "ops/compose.h"
 #include "ops/runnable.h"
 
@@ -22,6 +23,13 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   require(extent >= 1, "no element to choose from along axis " + std::to_string(axis));
   extent = 1;
   return runnable(kEntry, context, {y});
+}
+
+Extents extents(const InferContext& context) {
+  const std::int32_t axis = context.attributes.as<ArgReduceAttributes>().axis;
+  std::vector<int> of;
+  for (int i = 0; i < static_cast<int>(context.type(0).dims.size()); ++i) of.push_back(i == axis ? -1 : i);
+  return mapped_extents(context, of);
 }
 
 std::string describe(const ir::AttributeBlob& blob) {
@@ -69,6 +77,7 @@ extern const OperatorDef kArgReduce = [] {
   op.name = "ArgReduce";
   op.attribute_bytes = sizeof(ArgReduceAttributes);
   op.infer = &infer;
+  op.extents = &extents;
   op.describe = &describe;
   op.kernel = &kEntry;
   op.work = &work;

@@ -4,6 +4,7 @@
 #include "edgert/cpu/ops/cast.h"
 
 #include "edgert/cpu/ops/copy.h"
+#include "ops/bounded.h"
 #include "ops/cast.h"
 
 #include "ops/compose.h"
@@ -90,6 +91,7 @@ extern const OperatorDef kCast = [] {
   op.name = "Cast";
   op.attribute_bytes = sizeof(cpu::CastAttributes);
   op.infer = &infer;
+  op.extents = &elementwise_extents;
   op.describe = &describe;
   op.kernel = &kEntry;
   return op;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Concat: every input is a window into the output, so it is placed there where it can be and copied where not.
+#include "ops/bounded.h"
 #include "ops/compose.h"
 
 namespace edgert::ops {
@@ -27,6 +28,17 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   return {y};
 }
 
+/// Other dimensions are bounded alike in all inputs; along the axis, what comes second would have no fixed place.
+Extents extents(const InferContext& context) {
+  const auto axis = static_cast<std::uint32_t>(context.attributes.as<ConcatAttributes>().axis);
+  for (std::size_t i = 0; i < context.inputs.size(); ++i) {
+    for (const ir::Extent& extent : context.extents(i)) {
+      require(extent.dim != axis, "an input has an extent along the axis that only a run knows");
+    }
+  }
+  return elementwise_extents(context);
+}
+
 std::string describe(const ir::AttributeBlob& blob) {
   return "axis=" + std::to_string(blob.as<ConcatAttributes>().axis);
 }
@@ -46,6 +58,7 @@ extern const OperatorDef kConcat = [] {
   op.name = "Concat";
   op.attribute_bytes = sizeof(ConcatAttributes);
   op.infer = &infer;
+  op.extents = &extents;
   op.describe = &describe;
   return op;
 }();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Constants: the ONNX operators that make them and the helpers by which importers do.
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <set>
@@ -96,7 +97,14 @@ void import_range(OnnxNode& node) {
   }
 }
 
-/// Shape and Size: extents are known when the plan is built.
+/// For each dimension of x the value that holds its extent, or kNone where it is known now.
+std::vector<ValueId> actual_extents(const OnnxNode& node, ValueId x) {
+  std::vector<ValueId> actual(dims_of(node, x).size(), ir::kNone);
+  for (const ir::Extent& extent : node.graph.value(x).extents) actual[extent.dim] = extent.actual;
+  return actual;
+}
+
+/// Shape and Size: extents are known when the plan is built, but for bounded ones.
 void import_shape(OnnxNode& node) {
   const Dims dims = node.type(0).dims;
   const auto rank = static_cast<std::int64_t>(dims.size());
@@ -106,11 +114,32 @@ void import_shape(OnnxNode& node) {
   };
   const std::int64_t start = clamp(node.int_or("start", 0));
   const std::int64_t end = std::max(start, clamp(node.int_or("end", rank)));
+  const std::vector<ValueId> extents = actual_extents(node, node.input(0));
+  const bool bounded = std::any_of(extents.begin() + start, extents.begin() + end,
+                                   [](ValueId extent) { return extent != ir::kNone; });
+  if (bounded) {
+    std::vector<ValueId> parts;
+    for (std::int64_t d = start; d < end; ++d) {
+      const auto i = static_cast<std::size_t>(d);
+      parts.push_back(extents[i] == ir::kNone ? int64_constant(node, {1}, {dims[i]}) : reshape(node, extents[i], {1}));
+    }
+    return node.set_output(0, concat(node, parts, 0));
+  }
   node.set_output(0, int64_constant(node, {end - start}, Dims(dims.begin() + start, dims.begin() + end)));
 }
 
 void import_size(OnnxNode& node) {
-  node.set_output(0, int64_constant(node, {}, {ir::element_count(node.type(0).dims)}));
+  const Dims dims = node.type(0).dims;
+  const std::vector<ValueId> extents = actual_extents(node, node.input(0));
+  std::int64_t fixed = 1;
+  for (std::size_t d = 0; d < dims.size(); ++d) {
+    if (extents[d] == ir::kNone) fixed = ir::element_count({fixed, dims[d]});
+  }
+  ValueId count = int64_constant(node, {}, {fixed});
+  for (const ValueId extent : extents) {
+    if (extent != ir::kNone) count = binary(node, PointwiseOp::Mul, count, reshape(node, extent, {}));
+  }
+  node.set_output(0, count);
 }
 
 /// Ones on diagonal k of a matrix as large as the input.

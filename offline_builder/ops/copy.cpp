@@ -3,6 +3,7 @@
 // pass a tensor on become nothing.
 #include "edgert/cpu/ops/copy.h"
 
+#include "ops/bounded.h"
 #include "ops/compose.h"
 #include "ops/runnable.h"
 
@@ -49,6 +50,7 @@ extern const OperatorDef kCopy = [] {
   op.name = "Copy";
   op.attribute_bytes = sizeof(cpu::NoAttributes);
   op.infer = &infer;
+  op.extents = &elementwise_extents;
   op.kernel = &kEntry;
   return op;
 }();

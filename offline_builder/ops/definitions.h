@@ -31,6 +31,13 @@ extern const OperatorDef kNormalize;
 extern const OperatorDef kGather;
 extern const OperatorDef kPad;
 extern const OperatorDef kResize;
+extern const OperatorDef kNonZero;
+extern const OperatorDef kCompress;
+extern const OperatorDef kUnique;
+extern const OperatorDef kNonMaxSuppression;
+extern const OperatorDef kTopK;
+extern const OperatorDef kIf;
+extern const OperatorDef kLoop;
 
 /// The same elements in row-major order under other extents.
 struct ReshapeAttributes {

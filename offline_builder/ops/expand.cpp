@@ -1,20 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
 // Expand: broadcasting as a view with stride 0.
 #include <algorithm>
+#include <map>
 
+#include "ops/bounded.h"
 #include "ops/compose.h"
 
 namespace edgert::ops {
 namespace {
 
+/// Inputs after the first are not read: they are operands beside this one, whose bounded extents it takes on.
 std::vector<ir::TensorType> infer(const InferContext& context) {
-  require_inputs(context, 1, 1);
+  require_inputs(context, 1, 8);
   const auto& attributes = context.attributes.as<ExpandAttributes>();
   const ir::TensorType& x = context.type(0);
   Dims dims = dims_of(attributes.dims, attributes.rank);
   require(ir::broadcast(x.dims, dims) == dims,
           "shape " + ir::to_string(x.dims) + " does not broadcast to " + ir::to_string(dims));
   return {{x.dtype, std::move(dims)}};
+}
+
+/// Calls visit(extent, its dimension of the output) for the bounded dimensions of input i.
+template <class Visit>
+void visit_extents(const InferContext& context, std::size_t i, std::size_t rank, Visit visit) {
+  const std::size_t leading = rank - context.type(i).dims.size();
+  for (const ir::Extent& extent : context.extents(i)) visit(extent, static_cast<std::uint32_t>(leading + extent.dim));
+}
+
+Extents extents(const InferContext& context) {
+  const auto& attributes = context.attributes.as<ExpandAttributes>();
+  const Dims to = dims_of(attributes.dims, attributes.rank);
+  std::map<std::uint32_t, ir::ValueId> found;
+  for (std::size_t i = 0; i < context.inputs.size(); ++i) {
+    const Dims& from = context.type(i).dims;
+    require(from.size() <= to.size(), "an operand has more dimensions than the result");
+    visit_extents(context, i, to.size(), [&](const ir::Extent& extent, std::uint32_t dim) {
+      const auto [at, added] = found.emplace(dim, extent.actual);
+      require(at->second == extent.actual && from[extent.dim] == to[dim],
+              "dimension " + std::to_string(dim) + " of the result has an extent that only a run knows, and nothing says "
+              "that it is the same in all operands");
+      // A dimension of the first input that is there and not repeated must be the bounded one itself.
+      const std::size_t leading = to.size() - context.type(0).dims.size();
+      require(!added || i == 0 || dim < leading || context.type(0).dims[dim - leading] == 1,
+              "dimension " + std::to_string(dim) + " is known only at run time in one operand and fixed in another");
+    });
+  }
+  std::vector<ir::OutputExtent> out;
+  for (const auto& [dim, actual] : found) out.push_back({dim, actual});
+  return {out};
 }
 
 std::string describe(const ir::AttributeBlob& blob) {
@@ -44,6 +77,7 @@ extern const OperatorDef kExpand = [] {
   op.name = "Expand";
   op.attribute_bytes = sizeof(ExpandAttributes);
   op.infer = &infer;
+  op.extents = &extents;
   op.describe = &describe;
   op.view = &view;
   return op;
@@ -58,12 +92,30 @@ ValueId expand(OnnxNode& node, ValueId x, const Dims& dims, bool fold) {
   return node.graph.node(id).outputs[0];
 }
 
+/// expand() to dims some of which are bounded as those of `bounded` are.
+static ValueId expand_like(OnnxNode& node, ValueId x, const Dims& dims, const std::vector<ValueId>& bounded) {
+  if (dims_of(node, x) == dims) return x;
+  ExpandAttributes attributes{};
+  store_dims(dims, attributes.dims, attributes.rank);
+  std::vector<ValueId> inputs{x};
+  for (const ValueId like : bounded) {
+    if (like != x) inputs.push_back(like);
+  }
+  return node.graph.node(node.graph.add_node(kExpand, inputs, ir::AttributeBlob::of(attributes), {node.provenance()}))
+      .outputs[0];
+}
+
 std::vector<ValueId> broadcast_operands(OnnxNode& node, std::vector<ValueId> operands) {
   Dims dims;
   for (const ValueId operand : operands) dims = ir::broadcast(dims, dims_of(node, operand));
   const bool all_constant = std::all_of(operands.begin(), operands.end(),
                                         [&](ValueId operand) { return node.graph.value(operand).is_constant(); });
-  for (ValueId& operand : operands) operand = expand(node, operand, dims, all_constant);
+  std::vector<ValueId> bounded;
+  std::copy_if(operands.begin(), operands.end(), std::back_inserter(bounded),
+               [&](ValueId operand) { return node.graph.is_bounded(operand); });
+  for (ValueId& operand : operands) {
+    operand = bounded.empty() ? expand(node, operand, dims, all_constant) : expand_like(node, operand, dims, bounded);
+  }
   return operands;
 }
 

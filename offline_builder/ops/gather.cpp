@@ -2,6 +2,7 @@
 // Gather, and ONNX Gather, GatherElements and GatherND. The last two compute positions in the flattened data.
 #include "edgert/cpu/ops/gather.h"
 
+#include "ops/bounded.h"
 #include "ops/compose.h"
 #include "ops/runnable.h"
 
@@ -27,6 +28,22 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   y.dims.insert(y.dims.end(), position + 1, data.dims.end());
   require_rank(y.dims);
   return runnable(kEntry, context, {y});
+}
+
+/// The dims of the data before the axis, of the indices, and of the data after it. Along a bounded axis the kernel
+/// counts negative indices from the actual end.
+Extents extents(const InferContext& context) {
+  const auto axis = static_cast<std::uint32_t>(context.attributes.as<GatherAttributes>().axis);
+  const auto inserted = static_cast<std::uint32_t>(context.type(1).dims.size());
+  std::vector<ir::OutputExtent> before;
+  std::vector<ir::OutputExtent> after;
+  for (const ir::Extent& extent : context.extents(0)) {
+    if (extent.dim < axis) before.push_back({extent.dim, extent.actual});
+    if (extent.dim > axis) after.push_back({extent.dim + inserted - 1, extent.actual});
+  }
+  for (const ir::Extent& extent : context.extents(1)) before.push_back({extent.dim + axis, extent.actual});
+  before.insert(before.end(), after.begin(), after.end());
+  return {before};
 }
 
 std::string describe(const ir::AttributeBlob& blob) {
@@ -135,6 +152,7 @@ extern const OperatorDef kGather = [] {
   op.name = "Gather";
   op.attribute_bytes = sizeof(GatherAttributes);
   op.infer = &infer;
+  op.extents = &extents;
   op.describe = &describe;
   op.kernel = &kEntry;
   return op;

@@ -49,6 +49,8 @@ class OnnxNode {
   std::vector<ir::ValueId> inputs;        ///< kNone for an omitted optional one
   std::vector<std::string> output_names;  ///< "" for an omitted one
   std::vector<ir::ValueId> outputs;       ///< to be set by the importer, kNone at first
+  /// What the model declares the outputs' extents to be, -1 where it does not say; none where it declares no shape.
+  std::vector<std::optional<ir::Dims>> declared_dims;
 
   /// Stops the import of this node with a reason; the importer of the model adds node, operator and opset.
   [[noreturn]] void fail(const std::string& reason) const;
@@ -57,6 +59,9 @@ class OnnxNode {
   /// A required input; fails when it is absent.
   ir::ValueId input(std::size_t i) const;
   const ir::TensorType& type(std::size_t i) const { return graph.value(input(i)).type; }
+  std::optional<ir::Dims> declared(std::size_t i) const {
+    return i < declared_dims.size() ? declared_dims[i] : std::nullopt;
+  }
   bool wants_output(std::size_t i) const { return i < output_names.size() && !output_names[i].empty(); }
 
   bool has(const std::string& attribute) const { return attributes.count(attribute) != 0; }

@@ -2,6 +2,7 @@
 // Pointwise: a straight-line program of scalar operations on operands of the same extents.
 #include "edgert/cpu/ops/pointwise.h"
 
+#include "ops/bounded.h"
 #include "ops/compose.h"
 #include "ops/epilogue.h"
 #include "ops/runnable.h"
@@ -85,6 +86,7 @@ extern const OperatorDef kPointwise = [] {
   op.name = "Pointwise";
   op.attribute_bytes = sizeof(PointwiseProgram);
   op.infer = &infer;
+  op.extents = &elementwise_extents;
   op.describe = &describe;
   op.kernel = &kEntry;
   op.in_place = (1u << scalar::kMaxPointwiseInputs) - 1;

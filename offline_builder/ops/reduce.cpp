@@ -2,6 +2,7 @@
 // Reduce: the ONNX Reduce* family. Axes are an attribute in older opsets and an input in newer ones.
 #include "edgert/cpu/ops/reduce.h"
 
+#include "ops/bounded.h"
 #include "ops/compose.h"
 #include "ops/runnable.h"
 
@@ -24,6 +25,16 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
     if ((attributes.axes >> i & 1) != 0) y.dims[i] = 1;
   }
   return runnable(kEntry, context, {y});
+}
+
+/// Reduced dimensions may be bounded: the kernel counts what is there.
+Extents extents(const InferContext& context) {
+  const std::uint32_t axes = context.attributes.as<ReduceAttributes>().axes;
+  std::vector<int> of;
+  for (std::size_t i = 0; i < context.type(0).dims.size(); ++i) {
+    of.push_back((axes >> i & 1u) != 0 ? -1 : static_cast<int>(i));
+  }
+  return mapped_extents(context, of);
 }
 
 std::string describe(const ir::AttributeBlob& blob) {
@@ -75,6 +86,7 @@ extern const OperatorDef kReduce = [] {
   op.name = "Reduce";
   op.attribute_bytes = sizeof(ReduceAttributes);
   op.infer = &infer;
+  op.extents = &extents;
   op.describe = &describe;
   op.kernel = &kEntry;
   op.work = &work;

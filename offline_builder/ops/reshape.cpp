@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reshape, a view where the input's strides allow it.
+#include "ops/bounded.h"
 #include "ops/compose.h"
 
 namespace edgert::ops {
@@ -13,6 +14,26 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   require(ir::element_count(dims) == ir::element_count(x.dims),
           "cannot reshape " + ir::to_string(x.dims) + " to " + ir::to_string(dims));
   return {{x.dtype, std::move(dims)}};
+}
+
+/// A bounded dimension stays whole: what lies before it and what lies after it keep their numbers of elements.
+Extents extents(const InferContext& context) {
+  const Dims& from = context.type(0).dims;
+  const auto& attributes = context.attributes.as<ReshapeAttributes>();
+  const Dims to = dims_of(attributes.dims, attributes.rank);
+  std::vector<int> of(to.size(), -1);
+  for (const ir::Extent& extent : context.extents(0)) {
+    const std::int64_t before = ir::element_count({from.begin(), from.begin() + extent.dim});
+    std::size_t place = 0;
+    std::int64_t count = 1;
+    while (place < to.size() && (count != before || to[place] == 1)) count *= to[place++];
+    // Of extents of 0 and 1 it cannot be told which dimension is which.
+    require(from[extent.dim] > 1 && place < to.size() && to[place] == from[extent.dim],
+            "dimension " + std::to_string(extent.dim) + " of " + ir::to_string(from) +
+                " is known only at run time and does not stay whole in " + ir::to_string(to));
+    of[place] = static_cast<int>(extent.dim);
+  }
+  return mapped_extents(context, of);
 }
 
 std::string describe(const ir::AttributeBlob& blob) {
@@ -112,6 +133,7 @@ extern const OperatorDef kReshape = [] {
   op.name = "Reshape";
   op.attribute_bytes = sizeof(ReshapeAttributes);
   op.infer = &infer;
+  op.extents = &extents;
   op.describe = &describe;
   op.view = &view;
   return op;

@@ -2,6 +2,7 @@
 // Slice with positive steps: always a view. ONNX's negative steps become a Gather.
 #include <algorithm>
 
+#include "ops/bounded.h"
 #include "ops/compose.h"
 
 namespace edgert::ops {
@@ -24,6 +25,18 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
             "slice outside of its input");
   }
   return {y};
+}
+
+/// What is cut along a dimension that only a run knows would depend on its extent.
+Extents extents(const InferContext& context) {
+  const auto& attributes = context.attributes.as<SliceAttributes>();
+  std::vector<int> of;
+  for (std::uint32_t i = 0; i < attributes.rank; ++i) of.push_back(static_cast<int>(i));
+  for (const ir::Extent& extent : context.extents(0)) {
+    require(attributes.size[extent.dim] == context.type(0).dims[extent.dim],
+            "it cuts along dimension " + std::to_string(extent.dim) + ", whose extent only a run knows");
+  }
+  return mapped_extents(context, of);
 }
 
 std::string describe(const ir::AttributeBlob& blob) {
@@ -58,6 +71,9 @@ ValueId slice_axis(OnnxNode& node, ValueId x, std::size_t axis, std::int64_t sta
     end = std::clamp<std::int64_t>(end, 0, extent);
     const std::int64_t size = end > start ? (end - start - 1) / step + 1 : 0;
     return slice(node, x, axis, start, size, step);
+  }
+  for (const ir::Extent& bounded : node.graph.value(x).extents) {
+    if (bounded.dim == axis) node.fail("it reverses a dimension whose extent only a run knows");
   }
   start = std::clamp<std::int64_t>(start, -1, extent - 1);
   end = std::clamp<std::int64_t>(end, -1, extent - 1);
@@ -104,6 +120,7 @@ extern const OperatorDef kSlice = [] {
   op.name = "Slice";
   op.attribute_bytes = sizeof(SliceAttributes);
   op.infer = &infer;
+  op.extents = &extents;
   op.describe = &describe;
   op.view = &view;
   return op;

@@ -2,6 +2,7 @@
 // Softmax and LogSoftmax.
 #include "edgert/cpu/ops/softmax.h"
 
+#include "ops/bounded.h"
 #include "ops/compose.h"
 #include "ops/runnable.h"
 
@@ -50,6 +51,7 @@ extern const OperatorDef kSoftmax = [] {
   op.name = "Softmax";
   op.attribute_bytes = sizeof(SoftmaxAttributes);
   op.infer = &infer;
+  op.extents = &elementwise_extents;
   op.describe = &describe;
   op.kernel = &kEntry;
   op.in_place = 1;

@@ -2,6 +2,7 @@
 // Transpose: always a view.
 #include <numeric>
 
+#include "ops/bounded.h"
 #include "ops/compose.h"
 
 namespace edgert::ops {
@@ -22,6 +23,11 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
     y.dims.push_back(x.dims[attributes.perm[i]]);
   }
   return {y};
+}
+
+Extents extents(const InferContext& context) {
+  const auto& attributes = context.attributes.as<TransposeAttributes>();
+  return mapped_extents(context, std::vector<int>(attributes.perm, attributes.perm + attributes.rank));
 }
 
 std::string describe(const ir::AttributeBlob& blob) {
@@ -52,6 +58,7 @@ extern const OperatorDef kTranspose = [] {
   op.name = "Transpose";
   op.attribute_bytes = sizeof(TransposeAttributes);
   op.infer = &infer;
+  op.extents = &extents;
   op.describe = &describe;
   op.view = &view;
   return op;

@@ -2,6 +2,7 @@
 // Decides the order of dimensions in memory of every value and makes every copy that this needs explicit. Afterwards:
 //  - convolutions read and write channels last; other kernels follow the order of what they read;
 //  - every view is a window into its input: where strides cannot say it, a Copy to row-major comes first;
+//  - what If and Loop read and write is row-major, in storages of its own;
 //  - every input of a Concat is written straight into the Concat's storage: where that cannot be, a Copy writes it;
 //  - every graph output is row-major in a storage of its own.
 // What is left of Reshape, Transpose, Slice, Expand and Concat then costs nothing at run time.
@@ -33,6 +34,7 @@ class LayoutChooser {
     for (const NodeId id : graph_.topological_order()) visit(id);
     place_concats();
     for (std::size_t i = 0; i < graph_.outputs().size(); ++i) settle_output(i);
+    for (std::size_t i = 0; i < graph_.states().size(); ++i) settle_state(i);
     return changes_;
   }
 
@@ -87,6 +89,12 @@ class LayoutChooser {
       set_order(id, kChannelsLast);
     } else if (node.op->layout == ops::LayoutRule::InnerDense) {
       require_inner_dense_residual(id);
+      set_order(id, {});
+    } else if (node.op->layout == ops::LayoutRule::RowMajor) {
+      for (std::size_t i = 0; i < graph_.node(id).inputs.size(); ++i) {
+        const ValueId input = graph_.node(id).inputs[i];
+        if (input != kNone && !ir::is_row_major(window(input)->view)) insert_copy(id, i, {});
+      }
       set_order(id, {});
     } else {
       set_order(id, followed_order(node));
@@ -184,6 +192,7 @@ class LayoutChooser {
     const ValueId input = inputs[index];
     const Node* producer = graph_.producer(input);
     if (producer == nullptr || producer->op->view != nullptr || placed_[input] != kNone) return false;
+    if (producer->op->layout == ops::LayoutRule::RowMajor) return false;
     if (graph_.is_output(input) || std::count(inputs.begin(), inputs.end(), input) != 1) return false;
     for (const NodeId user : graph_.users(input)) {
       // Placed into one Concat, it cannot be placed into another; the other one copies.
@@ -204,6 +213,9 @@ class LayoutChooser {
         if (node.op->layout == ops::LayoutRule::InnerDense && !unit_stride(*found, found->view.dims.size() - 1)) return false;
       }
       if (node.op->layout == ops::LayoutRule::ChannelsLast && !unit_stride(*windows.find(node.inputs[0]), 1)) return false;
+      for (std::size_t i = 0; node.op->layout == ops::LayoutRule::RowMajor && i < node.inputs.size(); ++i) {
+        if (node.inputs[i] != kNone && !ir::is_row_major(windows.find(node.inputs[i])->view)) return false;
+      }
     }
     return true;
   }
@@ -232,6 +244,29 @@ class LayoutChooser {
     graph_.set_output(index, out);
     bound_.push_back(out);
     ++changes_;
+  }
+
+  /// A state is written by a Copy of its own, which the lowering puts behind every reader of the old value. What such a
+  /// Copy reads must not be a state that another one has written already.
+  void settle_state(std::size_t index) {
+    ValueId value = graph_.states()[index].output;
+    const Node* producer = graph_.producer(value);
+    const bool shared = std::any_of(graph_.outputs().begin(), graph_.outputs().end(),
+                                    [value](const Graph::Output& output) { return output.value == value; });
+    // Settled already, on a second run.
+    if (producer != nullptr && producer->op == &ops::kCopy && graph_.users(value).empty() && !shared) return;
+    if (graph_.value(window(value)->root).producer == kNone) value = make_own_copy(value);
+    const ValueId out = make_own_copy(value);
+    graph_.value(out).name = graph_.states()[index].name;
+    graph_.set_state_output(index, out);
+    bound_.push_back(out);
+  }
+
+  ValueId make_own_copy(ValueId source) {
+    const NodeId copy = graph_.add_node(ops::kCopy, {source}, ir::AttributeBlob::of(cpu::NoAttributes{}), {});
+    placed_.resize(graph_.value_count(), kNone);
+    ++changes_;
+    return graph_.node(copy).outputs[0];
   }
 
   Graph& graph_;

@@ -79,6 +79,8 @@ std::string key_of(const Node& node) {
   std::string key;
   append(key, node.op);
   std::vector<ValueId> inputs = node.inputs;
+  // Bodies are not compared: no two nodes that have some are taken to be equal.
+  if (!node.bodies.empty()) append(key, node.bodies.data());
   const PointwiseStep* step = single_instruction(node);
   // Where the order of two operands does not matter, the lower number comes first.
   if (step != nullptr && is_commutative(step->op) && inputs.size() == 2) std::sort(inputs.begin(), inputs.end());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Computes what is known when the plan is built. A view that would only repeat a constant stays a view: it costs
 // nothing at run time and the plan stays small.
+#include <algorithm>
 #include <map>
 
 #include "passes/pattern.h"
@@ -46,6 +47,9 @@ class Folder {
     }
     // Convolutions take no other weights than constants.
     if (convolution && is_known(node.inputs[1]) && !graph_.value(node.inputs[1]).is_constant()) fold(node.inputs[1]);
+    // The extents that a bounded result really has are not among what is computed here.
+    const bool bounded = std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId id) { return graph_.is_bounded(id); });
+    if (bounded || !node.bodies.empty()) return;
     if (!all_known || node.op->layout == ops::LayoutRule::ChannelsLast || !has_whole_bytes(node)) return;
     std::size_t bytes = 0;
     for (const ValueId output : node.outputs) bytes += ir::dense_bytes(type_of(graph_, output));

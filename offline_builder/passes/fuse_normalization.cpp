@@ -182,7 +182,8 @@ bool absorb_parameter(Graph& graph, NodeId id) {
 int sweep(Graph& graph) {
   int changes = 0;
   for (const NodeId id : graph.topological_order()) {
-    if (graph.node(id).alive && (fuse_core(graph, id) || absorb_parameter(graph, id))) ++changes;
+    if (!graph.node(id).alive || graph.is_bounded(graph.node(id).outputs[0])) continue;
+    if (fuse_core(graph, id) || absorb_parameter(graph, id)) ++changes;
   }
   return changes;
 }

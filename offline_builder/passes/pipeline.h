@@ -49,6 +49,7 @@ int fuse_activation_patterns(ir::Graph& graph);  ///< GELU, SiLU, HardSwish, ...
 int fuse_normalization(ir::Graph& graph);        ///< layer and RMS normalization from their decomposed ONNX shapes
 int fold_affine(ir::Graph& graph);  ///< BatchNorm and other per-channel scale/shift into Conv, Gemm weights and bias
 int fold_pad(ir::Graph& graph);     ///< constant-zero Pad into the convolution (or average pool) behind it
+int optimize_bodies(ir::Graph& graph);  ///< constants into the bodies of If and Loop, and the whole pipeline there
 int eliminate_transposes(ir::Graph& graph);  ///< they sink through pointwise, merge and cancel
 int fuse_epilogue(ir::Graph& graph);         ///< activation and residual add into Conv, DepthwiseConv, MatMul
 int fuse_pointwise(ir::Graph& graph);        ///< chains of pointwise nodes into one program

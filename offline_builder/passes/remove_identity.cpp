@@ -156,9 +156,10 @@ int sweep(Graph& graph) {
   for (const NodeId id : graph.topological_order()) {
     if (!graph.node(id).alive || graph.node(id).outputs.size() != 1) continue;
     const ValueId out = graph.node(id).outputs[0];
-    if (const ValueId other = same_as(graph, graph.node(id)); other != kNone) {
+    const ValueId other = same_as(graph, graph.node(id));
+    if (other != kNone && graph.value(other).extents == graph.value(out).extents) {
       replace_value(graph, out, other);
-    } else if (const ValueId merged = merge_views(graph, id); merged != kNone) {
+    } else if (const ValueId merged = graph.is_bounded(out) ? kNone : merge_views(graph, id); merged != kNone) {
       take_place(graph, out, merged);
     } else {
       continue;

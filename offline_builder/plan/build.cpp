@@ -2,6 +2,8 @@
 #include "plan/build.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <stdexcept>
 
 #include "edgert/cuda/cubin.h"
@@ -90,6 +92,70 @@ void check_cuda(const PlanView& view, const std::string& message, const LogSink&
   if (!good) throw std::logic_error("the plan just built does not run: " + message);
 }
 
+/// The place of a name among those of the graph's inputs or outputs.
+template <class Items, class NameOf>
+std::size_t find_name(const Items& items, const std::string& name, const char* what, NameOf name_of) {
+  std::string known;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    if (name_of(items[i]) == name) return i;
+    known += (known.empty() ? "" : ", ") + name_of(items[i]);
+  }
+  throw ir::BuildError(std::string("state: the model has no ") + what + " '" + name + "' that is left; there are: " + known);
+}
+
+void make_states(ir::Graph& graph, const std::vector<BuildOptions::State>& states) {
+  for (const BuildOptions::State& state : states) {
+    const std::size_t input = find_name(graph.inputs(), state.input, "input",
+                                        [&](ir::ValueId id) { return graph.value(id).name; });
+    const std::size_t output = find_name(graph.outputs(), state.output, "output",
+                                         [](const ir::Graph::Output& each) { return each.name; });
+    graph.make_state(input, output, state.initial);
+  }
+}
+
+/// Profiles share the memory of the states, so each must have the same size in all.
+void require_equal_states(const std::vector<ProfileSpec>& profiles) {
+  for (const ProfileSpec& profile : profiles) {
+    for (std::size_t i = 0; i < profile.states.size(); ++i) {
+      if (profile.states[i].size == profiles[0].states[i].size) continue;
+      throw ir::BuildError("state '" + profile.states[i].name + "' has another size in another profile");
+    }
+  }
+}
+
+template <class T>
+double largest_magnitude(const ir::Bytes& bytes) {
+  double largest = 0;
+  for (std::size_t i = 0; i < bytes.size() / sizeof(T); ++i) {
+    const double magnitude = std::abs(static_cast<double>(bytes.as<T>()[i]));
+    if (std::isfinite(magnitude)) largest = std::max(largest, magnitude);
+  }
+  return largest;
+}
+
+/// Runs the plan made of `spec` on what `options` gives, and records what comes out.
+void record_golden(PlanSpec& spec, const BuildOptions& options) {
+  const Bytes64 bytes(write(spec));
+  const Result<PlanView> view = PlanView::load(bytes.span());
+  if (!view.ok()) throw std::logic_error("the plan just built does not load");
+  for (const BuildOptions::GoldenInputs& each : options.golden(*view)) {
+    GoldenSpec golden;
+    golden.profile = each.profile;
+    golden.inputs = each.inputs;
+    golden.outputs = record_outputs(*view, each.profile, each.inputs);
+    golden.rel_tolerance = each.tolerance;
+    // One tolerance for all outputs: that of the smallest.
+    double smallest = std::numeric_limits<double>::infinity();
+    for (std::uint32_t i = 0; i < view->output_count(); ++i) {
+      const DType dtype = view->output(each.profile, i).dtype;
+      if (dtype == DType::F32) smallest = std::min(smallest, largest_magnitude<float>(golden.outputs[i]));
+      if (dtype == DType::F64) smallest = std::min(smallest, largest_magnitude<double>(golden.outputs[i]));
+    }
+    golden.abs_tolerance = std::isfinite(smallest) ? static_cast<float>(smallest * static_cast<double>(each.tolerance)) : 0;
+    spec.golden.push_back(std::move(golden));
+  }
+}
+
 /// What a device would do with these bytes: load them by every rule and let every operator check its operands.
 void load_as_the_runtime_does(const std::vector<std::byte>& bytes) {
   const Bytes64 aligned(bytes);
@@ -122,6 +188,9 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
   std::unique_ptr<codegen::Compiler> compiler;
   ModuleStore modules;
   DType narrow = DType::Undefined;
+  if (options.cuda && (!options.states.empty() || options.golden)) {
+    throw ir::BuildError("states and golden vectors are for plans for the CPU only");
+  }
   if (options.cuda) {
     spec.target = "sm_" + std::to_string(options.cuda->device.arch);
     if (options.cuda->precision != DType::F32) narrow = options.cuda->precision;
@@ -130,6 +199,7 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
   const auto count = static_cast<double>(graphs.size());
   for (std::size_t p = 0; p < graphs.size(); ++p) {
     ir::Graph graph = std::move(graphs[p]);
+    make_states(graph, options.states);
     ProfileReport report;
     report.name = profile_name(graph);
     report.imported_nodes = live_nodes(graph);
@@ -157,6 +227,8 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
   spec.inputs = merge_bindings(inputs, "input");
   spec.outputs = merge_bindings(outputs, "output");
   spec.modules = modules.take();
+  require_equal_states(spec.profiles);
+  if (options.golden) record_golden(spec, options);
   result.bytes = write(spec);
   load_as_the_runtime_does(result.bytes);
   if (options.progress) options.progress("plan", 1.0);
@@ -168,6 +240,11 @@ BuildResult build(const onnx_import::Model& model, const BuildOptions& options) 
   if (profiles.empty()) profiles.emplace_back();
   std::vector<ir::Graph> graphs;
   std::vector<std::string> notes;
+  BuildOptions resolved = options;
+  for (BuildOptions::State& state : resolved.states) {
+    for (onnx_import::ImportOptions& profile : profiles) profile.keep_inputs.insert(state.input);
+    if (!state.initial) state.initial = onnx_import::default_of(model, state.input);
+  }
   for (const onnx_import::ImportOptions& profile : profiles) {
     if (options.progress) options.progress("import", 0.0);
     std::vector<std::string> fresh;
@@ -176,7 +253,7 @@ BuildResult build(const onnx_import::Model& model, const BuildOptions& options) 
       if (std::find(notes.begin(), notes.end(), note) == notes.end()) notes.push_back(std::move(note));
     }
   }
-  BuildResult result = build(std::move(graphs), options);
+  BuildResult result = build(std::move(graphs), resolved);
   result.notes = std::move(notes);
   return result;
 }

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "edgert/plan.h"
 #include "onnx/import.h"
 #include "passes/pipeline.h"
 #include "plan/lower_cuda.h"
@@ -30,6 +31,20 @@ struct BuildOptions {
   /// Added to the model's metadata_props; an equal key replaces.
   std::vector<std::pair<std::string, std::string>> metadata;
   bool winograd = true;     ///< passes::PipelineOptions::winograd
+  /// Pairs of an input and an output that become one tensor, kept from run to run. They are no bindings any more.
+  struct State {
+    std::string input;
+    std::string output;
+    ir::Bytes initial;  ///< what it is after prepare() and reset(); empty: the input's default in the model, or zeros
+  };
+  std::vector<State> states;
+  /// Gives the inputs of golden vectors for a plan, which has none yet; their outputs are recorded from a run.
+  struct GoldenInputs {
+    std::uint16_t profile = 0;
+    std::vector<ir::Bytes> inputs;  ///< dense, in binding order
+    float tolerance = 1e-3f;        ///< relative, and absolute as a fraction of the outputs' largest magnitude
+  };
+  std::function<std::vector<GoldenInputs>(const PlanView& plan)> golden;
   std::string dump_folder;  ///< passes::PipelineOptions::dump_folder, one subfolder a profile when there are several
   /// Called as work goes on: what is being done and which fraction of the whole is behind.
   std::function<void(const std::string& what, double fraction)> progress;

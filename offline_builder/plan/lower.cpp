@@ -5,9 +5,12 @@
 #include <stdexcept>
 
 #include "edgert/checked.h"
+#include "edgert/cpu/ops/loop.h"
 #include "edgert/crc32c.h"
-#include "memory/checker.h"
-#include "ops/operator.h"
+#include "edgert/plan_rules.h"
+#include "ops/control_flow.h"
+#include "ops/definitions.h"
+#include "plan/proof.h"
 
 namespace edgert::plan {
 namespace {
@@ -22,72 +25,83 @@ constexpr std::uint64_t kMultiplyAddsPerPart = 1u << 20;
 constexpr std::uint64_t kElementsPerPart = 1u << 15;
 constexpr std::uint64_t kMaxParts = 16;
 
-class Lowering {
- public:
-  Lowering(const ir::Graph& graph, WeightStore& weights) : graph_(graph), weights_(weights), windows_(graph) {}
+/// Steps are numbered in the order in which they would run if every body ran once: a step with bodies begins, its bodies
+/// run, it ends. A buffer lives from one such time to another.
+struct Lifetime {
+  std::uint32_t first = UINT32_MAX;
+  std::uint32_t last = 0;
+};
 
-  ProfileSpec run() {
-    for (std::size_t i = 0; i < graph_.inputs().size(); ++i) add_binding(graph_.inputs()[i], Region::Input, i);
-    for (std::size_t i = 0; i < graph_.outputs().size(); ++i) {
-      const ir::Window window = window_of(graph_.outputs()[i].value);
-      add_binding(window.root, Region::Output, i);
-    }
+/// What the lists of a profile have in common.
+struct Profile {
+  explicit Profile(WeightStore& store) : weights(store) {}
+  WeightStore& weights;
+  ProfileSpec spec;
+  std::vector<Lifetime> lifetimes;  ///< of each storage; those that are not in the arena have none
+  std::uint32_t played = 0;         ///< steps that have a number (Played::number)
+};
+
+/// A place that a list is given for one of its values by the step that owns it, and who fills it.
+struct Place {
+  std::uint32_t storage = 0;
+  std::uint64_t offset = 0;
+  std::vector<std::uint32_t> makers;
+};
+
+/// Whether the graph's node becomes a step.
+bool is_step(const Node& node) { return node.op->view == nullptr && !ops::is_concat(*node.op); }
+
+/// How many times (see Lifetime) the steps of a graph take.
+std::uint32_t times_of(const ir::Graph& graph);
+std::uint32_t times_of(const Node& node) {
+  std::uint32_t times = node.bodies.empty() ? 1 : 2;
+  for (const ir::Graph& body : node.bodies) times += times_of(body);
+  return times;
+}
+std::uint32_t times_of(const ir::Graph& graph) {
+  std::uint32_t times = 0;
+  for (const NodeId id : graph.topological_order()) times += is_step(graph.node(id)) ? times_of(graph.node(id)) : 0;
+  return times;
+}
+
+/// One list: the graph itself, or a body.
+class ListLowering {
+ public:
+  /// `owner` is the step of list 0 that the list runs in; `begin` and `end` the times at which the list has not begun
+  /// and has ended.
+  ListLowering(const ir::Graph& graph, Profile& profile, std::uint32_t depth, std::uint32_t owner, std::uint32_t begin)
+      : graph_(graph), profile_(profile), windows_(graph), depth_(depth), owner_(owner), begin_(begin) {}
+
+  /// Where the value's root lies, before lower().
+  void place(ValueId root, Place place) { places_[root] = std::move(place); }
+  /// The value is read after the list has ended.
+  void keep(ValueId id) { kept_.push_back(id); }
+
+  std::vector<StepSpec> lower() {
     for (const NodeId id : graph_.topological_order()) {
-      const Node& node = graph_.node(id);
-      if (node.op->view == nullptr && !ops::is_concat(*node.op)) nodes_.push_back(id);
+      if (is_step(graph_.node(id)) && !writes_state(id)) nodes_.push_back(id);
     }
-    step_of_.assign(graph_.node_count(), kNone);
-    for (std::uint32_t step = 0; step < nodes_.size(); ++step) step_of_[nodes_[step]] = step;
+    // The new values of states come last, when nobody reads the old ones any more.
+    for (const NodeId id : graph_.topological_order()) {
+      if (is_step(graph_.node(id)) && writes_state(id)) nodes_.push_back(id);
+    }
+    std::uint32_t time = begin_;
+    number_of_.assign(graph_.node_count(), kNone);
+    for (const NodeId id : nodes_) {
+      times_.push_back(time);
+      time += times_of(graph_.node(id));
+      number_of_[id] = profile_.played++;
+    }
+    end_ = time;
     find_lifetimes();
     reuse_in_place();
-    for (const NodeId id : nodes_) add_step(id);
-    for (const ValueId id : graph_.inputs()) profile_.inputs.push_back(tensor_of(id));
-    for (const ir::Graph::Output& output : graph_.outputs()) profile_.outputs.push_back(tensor_of(output.value));
-    plan_arena();
-    prove();
-    return std::move(profile_);
+    std::vector<StepSpec> steps;
+    for (std::uint32_t i = 0; i < nodes_.size(); ++i) steps.push_back(make_step(i));
+    return steps;
   }
 
- private:
-  struct Lifetime {
-    std::uint32_t first = UINT32_MAX;
-    std::uint32_t last = 0;
-    std::vector<std::uint32_t> accesses;
-  };
-
-  ir::Window window_of(ValueId id) {
-    const std::optional<ir::Window> window = windows_.find(id);
-    if (!window) throw std::logic_error("'" + graph_.value(id).name + "' is no window; the layout pass must run first");
-    return *window;
-  }
-
-  void add_binding(ValueId root, Region region, std::size_t index) {
-    StorageSpec storage;
-    storage.region = region;
-    storage.binding = static_cast<std::uint16_t>(index);
-    storage.size = ir::dense_bytes(graph_.value(root).type);
-    storage_of_[root] = static_cast<std::uint32_t>(profile_.storages.size());
-    profile_.storages.push_back(storage);
-  }
-
-  /// The storage of a root value, made when first asked for.
-  std::uint32_t storage_of(ValueId root) {
-    const auto found = storage_of_.find(root);
-    if (found != storage_of_.end()) return found->second;
-    const ir::Value& value = graph_.value(root);
-    StorageSpec storage;
-    if (value.is_constant()) {
-      storage.region = Region::Weights;
-      storage.offset = weights_.add(value.constant);
-      storage.size = value.constant.size();
-    } else {
-      storage.size = ir::dense_bytes(value.type);
-    }
-    const auto index = static_cast<std::uint32_t>(profile_.storages.size());
-    profile_.storages.push_back(storage);
-    storage_of_[root] = index;
-    return index;
-  }
+  std::vector<Played>& played() { return played_; }
+  std::uint32_t end() const { return end_; }
 
   std::uint32_t tensor_of(ValueId id) {
     if (id == kNone) return kNone;
@@ -105,8 +119,10 @@ class Lowering {
         throw ir::BuildError("'" + value.name + "': windows into tensors of " + edgert::to_string(value.type.dtype) +
                              " elements are not supported");
       }
-      tensor.storage = storage_of(window.root);
-      tensor.offset = static_cast<std::uint64_t>(window.view.offset) * (bits / 8);
+      const auto placed = places_.find(window.root);
+      tensor.storage = placed != places_.end() ? placed->second.storage : storage_of(window.root);
+      tensor.offset = (placed != places_.end() ? placed->second.offset : 0) +
+                      static_cast<std::uint64_t>(window.view.offset) * (bits / 8);
       tensor.strides = window.view.strides;
       // An extent of 1 is never stepped over; the kernels' fast paths look for the dense stride.
       for (std::size_t i = 0; i < tensor.strides.size(); ++i) {
@@ -115,32 +131,118 @@ class Lowering {
     } else {
       tensor.storage = storage_of(id);
     }
-    const auto index = static_cast<std::uint32_t>(profile_.tensors.size());
-    profile_.tensors.push_back(std::move(tensor));
+    const auto index = static_cast<std::uint32_t>(profile_.spec.tensors.size());
+    profile_.spec.tensors.push_back(std::move(tensor));
     tensor_of_[id] = index;
+    for (const ir::Extent& extent : value.extents) {
+      const std::uint32_t actual = tensor_of(extent.actual);
+      profile_.spec.tensors[index].extents.emplace_back(extent.dim, actual);
+    }
     return index;
   }
 
-  void touch(ValueId id, std::uint32_t step) {
-    if (id == kNone || graph_.value(id).format != WeightFormat::Strided) return;
+  PlayedRead read_of(ValueId id) {
+    PlayedRead read;
+    read.tensor = tensor_of(id);
+    for (const NodeId producer : ir::producers_of(graph_, id)) read.makers.push_back(number_of_[producer]);
+    for (const ValueId root : roots_of(id)) {
+      const auto placed = places_.find(root);
+      if (placed == places_.end()) continue;
+      read.makers.insert(read.makers.end(), placed->second.makers.begin(), placed->second.makers.end());
+    }
+    return read;
+  }
+
+  /// The value and what says its extents.
+  void append_reads(ValueId id, std::vector<PlayedRead>& reads) {
+    if (id == kNone) return;
+    reads.push_back(read_of(id));
+    for (const ir::Extent& extent : graph_.value(id).extents) append_reads(extent.actual, reads);
+  }
+
+ private:
+  bool writes_state(NodeId id) const {
+    const ValueId output = graph_.node(id).outputs[0];
+    return std::any_of(graph_.states().begin(), graph_.states().end(),
+                       [output](const ir::Graph::State& state) { return state.output == output; });
+  }
+
+  ir::Window window_of(ValueId id) {
+    const std::optional<ir::Window> window = windows_.find(id);
+    if (!window) throw std::logic_error("'" + graph_.value(id).name + "' is no window; the layout pass must run first");
+    return *window;
+  }
+
+  /// The graph inputs that a value is made of without a step in between.
+  std::vector<ValueId> roots_of(ValueId id) const {
+    const Node* producer = graph_.producer(id);
+    if (producer == nullptr) return {id};
+    std::vector<ValueId> roots;
+    const std::size_t count = is_step(*producer) ? 0 : producer->op->view != nullptr ? 1 : producer->inputs.size();
+    for (std::size_t i = 0; i < count; ++i) {
+      for (const ValueId root : roots_of(producer->inputs[i])) roots.push_back(root);
+    }
+    return roots;
+  }
+
+  /// The storage of a root value, made when first asked for.
+  std::uint32_t storage_of(ValueId root) {
+    const auto found = storage_of_.find(root);
+    if (found != storage_of_.end()) return found->second;
+    const ir::Value& value = graph_.value(root);
+    StorageSpec storage;
+    Lifetime lifetime;
+    if (value.is_constant()) {
+      storage.region = Region::Weights;
+      storage.offset = profile_.weights.add(value.constant);
+      storage.size = value.constant.size();
+    } else {
+      storage.size = ir::dense_bytes(value.type);
+      lifetime = lifetimes_.at(root);
+    }
+    storage_of_[root] = add_storage(storage, lifetime);
+    return storage_of_[root];
+  }
+
+  std::uint32_t add_storage(StorageSpec storage, const Lifetime& lifetime) {
+    if (storage.region == Region::Arena) {
+      storage.first_step = depth_ == 0 ? step_at(lifetime.first) : owner_;
+      storage.last_step = depth_ == 0 ? step_at(lifetime.last) : owner_;
+    }
+    profile_.spec.storages.push_back(storage);
+    profile_.lifetimes.push_back(lifetime);
+    return static_cast<std::uint32_t>(profile_.spec.storages.size() - 1);
+  }
+
+  /// The step of this list that runs at a time.
+  std::uint32_t step_at(std::uint32_t time) const {
+    const auto after = std::upper_bound(times_.begin(), times_.end(), time);
+    return static_cast<std::uint32_t>(after - times_.begin() - 1);
+  }
+
+  std::uint32_t end_of(std::uint32_t step) const { return times_[step] + times_of(graph_.node(nodes_[step])) - 1; }
+
+  void touch(ValueId id, std::uint32_t first, std::uint32_t last) {
+    if (id == kNone) return;
+    for (const ir::Extent& extent : graph_.value(id).extents) touch(extent.actual, first, last);
+    if (graph_.value(id).format != WeightFormat::Strided) return;
     Lifetime& lifetime = lifetimes_[window_of(id).root];
-    lifetime.first = std::min(lifetime.first, step);
-    lifetime.last = std::max(lifetime.last, step);
-    if (lifetime.accesses.empty() || lifetime.accesses.back() != step) lifetime.accesses.push_back(step);
+    lifetime.first = std::min(lifetime.first, first);
+    lifetime.last = std::max(lifetime.last, last);
   }
 
   void find_lifetimes() {
     for (std::uint32_t step = 0; step < nodes_.size(); ++step) {
       const Node& node = graph_.node(nodes_[step]);
-      for (const ValueId input : node.inputs) touch(input, step);
-      for (const ValueId output : node.outputs) touch(output, step);
+      for (const ValueId input : node.inputs) touch(input, times_[step], end_of(step));
+      for (const ValueId output : node.outputs) touch(output, times_[step], end_of(step));
     }
+    for (const ValueId id : kept_) touch(id, end_, end_);
   }
 
   bool is_arena_root(ValueId root) {
     const ir::Value& value = graph_.value(root);
-    const auto found = storage_of_.find(root);
-    return !value.is_constant() && value.producer != kNone && found == storage_of_.end();
+    return !value.is_constant() && value.producer != kNone && places_.find(root) == places_.end();
   }
 
   /// A result takes over the storage of an operand that nobody needs any more: the same window of both roots.
@@ -174,7 +276,7 @@ class Lowering {
     const ir::Window in = window_of(input);
     const ValueId target = final_root(in.root);
     const ir::Value& root = graph_.value(in.root);
-    if (!is_arena_root(in.root) || !is_arena_root(target) || lifetimes_[target].last != step) return false;
+    if (!is_arena_root(in.root) || !is_arena_root(target) || lifetimes_[target].last != times_[step]) return false;
     if (!ir::same_window(in.view, out.view)) return false;
     if (ir::dense_bytes(root.type) != ir::dense_bytes(graph_.value(out.root).type)) return false;
     if (bits_of(root.type.dtype) != bits_of(graph_.value(out.root).type.dtype)) return false;
@@ -186,113 +288,225 @@ class Lowering {
       if (final_root(read.root) == target && !(may_overwrite(node, i) && ir::same_window(read.view, out.view))) return false;
     }
     merged_[out.root] = target;
-    Lifetime& kept = lifetimes_[target];
-    const Lifetime& added = lifetimes_[out.root];
-    kept.last = std::max(kept.last, added.last);
-    for (const std::uint32_t access : added.accesses) {
-      if (access != kept.accesses.back()) kept.accesses.push_back(access);
-    }
+    lifetimes_[target].last = std::max(lifetimes_[target].last, lifetimes_[out.root].last);
     return true;
   }
 
-  void add_step(NodeId id) {
-    const Node& node = graph_.node(id);
+  StepSpec make_step(std::uint32_t index) {
+    const Node& node = graph_.node(nodes_[index]);
     if (node.op->kernel == nullptr) throw ir::BuildError(std::string(node.op->name) + " has no CPU kernel");
     StepSpec step;
     step.op = node.op;
     step.attributes = node.attributes.bytes();
-    for (const ValueId input : node.inputs) step.inputs.push_back(tensor_of(input));
-    for (const ValueId output : node.outputs) step.outputs.push_back(tensor_of(output));
     step.compute = graph_.value(node.outputs[0]).type.dtype;
     step.nodes = node.provenance;
-    const std::uint64_t work = node.op->work != nullptr
-                                   ? node.op->work({graph_, node.inputs, node.attributes}) / kMultiplyAddsPerPart
-                                   : static_cast<std::uint64_t>(ir::element_count(graph_.value(node.outputs[0]).type.dims)) /
-                                         kElementsPerPart;
-    step.parts = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(work, 1, kMaxParts));
-    profile_.steps.push_back(std::move(step));
+    Played played;
+    played.number = number_of_[nodes_[index]];
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      const std::size_t first = played.reads.size();
+      append_reads(node.inputs[i], played.reads);
+      if (first < played.reads.size()) played.reads[first].until_end = !may_overwrite(node, i);
+    }
+    for (const ValueId output : node.outputs) {
+      step.outputs.push_back(tensor_of(output));
+      played.writes.push_back(step.outputs.back());
+    }
+    if (!node.bodies.empty()) {
+      add_bodies(index, step, played);
+    } else {
+      for (const ValueId input : node.inputs) step.inputs.push_back(tensor_of(input));
+      const std::uint64_t work = node.op->work != nullptr
+                                     ? node.op->work({graph_, node.inputs, node.attributes}) / kMultiplyAddsPerPart
+                                     : static_cast<std::uint64_t>(ir::element_count(graph_.value(node.outputs[0]).type.dims)) /
+                                           kElementsPerPart;
+      step.parts = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(work, 1, kMaxParts));
+    }
+    played_.push_back(std::move(played));
+    return step;
   }
 
-  void plan_arena() {
-    memory::Problem problem;
-    problem.schedule.steps = static_cast<std::uint32_t>(nodes_.size());
-    std::vector<std::uint32_t> arena_storages;
-    for (const auto& [root, storage] : storage_of_) {
-      StorageSpec& spec = profile_.storages[storage];
-      if (spec.region != Region::Arena || merged_.count(root) != 0) continue;
-      const Lifetime& lifetime = lifetimes_.at(root);
-      spec.first_step = lifetime.first;
-      spec.last_step = lifetime.last;
-      arena_storages.push_back(storage);
-      problem.buffers.push_back({spec.size, spec.alignment, lifetime.first, lifetime.last});
+  void add_bodies(std::uint32_t index, StepSpec& step, Played& played) {
+    const Node& node = graph_.node(nodes_[index]);
+    if (depth_ == rules::kMaxBodyDepth) {
+      throw ir::BuildError("If and Loop are nested more than " + std::to_string(rules::kMaxBodyDepth) + " deep");
     }
-    profile_.arena = memory::plan(problem);
-    for (std::size_t i = 0; i < arena_storages.size(); ++i) {
-      profile_.storages[arena_storages[i]].offset = profile_.arena.offsets[i];
-    }
-  }
-
-  /// A tensor's place in the arena in bytes; false when it lies elsewhere.
-  bool arena_window(ValueId id, memory::Window& window) {
-    if (id == kNone) return false;
-    const TensorSpec& tensor = profile_.tensors[tensor_of(id)];
-    const StorageSpec& storage = profile_.storages[tensor.storage];
-    if (storage.region != Region::Arena) return false;
-    window.offset = storage.offset + tensor.offset;
-    if (bits_of(tensor.type.dtype) % 8 != 0) {  // packed, and so a run of whole bytes
-      window.element_bytes = 1;
-      window.dims = {static_cast<std::int64_t>(ir::dense_bytes(tensor.type))};
-      window.strides = {1};
-      return true;
-    }
-    window.element_bytes = bits_of(tensor.type.dtype) / 8;
-    window.dims = tensor.type.dims;
-    for (const std::int64_t stride : tensor.strides) {
-      window.strides.push_back(stride * static_cast<std::int64_t>(window.element_bytes));
-    }
-    return true;
-  }
-
-  void prove() {
-    std::vector<memory::StepAccess> accesses(nodes_.size());
-    for (std::uint32_t step = 0; step < nodes_.size(); ++step) {
-      const Node& node = graph_.node(nodes_[step]);
+    std::uint32_t begin = times_[index] + 1;
+    for (std::size_t b = 0; b < node.bodies.size(); ++b) {
+      const ir::Graph& body = node.bodies[b];
+      ListLowering list(body, profile_, depth_ + 1, depth_ == 0 ? index : owner_, begin);
       for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-        const ValueId input = node.inputs[i];
-        memory::Read read;
-        if (!arena_window(input, read.window)) continue;
-        read.until_end = !may_overwrite(node, i);
-        for (const NodeId producer : ir::producers_of(graph_, input)) read.producers.push_back(step_of_[producer]);
-        accesses[step].reads.push_back(std::move(read));
+        const std::optional<ops::BodyInput> inside = ops::captured_by(node, i);
+        if (inside && inside->body == b) list.place(body.inputs()[inside->input], place_of(node.inputs[i]));
       }
-      for (const ValueId output : node.outputs) {
-        memory::Window window;
-        if (arena_window(output, window)) accesses[step].writes.push_back(std::move(window));
+      profile_.spec.bodies.emplace_back();
+      const std::size_t number = profile_.spec.bodies.size();
+      if (number >= rules::kMaxLists) throw ir::BuildError("there are too many bodies of If and Loop");
+      step.bodies.push_back(static_cast<std::uint16_t>(number));
+      played.bodies.emplace_back();
+      if (node.op == &ops::kLoop) {
+        lower_loop(index, list, body, step, played);
+      } else {
+        lower_branch(index, list, body, step, played);
       }
+      profile_.spec.bodies[number - 1] = std::move(steps_);
+      played.bodies.back().steps = std::move(list.played());
+      begin = list.end();
     }
-    std::vector<memory::StorageUse> uses;
-    for (const auto& [root, storage] : storage_of_) {
-      const StorageSpec& spec = profile_.storages[storage];
-      if (spec.region == Region::Arena && merged_.count(root) == 0) {
-        uses.push_back({spec.offset, spec.size, lifetimes_.at(root).accesses});
-      }
+  }
+
+  /// Where a value lies that a body reads.
+  Place place_of(ValueId id) {
+    const PlayedRead read = read_of(id);
+    const TensorSpec& tensor = profile_.spec.tensors[read.tensor];
+    return {tensor.storage, tensor.offset, read.makers};
+  }
+  Place place_of_output(std::uint32_t index, std::size_t output) {
+    const Node& node = graph_.node(nodes_[index]);
+    const TensorSpec& tensor = profile_.spec.tensors[tensor_of(node.outputs[output])];
+    return {tensor.storage, tensor.offset, {number_of_[nodes_[index]]}};
+  }
+
+  /// A branch writes the If's outputs itself.
+  void lower_branch(std::uint32_t index, ListLowering& list, const ir::Graph& body, StepSpec& step, Played& played) {
+    const Node& node = graph_.node(nodes_[index]);
+    if (step.inputs.empty()) step.inputs.push_back(tensor_of(node.inputs[0]));
+    for (std::size_t i = 0; i < body.outputs().size(); ++i) {
+      Place place = place_of_output(index, i);
+      place.makers.clear();
+      list.place(list.window_of(body.outputs()[i].value).root, std::move(place));
     }
-    memory::Schedule schedule;
-    schedule.steps = static_cast<std::uint32_t>(nodes_.size());
-    const std::vector<std::string> faults = memory::check(profile_.arena.bytes, schedule, accesses, uses);
-    if (!faults.empty()) throw std::logic_error("the memory plan is wrong: " + faults.front());
+    steps_ = list.lower();
+    for (const ir::Graph::Output& output : body.outputs()) {
+      played.bodies.back().results.push_back(list.read_of(output.value));
+    }
+  }
+
+  void lower_loop(std::uint32_t index, ListLowering& list, const ir::Graph& body, StepSpec& step, Played& played) {
+    const Node& node = graph_.node(nodes_[index]);
+    const auto& attributes = node.as<cpu::LoopAttributes>();
+    // The turn's number, which the body reads: a tensor that no value of this graph stands for.
+    StorageSpec storage;
+    storage.size = sizeof(std::int64_t);
+    const std::uint32_t turn_storage = add_storage(storage, {times_[index], end_of(index)});
+    list.place(body.inputs()[0], {turn_storage, 0, {played.number}});
+    for (std::size_t i = 0; i < attributes.carried; ++i) list.place(body.inputs()[1 + i], place_of_output(index, i));
+    for (const ir::Graph::Output& output : body.outputs()) list.keep(output.value);
+    steps_ = list.lower();
+
+    for (std::size_t i = 0; i < 2 + attributes.carried; ++i) step.inputs.push_back(tensor_of(node.inputs[i]));
+    if (attributes.tests_condition == 0) step.inputs.push_back(kNone);
+    for (const ir::Graph::Output& output : body.outputs()) {
+      step.inputs.push_back(list.tensor_of(output.value));
+      played.bodies.back().results.push_back(list.read_of(output.value));
+    }
+    step.outputs.push_back(list.tensor_of(body.inputs()[0]));
+    played.writes.push_back(step.outputs.back());
+    // What has been carried and collected so far must have survived the turn.
+    for (const std::uint32_t tensor : played.writes) played.bodies.back().results.push_back({tensor, {played.number}});
+    played.repeats = true;
   }
 
   const ir::Graph& graph_;
-  WeightStore& weights_;
+  Profile& profile_;
   ir::Windows windows_;
-  ProfileSpec profile_;
-  std::vector<NodeId> nodes_;           ///< kernel nodes in the order of their steps
-  std::vector<std::uint32_t> step_of_;  ///< of each node; kNone for views and Concat
+  std::uint32_t depth_;
+  std::uint32_t owner_;
+  std::uint32_t begin_;
+  std::uint32_t end_ = 0;
+  std::vector<NodeId> nodes_;            ///< kernel nodes in the order of their steps
+  std::vector<std::uint32_t> times_;     ///< when each of them begins
+  std::vector<std::uint32_t> number_of_;  ///< Played::number of each node; kNone for views and Concat
+  std::vector<ValueId> kept_;
+  std::map<ValueId, Place> places_;
   std::map<ValueId, std::uint32_t> storage_of_;
   std::map<ValueId, std::uint32_t> tensor_of_;
   std::map<ValueId, Lifetime> lifetimes_;  ///< of each root
   std::map<ValueId, ValueId> merged_;      ///< root that lives in another root's storage
+  std::vector<StepSpec> steps_;            ///< of the body being lowered
+  std::vector<Played> played_;
+};
+
+/// The whole graph.
+class Lowering {
+ public:
+  Lowering(const ir::Graph& graph, WeightStore& weights)
+      : graph_(graph), windows_(graph), profile_(weights), list_(graph, profile_, 0, 0, 0) {}
+
+  ProfileSpec run() {
+    for (std::size_t i = 0; i < graph_.inputs().size(); ++i) bind(graph_.inputs()[i], Region::Input, i);
+    for (std::size_t i = 0; i < graph_.outputs().size(); ++i) {
+      const ValueId value = graph_.outputs()[i].value;
+      bind(windows_.find(value)->root, Region::Output, i);
+      for (const ir::Extent& extent : graph_.value(value).extents) list_.keep(extent.actual);
+    }
+    for (const ir::Graph::State& state : graph_.states()) add_state(state);
+    ProfileSpec& spec = profile_.spec;
+    spec.steps = list_.lower();
+    std::vector<PlayedRead> finally;
+    for (const ValueId id : graph_.inputs()) spec.inputs.push_back(list_.tensor_of(id));
+    for (const ir::Graph::Output& output : graph_.outputs()) {
+      spec.outputs.push_back(list_.tensor_of(output.value));
+      list_.append_reads(output.value, finally);
+    }
+    plan_arena();
+    prove(spec, list_.played(), finally);
+    return std::move(spec);
+  }
+
+ private:
+  std::uint32_t add_storage(const StorageSpec& storage) {
+    profile_.spec.storages.push_back(storage);
+    profile_.lifetimes.emplace_back();
+    return static_cast<std::uint32_t>(profile_.spec.storages.size() - 1);
+  }
+
+  void bind(ValueId root, Region region, std::size_t index) {
+    StorageSpec storage;
+    storage.region = region;
+    storage.binding = static_cast<std::uint16_t>(index);
+    storage.size = ir::dense_bytes(graph_.value(root).type);
+    list_.place(root, {add_storage(storage), 0, {}});
+  }
+
+  void add_state(const ir::Graph::State& state) {
+    StateSpec spec;
+    spec.name = state.name;
+    spec.size = ir::dense_bytes(graph_.value(state.input).type);
+    spec.offset = profile_.spec.state_bytes;
+    spec.has_initial = static_cast<bool>(state.initial);
+    if (spec.has_initial) spec.initial_offset = profile_.weights.add(state.initial);
+    StorageSpec storage;
+    storage.region = Region::State;
+    storage.offset = spec.offset;
+    storage.size = spec.size;
+    profile_.spec.state_bytes = align_up(spec.offset + spec.size, 64);
+    const std::uint32_t index = add_storage(storage);
+    list_.place(state.input, {index, 0, {}});
+    list_.place(state.output, {index, 0, {}});
+    profile_.spec.states.push_back(std::move(spec));
+  }
+
+  void plan_arena() {
+    memory::Problem problem;
+    // One more time, at which the caller reads what the outputs' extents are.
+    problem.schedule.steps = list_.end() + 1;
+    std::vector<std::uint32_t> arena_storages;
+    for (std::uint32_t i = 0; i < profile_.spec.storages.size(); ++i) {
+      const StorageSpec& storage = profile_.spec.storages[i];
+      if (storage.region != Region::Arena) continue;
+      arena_storages.push_back(i);
+      problem.buffers.push_back({storage.size, storage.alignment, profile_.lifetimes[i].first, profile_.lifetimes[i].last});
+    }
+    profile_.spec.arena = memory::plan(problem);
+    for (std::size_t i = 0; i < arena_storages.size(); ++i) {
+      profile_.spec.storages[arena_storages[i]].offset = profile_.spec.arena.offsets[i];
+    }
+  }
+
+  const ir::Graph& graph_;
+  ir::Windows windows_;
+  Profile profile_;
+  ListLowering list_;
 };
 
 }  // namespace

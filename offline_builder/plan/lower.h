@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // From an optimised graph to one profile of a plan for the CPU: steps, tensors as windows of storages, storages at
-// arena offsets, proved by the memory checker.
+// arena offsets, proved by the memory checker. Bodies of If and Loop become step lists of their own.
 #pragma once
 
 #include <cstdint>
@@ -34,6 +34,7 @@ struct TensorSpec {
   std::uint32_t storage = 0;
   std::uint64_t offset = 0;  ///< bytes
   ir::Dims strides;          ///< elements; empty for packed formats
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> extents;  ///< bounded dimension, tensor with its extent
   std::string name;
 };
 
@@ -64,13 +65,25 @@ struct StepSpec {
   std::uint32_t parts = 1;
   DType compute = DType::F32;
   std::vector<std::string> nodes;  ///< ONNX nodes that it stands for
+  std::vector<std::uint16_t> bodies;  ///< numbers of step lists
+};
+
+/// A tensor that lives from run to run.
+struct StateSpec {
+  std::string name;
+  std::uint64_t offset = 0;  ///< in the session's memory for states
+  std::uint64_t size = 0;
+  bool has_initial = false;
+  std::uint64_t initial_offset = 0;  ///< in the weights
 };
 
 struct ProfileSpec {
   std::string name;
   std::vector<StorageSpec> storages;
   std::vector<TensorSpec> tensors;
-  std::vector<StepSpec> steps;
+  std::vector<StepSpec> steps;                ///< list 0
+  std::vector<std::vector<StepSpec>> bodies;  ///< lists 1 and later
+  std::vector<StateSpec> states;
   std::vector<std::uint32_t> inputs;   ///< tensor of each graph input
   std::vector<std::uint32_t> outputs;  ///< tensor of each graph output
   memory::Placement arena;

@@ -35,9 +35,11 @@ class TableWriter {
     const std::vector<Offset<schema::Module>> modules = write_modules();
     std::vector<Offset<edgert_flatbuffers::String>> strings;
     for (const std::string& text : strings_) strings.push_back(builder_.CreateString(text));
+    const std::vector<Offset<schema::State>> states = write_states();
     const auto plan = schema::CreatePlanDirect(builder_, kProducer, spec_.target.c_str(), spec_.model_name.c_str(), &inputs,
-                                               &outputs, &profiles, nullptr, state_bytes(), modules.empty() ? nullptr : &modules,
-                                               golden.empty() ? nullptr : &golden, &metadata, &strings);
+                                               &outputs, &profiles, states.empty() ? nullptr : &states, state_bytes(),
+                                               modules.empty() ? nullptr : &modules, golden.empty() ? nullptr : &golden,
+                                               &metadata, &strings);
     schema::FinishPlanBuffer(builder_, plan);
     const auto* data = reinterpret_cast<const std::byte*>(builder_.GetBufferPointer());
     return {data, data + builder_.GetSize()};
@@ -109,8 +111,25 @@ class TableWriter {
     const Offset<schema::Launch> launch = step.launch ? write_launch(*step.launch) : 0;
     const std::uint16_t id = step.launch ? std::uint16_t{0} : step.op->kernel->id;
     return schema::CreateStepDirect(builder_, id, &step.inputs, &step.outputs, step.launch ? nullptr : &attributes, step.parts,
-                                    nullptr, nullptr, launch, static_cast<schema::DType>(step.compute),
+                                    step.bodies.empty() ? nullptr : &step.bodies, nullptr, launch,
+                                    static_cast<schema::DType>(step.compute),
                                     nodes.empty() ? nullptr : &nodes);
+  }
+
+  Offset<schema::StepList> write_list(const std::vector<StepSpec>& list) {
+    std::vector<Offset<schema::Step>> steps;
+    for (const StepSpec& step : list) steps.push_back(write_step(step));
+    return schema::CreateStepListDirect(builder_, true, &steps);
+  }
+
+  /// All profiles have the same states.
+  std::vector<Offset<schema::State>> write_states() {
+    std::vector<Offset<schema::State>> states;
+    for (const StateSpec& state : spec_.profiles.at(0).states) {
+      states.push_back(schema::CreateStateDirect(builder_, state.name.c_str(), state.offset, state.size, state.has_initial,
+                                                 state.initial_offset));
+    }
+    return states;
   }
 
   Offset<schema::Profile> write_profile(const ProfileSpec& profile) {
@@ -122,13 +141,17 @@ class TableWriter {
     }
     std::vector<Offset<schema::Tensor>> tensors;
     for (const TensorSpec& tensor : profile.tensors) {
+      std::vector<Offset<schema::Extent>> extents;
+      for (const auto& [dim, actual] : tensor.extents) {
+        extents.push_back(schema::CreateExtent(builder_, static_cast<std::uint8_t>(dim), actual));
+      }
       tensors.push_back(schema::CreateTensorDirect(builder_, static_cast<schema::DType>(tensor.type.dtype),
                                                    static_cast<std::uint16_t>(tensor.format), tensor.storage, tensor.offset,
-                                                   &tensor.type.dims, &tensor.strides, nullptr, 0, tensor.name.c_str()));
+                                                   &tensor.type.dims, &tensor.strides,
+                                                   extents.empty() ? nullptr : &extents, 0, tensor.name.c_str()));
     }
-    std::vector<Offset<schema::Step>> steps;
-    for (const StepSpec& step : profile.steps) steps.push_back(write_step(step));
-    const std::vector<Offset<schema::StepList>> lists{schema::CreateStepListDirect(builder_, true, &steps)};
+    std::vector<Offset<schema::StepList>> lists{write_list(profile.steps)};
+    for (const std::vector<StepSpec>& body : profile.bodies) lists.push_back(write_list(body));
     return schema::CreateProfileDirect(builder_, profile.name.c_str(), &tensors, &storages, &lists, nullptr, &profile.inputs,
                                        &profile.outputs, profile.arena.bytes, profile.arena.lower_bound,
                                        profile.arena.optimal, profile.arena.heuristic.c_str());

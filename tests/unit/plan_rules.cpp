@@ -44,6 +44,14 @@ schema::StorageT& storage_in(PlanEditor& editor, schema::Region region) {
   return *profile(editor).storages[tensor_in(editor, region).storage];
 }
 
+/// Appends lists of one step each, which is the first step of list 0.
+void add_lists(PlanEditor& editor, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) {
+    profile(editor).lists.push_back(std::make_unique<schema::StepListT>());
+    profile(editor).lists.back()->steps.push_back(std::make_unique<schema::StepT>(step(editor)));
+  }
+}
+
 struct Breakage {
   Rule rule;
   const char* what;
@@ -122,7 +130,25 @@ const std::vector<Breakage>& breakages() {
       {Rule::StepWrites, "writes to weights", [](PlanEditor& e) { step(e).outputs[0] = step(e).inputs[1]; }},
       {Rule::StepWrites, "writes to an input", [](PlanEditor& e) { step(e).outputs[0] = step(e).inputs[0]; }},
       {Rule::StepParts, "no parts", [](PlanEditor& e) { step(e).parts = 0; }},
+      {Rule::StepParts, "bodies in several parts",
+       [](PlanEditor& e) { add_lists(e, 1); step(e).bodies = {1}; step(e).parts = 2; }},
       {Rule::StepBodies, "its own list as body", [](PlanEditor& e) { step(e).bodies.push_back(0); }},
+      {Rule::StepBodies, "a body that is no list", [](PlanEditor& e) { step(e).bodies.push_back(1); }},
+      {Rule::StepBodies, "a list that is nobody's body", [](PlanEditor& e) { add_lists(e, 1); }},
+      {Rule::StepBodies, "one list as two bodies", [](PlanEditor& e) { add_lists(e, 1); step(e).bodies = {1, 1}; }},
+      {Rule::StepBodies, "one list as body of two steps",
+       [](PlanEditor& e) { add_lists(e, 1); step(e, 0).bodies = {1}; step(e, 1).bodies = {1}; }},
+      {Rule::StepBodies, "an earlier list as body",
+       [](PlanEditor& e) {
+         add_lists(e, 2);
+         step(e).bodies = {2};
+         profile(e).lists[2]->steps[0]->bodies = {1};
+       }},
+      {Rule::BodyDepth, "nested nine deep",
+       [](PlanEditor& e) {
+         add_lists(e, 9);
+         for (std::uint16_t i = 0; i < 9; ++i) profile(e).lists[i]->steps[0]->bodies = {static_cast<std::uint16_t>(i + 1)};
+       }},
       {Rule::StepOrder, "depends on itself",
        [](PlanEditor& e) { profile(e).lists[0]->sequential = false; step(e, 1).depends_on.push_back(1); }},
       {Rule::StepKind, "neither operator nor launch", [](PlanEditor& e) { step(e).op = 0; }},
@@ -181,7 +207,7 @@ TEST_CASE("every loading rule has a breakage") {
         Rule::StorageLifetime, Rule::RegionSize, Rule::TensorType, Rule::TensorRank, Rule::TensorExtents, Rule::TensorStorage,
         Rule::TensorAlignment, Rule::TensorBound, Rule::TensorQuantization, Rule::TensorPacked, Rule::ListCount,
         Rule::StepOperands, Rule::StepWrites, Rule::StepParts, Rule::StepBodies, Rule::StepOrder, Rule::StepKind,
-        Rule::StepAttributes, Rule::SegmentCover, Rule::StateRange, Rule::GoldenRange, Rule::ModuleSection, Rule::Strings}) {
+        Rule::StepAttributes, Rule::SegmentCover, Rule::BodyDepth, Rule::StateRange, Rule::GoldenRange, Rule::ModuleSection, Rule::Strings}) {
     CHECK(broken.count(rule) == 1);
   }
 }
@@ -234,6 +260,11 @@ TEST_CASE("operators refuse operands and attributes that don't fit") {
   CHECK(needs([](PlanEditor& e) { step(e).inputs.pop_back(); step(e).inputs.pop_back(); step(e).inputs.pop_back(); }).rule() ==
         static_cast<std::uint16_t>(Rule::OperatorOperands));
   CHECK(needs([](PlanEditor& e) { step(e).op = 60000; }).error() == Error::UnknownOperator);
+  // Bodies nested eight deep pass the rules, but no operator of this plan asks for any.
+  CHECK(needs([](PlanEditor& e) {
+          add_lists(e, 8);
+          for (std::uint16_t i = 0; i < 8; ++i) profile(e).lists[i]->steps[0]->bodies = {static_cast<std::uint16_t>(i + 1)};
+        }).rule() == static_cast<std::uint16_t>(Rule::OperatorOperands));
 }
 
 TEST_CASE("a flipped bit anywhere is refused") {

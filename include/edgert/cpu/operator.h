@@ -40,6 +40,10 @@ struct Work : Operands {
   std::uint32_t parts = 1;
   Isa isa = Isa::Baseline;
   void* scratch = nullptr;  ///< this thread's own, aligned to 64, of the size that scratch_bytes() asked for
+
+  /// Runs one of the step's bodies: body < the operator's kBodies. The body uses the same scratch.
+  Status (*run_body)(void* context, std::uint32_t body) = nullptr;
+  void* body_context = nullptr;
 };
 
 /// The half-open range of `items` that part `part` of `parts` owns; ranges are multiples of `grain` but for the last.
@@ -57,6 +61,8 @@ constexpr PartRange part_range(std::int64_t items, std::uint32_t part, std::uint
   return {first(part), end < items ? end : items};
 }
 
+inline constexpr std::uint32_t kMaxBodies = 2;
+
 /// An operator is a struct with these static members; Attributes is a trivially copyable struct without padding, with
 /// the same layout on every supported target (little-endian, fixed-width members).
 ///
@@ -70,21 +76,30 @@ constexpr PartRange part_range(std::int64_t items, std::uint32_t part, std::uint
 ///     // Bytes of scratch that one thread needs; the maximum over instruction sets.
 ///     static std::uint64_t scratch_bytes(const Operands&);
 ///     static Status run(const Work&);
+///     static constexpr std::uint32_t kBodies;    // optional: how many bodies the step owns; 0 when left out
 ///   };
 struct OperatorEntry {
   std::uint16_t id;
   std::uint32_t attribute_bytes;
+  std::uint32_t bodies;
   const char* name;
   const char* (*check)(const Operands&);
   std::uint64_t (*scratch_bytes)(const Operands&);
   Status (*run)(const Work&);
 };
 
+template <class Op, class = void>
+inline constexpr std::uint32_t kBodiesOf = 0;
+template <class Op>
+inline constexpr std::uint32_t kBodiesOf<Op, std::void_t<decltype(Op::kBodies)>> = Op::kBodies;
+
 template <class Op>
 constexpr OperatorEntry entry_of() noexcept {
   using Attributes = typename Op::Attributes;
   static_assert(std::is_trivially_copyable_v<Attributes> && alignof(Attributes) <= 16);
-  return {Op::kId, static_cast<std::uint32_t>(sizeof(Attributes)), Op::kName, &Op::check, &Op::scratch_bytes, &Op::run};
+  static_assert(kBodiesOf<Op> <= kMaxBodies);
+  return {Op::kId,   static_cast<std::uint32_t>(sizeof(Attributes)), kBodiesOf<Op>, Op::kName, &Op::check,
+          &Op::scratch_bytes, &Op::run};
 }
 
 /// For operators without attributes.
