@@ -94,18 +94,18 @@ struct Importer::LoopSpec {
 
 std::optional<std::vector<Binding>> Importer::import_graph(const proto::GraphProto& graph, const Call& call, Scope& scope) {
   spend(call, static_cast<std::uint64_t>(graph.initializer_size() + graph.sparse_initializer_size() + 1));
-  const std::size_t problems = problems_.size();
   define_initializers(graph, scope);
   import_nodes(graph.node(), call.frame, scope);
   std::vector<Binding> outputs;
   bool complete = true;
   for (const auto& output : graph.output()) {
     const Binding* made = find(scope, output.name());
-    if (made == nullptr) report(call, "its branch or body does not make its output " + quoted(output.name()));
+    if (made == nullptr || made->state == Binding::State::Absent) {
+      report(call, "its branch or body does not make its output " + quoted(output.name()));
+    }
     outputs.push_back(made != nullptr ? *made : Binding{});
     complete = complete && outputs.back().state == Binding::State::Value;
   }
-  if (!complete && problems == problems_.size() && !call.failed) report(call, "an output of its branch or body is missing");
   return complete ? std::optional<std::vector<Binding>>(outputs) : std::nullopt;
 }
 
@@ -327,6 +327,9 @@ std::optional<std::vector<ir::ValueId>> Importer::add_loop_node(const Call& call
     const ValueId condition = (*outputs)[next++].id;
     tests = known_condition(body.graph, condition) != true;
     if (!is_one(body.graph, condition, DType::Bool)) node.fail("its body makes no bool as condition");
+    if (!tests && !spec.turns && spec.trip_count == ir::kNone && spec.condition == ir::kNone) {
+      node.fail("it has no trip count and its condition is always true");
+    }
     if (tests) body.graph.add_output("condition", condition);
   }
   for (; next < outputs->size(); ++next) {
