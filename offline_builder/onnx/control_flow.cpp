@@ -327,7 +327,7 @@ std::optional<std::vector<ir::ValueId>> Importer::add_loop_node(const Call& call
     const ValueId condition = (*outputs)[next++].id;
     tests = known_condition(body.graph, condition) != true;
     if (!is_one(body.graph, condition, DType::Bool)) node.fail("its body makes no bool as condition");
-    if (!tests && !spec.turns && spec.trip_count == ir::kNone && spec.condition == ir::kNone) {
+    if (!tests && !spec.turns && spec.trip_count == ir::kNone) {
       node.fail("it has no trip count and its condition is always true");
     }
     if (tests) body.graph.add_output("condition", condition);
