@@ -48,7 +48,7 @@ class Folder {
     // Convolutions take no other weights than constants.
     if (convolution && is_known(node.inputs[1]) && !graph_.value(node.inputs[1]).is_constant()) fold(node.inputs[1]);
     // The extents that a bounded result really has are not among what is computed here.
-    const bool bounded = std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId id) { return graph_.is_bounded(id); });
+    const bool bounded = std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId output) { return graph_.is_bounded(output); });
     if (bounded || !node.bodies.empty()) return;
     if (!all_known || node.op->layout == ops::LayoutRule::ChannelsLast || !has_whole_bytes(node)) return;
     std::size_t bytes = 0;
