@@ -11,6 +11,7 @@
 #include "codegen/reduce_kernel.h"
 #include "codegen/sample_kernel.h"
 #include "codegen/scatter_kernel.h"
+#include "codegen/top_k_kernel.h"
 #include "codegen/window_any_kernel.h"
 #include "edgert/cpu/ops/arg_reduce.h"
 #include "edgert/cpu/ops/cast.h"
@@ -33,6 +34,7 @@
 #include "edgert/cpu/ops/roi_align.h"
 #include "edgert/cpu/ops/scatter.h"
 #include "edgert/cpu/ops/softmax.h"
+#include "edgert/cpu/ops/top_k.h"
 #include "edgert/cpu/strip_io.h"
 #include "edgert/scalar/convert.h"
 #include "families/dense.h"
@@ -131,6 +133,7 @@ const Row kRows[] = {
     {cpu::Gather::kId, 2, &codegen::make_gather},
     {cpu::Pad::kId, 1, &codegen::make_pad},
     {cpu::Resize::kId, 1, &codegen::make_resize},
+    {cpu::TopK::kId, 2, &codegen::make_top_k},
     {cpu::Scatter::kId, 3, &codegen::make_scatter},
     {cpu::IntegerMatMul::kId, 2, &codegen::make_integer_matmul},
     {cpu::Determinant::kId, 1, &codegen::make_determinant},
