@@ -315,8 +315,11 @@ class CudaLowering {
   std::vector<std::uint32_t> producers(ValueId id, std::uint32_t s) const {
     std::vector<std::uint32_t> out;
     for (const NodeId node : ir::producers_of(graph_, id)) {
-      // Nothing computes a value without elements.
-      if (steps_of_[node].empty() && ir::element_count(graph_.value(id).type.dims) != 0) throw std::logic_error("'" + graph_.value(id).name + "' is read, but its node was taken by another");
+      // Nothing computes a value without elements, also where it is a part of one that has some.
+      const bool empty = ir::element_count(graph_.value(graph_.node(node).outputs[0]).type.dims) == 0;
+      if (steps_of_[node].empty() && !empty) {
+        throw std::logic_error("'" + graph_.value(id).name + "' is read, but its node was taken by another");
+      }
       for (const std::uint32_t step : steps_of_[node]) {
         if (step < s || node != steps_[s].node) out.push_back(step);
       }
