@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "cli/command.h"
 #include "cli/loaded_plan.h"
@@ -25,7 +26,7 @@ struct Options {
   std::string reference;
   std::string python;
   std::uint64_t seed = 1;
-  double tolerance = 1e-3;
+  std::optional<double> tolerance;
   bool layers = false;
   bool json = false;
 };
@@ -233,6 +234,17 @@ void print_layers(const json& rows) {
   }
 }
 
+/// Whether a step multiplies in 16 bits: then results differ from those in 32 bits by what 16 bits hold.
+bool computes_in_16_bits(const PlanView& plan) {
+  for (const schema::StepList* list : *plan.profile(0).lists()) {
+    for (std::uint32_t i = 0; i < rules::count(list->steps()); ++i) {
+      const schema::DType compute = list->steps()->Get(i)->compute();
+      if (compute == schema::DType::F16 || compute == schema::DType::BF16) return true;
+    }
+  }
+  return false;
+}
+
 int compare(const Options& options) {
   if (options.other.empty() == options.reference.empty()) {
     throw UsageError("compare: give a model, a second plan, or --reference out.npz (exactly one)");
@@ -263,15 +275,16 @@ int compare(const Options& options) {
     reference = other->outputs();
   }
 
+  const double tolerance = options.tolerance.value_or(computes_in_16_bits(plan.view()) ? 0.05 : 1e-3);
   json report;
-  report["tolerance"] = options.tolerance;
+  report["tolerance"] = tolerance;
   bool passed = true;
   for (const auto& [name, actual] : outputs) {
     const auto expected = reference.find(name);
     if (expected == reference.end()) throw ir::BuildError("the reference has no output '" + name + "'");
     require_comparable(name, actual, expected->second);
     const Difference d = difference(actual, expected->second);
-    const bool ok = d.finite && d.relative_to_max <= options.tolerance;
+    const bool ok = d.finite && d.relative_to_max <= tolerance;
     passed = passed && ok;
     json entry = to_json(d);
     entry["passed"] = ok;
@@ -308,8 +321,8 @@ void add_compare(CLI::App& program, std::function<int()>& run) {
   command->add_option("--inputs", options->inputs, "Inputs by name, npz; default: random ones");
   command->add_option("--random", options->seed, "Seed of the random inputs")->capture_default_str();
   command->add_option("--reference", options->reference, "Expected outputs by name, npz");
-  command->add_option("--tolerance", options->tolerance, "Largest error allowed, as a fraction of the output's largest magnitude")
-      ->capture_default_str()
+  command->add_option("--tolerance", options->tolerance, "Largest error allowed, as a fraction of the output's largest magnitude;\n"
+                      "default: 0.001, or 0.05 when the plan computes in 16 bits")
       ->check(CLI::Range(0.0, 1e9));
   command->add_flag("--layers", options->layers, "Also every step: error piled up, and error of the step by itself");
   command->add_option("--python", options->python, "Python with onnxruntime; default: build/venv, then python3");
