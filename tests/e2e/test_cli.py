@@ -338,7 +338,7 @@ class Build(CommandTest):
         self.assertFalse((self.folder / "p.plan").exists())
 
     def test_opsets_outside_the_range(self):
-        for opset in (8, 999):
+        for opset in (0, 999):
             model = make_model(
                 [helper.make_node("Relu", ["x"], ["y"])],
                 [value("x", TensorProto.FLOAT, [2])],
@@ -651,11 +651,11 @@ class Bench(CommandTest):
             nodes,
             [value("index", TensorProto.INT64, ["N", 40])],
             [value("y", TensorProto.FLOAT, ["N", 40, 3])],
-            [float_tensor("table", [[1, 2, 3], [4, 5, 6]])],
+            [float_tensor("table", [[1, 2, 3]])],
         )
         plan = self.build(self.save("gather.onnx", model), "p.plan", "--shape", "index=1x40:2x40")
         self.call("bench", plan, "--iterations", 1, code=BAD_INPUT, says="IndexOutOfRange")
-        inputs = self.save_npz("in.npz", index=np.ones((2, 40), np.int64))
+        inputs = self.save_npz("in.npz", index=np.zeros((2, 40), np.int64))
         report = self.call_json("bench", plan, "--inputs", inputs, "--warmup", 0, "--iterations", 3)
         self.assertEqual((report["iterations"], report["shape_profile"]), (3, 1))
         self.call("bench", plan, "--inputs", inputs, "--shape-profile", 1, code=USAGE)
