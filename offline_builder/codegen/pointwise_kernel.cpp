@@ -122,8 +122,14 @@ KernelSpec make_pointwise(const GenericCall& call) {
   for (std::uint32_t s = 0; s < program.steps; ++s) {
     const PointwiseStep& step = program.step[s];
     chain.result = "v" + std::to_string(program.inputs + s);
-    const std::string type = scalar::is_predicate(step.op) ? "bool" : type_name(static_cast<DType>(step.type)) + "::Value";
-    chain.body += "    const " + type + " " + chain.result + " = " + step_text(step) + ";\n";
+    const DType dtype = static_cast<DType>(step.type);
+    const bool predicate = scalar::is_predicate(step.op);
+    const std::string type = predicate ? "bool" : type_name(dtype) + "::Value";
+    std::string value = step_text(step);
+    // As on the CPU, where fusing instructions changes no result: an intermediate is rounded as if it had been stored.
+    const bool rounds = (dtype == DType::F16 || dtype == DType::BF16) && !predicate && s + 1 < program.steps;
+    if (rounds) value = type_name(dtype) + "::load(" + type_name(dtype) + "::store(" + value + "))";
+    chain.body += "    const " + type + " " + chain.result + " = " + value + ";\n";
     chain.name += "_" + std::to_string(static_cast<unsigned>(step.op));
   }
   return make_chain(call, chain);

@@ -41,7 +41,7 @@ TEST_CASE("a chain over broadcast and strided operands") {
   }
 }
 
-TEST_CASE("halves and bfloat16 are computed in float and rounded once, whatever the alignment") {
+TEST_CASE("halves and bfloat16 are computed in float and rounded after each instruction, whatever the alignment") {
   std::mt19937 random(2);
   for (const DType type : {DType::F16, DType::BF16}) {
     for (const std::uint32_t alignment : {2u, 16u}) {

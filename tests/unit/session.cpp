@@ -142,10 +142,13 @@ std::vector<std::byte> bounded() {
   graph.add_output("m", graph.emit(ops::kCopy, {n}, ir::AttributeBlob::of(cpu::NoAttributes{}), {}));
   PlanEditor editor(build(std::move(graph)));
   schema::ProfileT& profile = *editor.table.profiles[0];
-  auto extent = std::make_unique<schema::ExtentT>();
-  extent->dim = 0;
-  extent->tensor = profile.inputs[1];
-  profile.tensors[profile.outputs[0]]->extents.push_back(std::move(extent));
+  // What an operator reads and writes must agree in each run.
+  for (const std::uint32_t tensor : {profile.inputs[0], profile.outputs[0]}) {
+    auto extent = std::make_unique<schema::ExtentT>();
+    extent->dim = 0;
+    extent->tensor = profile.inputs[1];
+    profile.tensors[tensor]->extents.push_back(std::move(extent));
+  }
   return editor.bytes();
 }
 
@@ -164,8 +167,7 @@ TEST_CASE("an output's bounded extent is the actual one") {
   }
   for (const std::int64_t count : {std::int64_t{-1}, std::int64_t{7}, INT64_MIN, INT64_MAX}) {
     *n = count;
-    REQUIRE(prepared.session.run().ok());
-    CHECK(prepared.session.output("y").status().error() == Error::ExtentMismatch);
+    CHECK(prepared.session.run().error() == Error::ExtentMismatch);
   }
   SessionOptions external;
   external.external_io = true;

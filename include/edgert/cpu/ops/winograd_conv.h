@@ -98,6 +98,7 @@ class WinogradRun {
 
   void transform_patch(const Work& work, std::int64_t tile, std::int64_t slot) noexcept {
     const TensorView& x = problem_.x;
+    if (problem_.channels == 0) return;  // then x and the weights have no elements, and may have no address
     const Place place = place_of(tile);
     const float* base = x.as<const float>() + place.image * x.strides[0];
     const float* pixels[36];
@@ -125,7 +126,7 @@ class WinogradRun {
     const std::int64_t last = first + ceil_div(width, kPanelColumns);
     const std::int64_t steps = ceil_div(count, shape.rows);
     for (std::int64_t p = 0; p < problem_.positions; ++p) {
-      const float* weights = work.in(1).as<const float>() + p * all_panels * panel_floats;
+      const float* weights = panel_floats == 0 ? init_ : work.in(1).as<const float>() + p * all_panels * panel_floats;
       for (std::int64_t panel = first; panel < last; panel += shape.panels) {
         const int panels = static_cast<int>(last - panel < shape.panels ? last - panel : shape.panels);
         // Tiles of nearly equal heights.
