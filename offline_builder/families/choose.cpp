@@ -2,7 +2,6 @@
 #include "families/choose.h"
 
 #include <algorithm>
-#include <set>
 #include <stdexcept>
 
 #include "ir/windows.h"
@@ -124,14 +123,13 @@ std::string name_of(const Node& node) {
 int insert_conversions(ir::Graph& graph, const Target& target, DType narrow) { return Converter(graph, target, narrow).run(); }
 
 std::vector<Choice> choose_kernels(const ir::Graph& graph, const Target& target, std::size_t limit) {
-  const Context context(graph, target);
+  Context context(graph, target);
   const std::vector<NodeId> order = graph.topological_order();
   std::vector<Choice> choices;
-  std::set<NodeId> covered;
   std::vector<std::string> missing;
   for (auto it = order.rbegin(); it != order.rend(); ++it) {
     const Node& node = graph.node(*it);
-    if (!is_computed(node) || covered.count(*it) != 0) continue;
+    if (!is_computed(node) || context.is_taken(*it)) continue;
     Choice choice;
     choice.node = *it;
     for (const Family& family : Registry::instance().families()) {
@@ -149,7 +147,8 @@ std::vector<Choice> choose_kernels(const ir::Graph& graph, const Target& target,
     for (const Candidate& candidate : choice.candidates) {
       if (candidate.covered != nodes) throw std::logic_error(std::string(choice.family->name) + ": candidates that cover different nodes");
     }
-    covered.insert(nodes.begin(), nodes.end());
+    if (!context.can_cover(*it, nodes)) throw std::logic_error(std::string(choice.family->name) + ": covers nodes that others need earlier");
+    context.take(nodes);
     choices.push_back(std::move(choice));
   }
   if (!missing.empty()) {

@@ -79,6 +79,35 @@ ir::NodeId Context::sole_producer(ir::ValueId value) const {
   return ir::kNone;
 }
 
+bool Context::can_cover(ir::NodeId node, const std::vector<ir::NodeId>& nodes) const {
+  if (position_.empty()) {
+    position_.resize(graph_.node_count());
+    const std::vector<ir::NodeId> order = graph_.topological_order();
+    for (std::size_t i = 0; i < order.size(); ++i) position_[order[i]] = i;
+  }
+  const auto in_time = [&](ir::NodeId reader) {
+    return reader == node || position_[reader] > position_[node] || std::find(nodes.begin(), nodes.end(), reader) != nodes.end();
+  };
+  for (const ir::NodeId id : nodes) {
+    if (is_taken(id)) return false;
+    std::vector<ir::ValueId> values = graph_.node(id).outputs;
+    while (!values.empty()) {
+      const ir::ValueId value = values.back();
+      values.pop_back();
+      if (value == ir::kNone) continue;
+      for (const ir::NodeId user : graph_.users(value)) {
+        const ir::Node& reader = graph_.node(user);
+        if (reader.op->view != nullptr || ir::is_concat(*reader.op)) {
+          values.insert(values.end(), reader.outputs.begin(), reader.outputs.end());
+        } else if (!in_time(user)) {
+          return false;
+        }
+      }
+    }
+  }
+  return true;
+}
+
 std::vector<float> Context::constant_floats(ir::ValueId value) const {
   const std::optional<ir::Window> window = ir::Windows(graph_).find(value);
   if (!window || !graph_.value(window->root).is_constant()) throw std::logic_error("'" + graph_.value(value).name + "' is no constant");

@@ -21,6 +21,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -85,8 +86,8 @@ struct Candidate {
   /// In this order; none where the results have no elements. The workspace is as large as the largest spec.workspace_bytes.
   std::vector<Launch> launches;
   std::vector<ir::Bytes> weights;
-  /// Nodes before this one whose work the launches do as well: nobody else reads their results, which then exist nowhere.
-  /// Views between them and the node are not listed.
+  /// Nodes before this one whose work the launches do as well (Context::can_cover). What others read of their results the
+  /// launches write; the rest exists nowhere. Views between them and the node are not listed.
   std::vector<ir::NodeId> covered;
   DType compute = DType::F32;  ///< what is multiplied and added; sums of f16 and bf16 products are kept in f32
 
@@ -114,6 +115,9 @@ class Context {
   /// The node, no view, that makes `value`, if `value` is all that anybody reads of it and only once: a node that the
   /// reader may cover. kNone otherwise.
   ir::NodeId sole_producer(ir::ValueId value) const;
+  /// Whether `node` may do the work of `nodes` too: none is done by another node already, and whoever else reads their
+  /// results comes after `node`, so that its launches can write these in time.
+  bool can_cover(ir::NodeId node, const std::vector<ir::NodeId>& nodes) const;
   /// Elements of a constant, row-major in its dims, whatever views lie between: f32 as they are, other types converted.
   std::vector<float> constant_floats(ir::ValueId value) const;
 
@@ -124,6 +128,9 @@ class Context {
   /// As if the value were stored like this and dense in its order: to find out whether a conversion would help.
   void suppose(ir::ValueId value, DType stored) { supposed_.push_back({value, stored}); }
   void suppose_nothing() { supposed_.clear(); }
+  /// Another node does the work of these.
+  void take(const std::vector<ir::NodeId>& nodes) { taken_.insert(nodes.begin(), nodes.end()); }
+  bool is_taken(ir::NodeId node) const { return taken_.count(node) != 0; }
 
  private:
   struct Supposed {
@@ -133,6 +140,8 @@ class Context {
   const ir::Graph& graph_;
   const Target& target_;
   std::vector<Supposed> supposed_;
+  std::set<ir::NodeId> taken_;
+  mutable std::vector<std::size_t> position_;  ///< of each node in topological order, once somebody asked
   mutable std::vector<std::string> reasons_;
 };
 

@@ -174,6 +174,7 @@ class CudaLowering {
       for (std::uint32_t l = 0; l < count; ++l) {
         steps_.push_back({choices[c].node, &candidate, &candidate.launches[l], &compiled.kernels[c][l], first, first + count - 1});
         steps_of_[choices[c].node].push_back(first + l);
+        for (const NodeId covered : candidate.covered) steps_of_[covered].push_back(first + l);
       }
     }
   }
@@ -321,7 +322,7 @@ class CudaLowering {
         throw std::logic_error("'" + graph_.value(id).name + "' is read, but its node was taken by another");
       }
       for (const std::uint32_t step : steps_of_[node]) {
-        if (step < s || node != steps_[s].node) out.push_back(step);
+        if (step < s || step > steps_[s].last) out.push_back(step);
       }
     }
     return out;
@@ -368,7 +369,7 @@ class CudaLowering {
   ir::Windows windows_;
   ProfileSpec profile_;
   std::vector<Step> steps_;
-  std::vector<std::vector<std::uint32_t>> steps_of_;  ///< of each node; none for views, Concat and covered nodes
+  std::vector<std::vector<std::uint32_t>> steps_of_;  ///< of each node, those that cover it; none for views and Concat
   std::map<ValueId, std::uint32_t> storage_of_;
   std::map<std::pair<std::uint64_t, std::uint64_t>, std::uint32_t> weight_storage_;  ///< by offset and size
   std::map<ValueId, std::uint32_t> tensor_of_;
