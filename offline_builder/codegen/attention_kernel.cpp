@@ -114,6 +114,7 @@ KernelSpec make_attention(const AttentionShape& shape, const AttentionTile& tile
   KernelSpec spec;
   spec.job = make_job(name, "kernels/attention.cu", text.text(), target.arch);
   spec.entry = "attention";
+  spec.tile = "warps " + number(tile.warps_q) + "x" + number(tile.warps_k) + " keys " + number(tile.chunk) + " buffers " + number(tile.buffers);
   spec.grid[0] = static_cast<std::uint32_t>(std::max<std::int64_t>(g.blocks, target.arch >= 90 ? target.multiprocessors : 0));
   spec.block[0] = static_cast<std::uint32_t>(g.threads);
   spec.shared_bytes = *shared;

@@ -121,6 +121,12 @@ std::string tile_name(const ConvTile& t) {
          (t.cluster ? "c" : "") + (t.shared_weights ? "s" : "");
 }
 
+std::string tile_text(const ConvTile& t) {
+  return "tile " + number(t.tile_height) + "x" + number(t.tile_width) + "x" + number(t.block_n) + " k" + number(t.chunk) + " warps " +
+         number(t.warps_m) + "x" + number(t.warps_n) + "x" + number(t.warps_k) + " buffers " + number(t.buffers) +
+         (t.split > 1 ? " split " + number(t.split) : "") + (t.cluster ? " cluster" : "") + (t.shared_weights ? " shared weights" : "");
+}
+
 std::string shape_name(const ConvShape& s) {
   return std::string(s.store_normalized ? "normstore_" : s.layer_norm ? "norm_" : s.scaled ? "scaled_" : "") + "conv" + number(s.kernel[0]) + "x" + number(s.kernel[1]) + "s" + number(s.stride[0]) + "_" + number(s.height) + "x" +
          number(s.width) + "x" + number(s.channels) + "_" + number(s.out_channels);
@@ -184,6 +190,7 @@ KernelSpec make_conv(const ConvShape& shape, const ConvTile& tile, const ConvTar
   KernelSpec spec;
   spec.job = make_job(name, "kernels/conv.cu", problem_text(shape, tile, g, target), target.arch);
   spec.entry = "conv";
+  spec.tile = tile_text(tile);
   // With a block on every multiprocessor, the next kernel's blocks find each equally free and spread evenly.
   const std::int32_t filled = target.multiprocessors / tile.split * tile.split;
   spec.grid[0] = static_cast<std::uint32_t>(std::max(g.blocks, target.arch >= 90 ? filled : 0));

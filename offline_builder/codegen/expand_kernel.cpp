@@ -129,6 +129,8 @@ KernelSpec make_expand(const ExpandShape& shape, const ExpandTile& tile, const C
   KernelSpec spec;
   spec.job = make_job(name, "kernels/expand.cu", text.text(), target.arch);
   spec.entry = "expand";
+  spec.tile = "tile " + number(tile.tile_height) + "x" + number(tile.tile_width) + "x" + number(tile.block_n) + " warps " + number(tile.warps_m) +
+              "x" + number(tile.warps_n) + " strip " + number(tile.strip);
   spec.grid[0] = static_cast<std::uint32_t>(std::max(g.blocks, target.arch >= 90 ? target.multiprocessors : 0));
   spec.block[0] = static_cast<std::uint32_t>(g.threads);
   spec.shared_bytes = *shared;

@@ -15,6 +15,7 @@ enum class ElementType : std::uint8_t { F16, BF16 };
 struct KernelSpec {
   CompileJob job;
   std::string entry;
+  std::string tile;  ///< how the work is cut, in words: with `entry` it names a tactic; empty where there is one way only
   std::uint32_t grid[3] = {1, 1, 1};
   std::uint32_t block[3] = {1, 1, 1};
   std::uint32_t cluster = 1;          ///< blocks along x that form a cluster

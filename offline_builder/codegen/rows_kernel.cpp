@@ -38,6 +38,7 @@ KernelSpec make_rows(const RowsShape& shape, std::int32_t threads, const ConvTar
   KernelSpec spec;
   spec.job = make_job(name, "kernels/rows.cu", text.text(), target.arch);
   spec.entry = "rows";
+  spec.tile = "threads " + std::to_string(threads);
   const std::int32_t per_block = threads / 32;
   spec.grid[0] = static_cast<std::uint32_t>((shape.rows + per_block - 1) / per_block);
   spec.block[0] = static_cast<std::uint32_t>(threads);

@@ -33,6 +33,7 @@ KernelSpec make_window(const WindowShape& shape, std::int32_t strip, std::int32_
                            std::to_string(shape.channels) + "_p" + std::to_string(strip) + "_b" + std::to_string(threads);
   spec.job = make_job(name, "kernels/window.cu", text.text(), target.arch);
   spec.entry = "window";
+  spec.tile = "strip " + std::to_string(strip) + " threads " + std::to_string(threads);
   const std::int64_t items = std::int64_t{shape.batch} * shape.out_height * ((shape.out_width + strip - 1) / strip) *
                              ((shape.channels + 7) / 8);
   spec.grid[0] = static_cast<std::uint32_t>((items + threads - 1) / threads);
@@ -77,6 +78,7 @@ KernelSpec make_gemv(const GemvShape& shape, const GemvTile& tile, const ConvTar
                            std::to_string(tile.threads) + "_r" + std::to_string(tile.rows_per_warp) + "_c" + std::to_string(tile.cluster);
   spec.job = make_job(name, "kernels/gemv.cu", text.text(), target.arch);
   spec.entry = "gemv";
+  spec.tile = "threads " + std::to_string(tile.threads) + " rows " + std::to_string(tile.rows_per_warp) + " cluster " + std::to_string(tile.cluster);
   const std::int32_t per_block = tile.threads / 32 * tile.rows_per_warp;
   const std::int32_t blocks = (shape.outputs + per_block - 1) / per_block;
   spec.grid[0] = static_cast<std::uint32_t>((blocks + tile.cluster - 1) / tile.cluster * tile.cluster);

@@ -2,6 +2,7 @@
 #include "families/choose.h"
 
 #include <algorithm>
+#include <map>
 #include <stdexcept>
 
 #include "ir/windows.h"
@@ -112,6 +113,19 @@ class Converter {
   int inserted_ = 0;
 };
 
+/// Tactics of candidates that differ in nothing that their kernels name are numbered.
+void name_tactics(std::vector<Candidate>& candidates) {
+  std::map<std::string, int> known;
+  for (Candidate& candidate : candidates) {
+    candidate.tactic.clear();
+    for (const Launch& launch : candidate.launches) {
+      candidate.tactic += (candidate.tactic.empty() ? "" : " + ") + launch.spec.entry + (launch.spec.tile.empty() ? "" : " " + launch.spec.tile);
+    }
+    const int number = ++known[candidate.tactic];
+    if (number > 1) candidate.tactic += " #" + std::to_string(number);
+  }
+}
+
 std::string name_of(const Node& node) {
   std::string name = node.op->name;
   for (const std::string& onnx : node.provenance) name += (&onnx == &node.provenance.front() ? " of " : ", ") + onnx;
@@ -143,6 +157,7 @@ std::vector<Choice> choose_kernels(const ir::Graph& graph, const Target& target,
       missing.push_back("\n  " + name_of(node) + " " + ir::to_string(graph.value(node.outputs[0]).type) + why);
       continue;
     }
+    name_tactics(choice.candidates);
     const std::vector<NodeId>& nodes = choice.candidates[0].covered;
     for (const Candidate& candidate : choice.candidates) {
       if (candidate.covered != nodes) throw std::logic_error(std::string(choice.family->name) + ": candidates that cover different nodes");

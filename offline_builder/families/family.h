@@ -90,6 +90,9 @@ struct Candidate {
   /// launches write; the rest exists nowhere. Views between them and the node are not listed.
   std::vector<ir::NodeId> covered;
   DType compute = DType::F32;  ///< what is multiplied and added; sums of f16 and bf16 products are kept in f32
+  /// Names the way among the node's candidates, for people and tuning records: "conv tile 4x16x64 k64 warps 2x2x1". Set by
+  /// choose_kernels() from the launches' entries and tiles.
+  std::string tactic;
 
   static Candidate of(Launch launch, DType compute) {
     Candidate candidate;
