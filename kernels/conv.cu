@@ -18,6 +18,9 @@
 #else
 #include "kernels/conv_patch.h"
 #endif
+#if EDGERT_CONV_SHARE
+#include "kernels/conv_share.h"
+#endif
 #if EDGERT_CONV_LAYER_NORM
 #include "kernels/conv_norm.h"
 #endif
@@ -45,7 +48,8 @@ constexpr int kWeightsOffset = kRowsOffset + (kLayerNorm ? kBlockM * 8 : 0);
 constexpr int kStepsPerSplit = kChunksPerSplit * (kChunk / 16);
 constexpr int kStepBytes = kBlockN / 16 * 512;
 constexpr int kWeightsBytes = kSharedWeights ? kTaps * kStepsPerSplit * kStepBytes : 0;
-static_assert(kWeightsOffset + kWeightsBytes == kSharedBytes, "the host computes another size of shared memory");
+constexpr int kBarriersOffset = kWeightsOffset + kWeightsBytes;
+static_assert(kBarriersOffset + (kShare > 1 ? kPatchBuffers * 8 : 0) == kSharedBytes, "the host computes another size of shared memory");
 
 using WeightItem = Vector16[kBlocksN];
 
@@ -151,6 +155,12 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
 #if __CUDA_ARCH__ >= 900
   if constexpr (kCluster) {
     if (threadIdx.x == 0) receive_begin(patches + kReceiveOffset + kUnits * 32, kUnits * 32);
+  }
+#if EDGERT_CONV_SHARE
+  const SharedRows shared_rows(block, patches + kBarriersOffset);
+  if (threadIdx.x == 0) shared_rows.expect();
+#endif
+  if constexpr (kCluster || kShare > 1) {
     __syncwarp();
     cluster_arrive();
   }
@@ -176,18 +186,32 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     Patch::load_scale(patches + place * kPatchBytes, scale, chunk);
 #endif
   };
+#if EDGERT_CONV_SHARE
+  cluster_wait();  // all blocks of the cluster run and expect rows
+  wait_for_previous_grid();
+#pragma unroll 1
+  for (int i = 0; begin + i < end; ++i) shared_rows.load(patches, arguments.x, begin, i);
+#else
   wait_for_previous_grid();
 #pragma unroll
   for (int i = 0; i < kAhead; ++i) {
     if (begin + i < end) load(static_cast<uint32>(i), begin + i);
     copy_async_commit();
   }
+#endif
   if constexpr (kResidual != scalar::ResidualMode::None) units.load_residual(arguments);
 
   float sum[kBlocksM][2 * kBlocksN][4] = {};
   int buffer = 0;
 #pragma unroll 1
   for (int chunk = begin; chunk < end; ++chunk) {
+#if EDGERT_CONV_SHARE
+    if (chunk == begin) {
+      copy_async_wait<0>();  // weights in shared memory
+      __syncthreads();
+    }
+    shared_rows.wait(buffer);
+#else
     copy_async_wait<kAhead - 1>();
     __syncthreads();
     if constexpr (kAhead < kChunksPerSplit) {
@@ -195,6 +219,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
       if (chunk + kAhead < end) load(static_cast<uint32>(free_buffer), chunk + kAhead);
     }
     copy_async_commit();
+#endif
     const uint32 patch = patches + static_cast<uint32>(buffer * kPatchBytes);
 #pragma unroll
     for (int item = 0; item < kItems; ++item) {

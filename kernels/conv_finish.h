@@ -133,15 +133,16 @@ class Finish {
 #if __CUDA_ARCH__ >= 900
 /// Sends this block's partial sums to the blocks that own them and returns when all parts of this block's have arrived.
 __device__ __forceinline__ void exchange(const float* plane, uint32 receive, uint32 barrier) {
-  const uint32 self = cluster_rank();
-  cluster_wait();  // pairs with the arrival at the kernel's start: all blocks of the cluster run and expect parts
+  const uint32 rank = cluster_rank(), self = rank % kSplit, first = rank - self;  // among those that share the tile
+  // Pairs with the arrival at the kernel's start: all blocks of the cluster run and expect parts.
+  if constexpr (kShare == 1) cluster_wait();
 #pragma unroll
   for (int i = 0; i < (kUnits + kThreads - 1) / kThreads; ++i) {
     const int unit = static_cast<int>(threadIdx.x) + i * kThreads;
     if (kUnits % kThreads != 0 && unit >= kUnits) break;
     float part[8] = {};
     gather_sums(part, plane, unit);
-    const uint32 owner = static_cast<uint32>(unit / kOwnedUnits);
+    const uint32 owner = first + static_cast<uint32>(unit / kOwnedUnits);
     const uint32 to = cluster_address(receive + (self * kOwnedUnits + static_cast<uint32>(unit % kOwnedUnits)) * 32, owner);
     const uint32 remote = cluster_address(barrier, owner);
     const auto bits = [](float f) { return scalar::bit_cast<uint32>(f); };

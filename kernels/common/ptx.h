@@ -250,6 +250,14 @@ __device__ __forceinline__ void send_16(uint32 address, const Vector16& v, uint3
                "r"(v.word[0]), "r"(v.word[1]), "r"(v.word[2]), "r"(v.word[3]), "r"(barrier)
                : "memory");
 }
+/// Copies `bytes` (a multiple of 16) on its own to `to` in each block of the cluster whose bit is set in `blocks`, and
+/// counts them at `barrier` of that block. Both are addresses in this block; the same places are meant in the others.
+__device__ __forceinline__ void copy_bulk_to(uint32 blocks, uint32 to, const void* from, uint32 bytes, uint32 barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], %4;" ::"r"(to),
+      "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(barrier), "h"(static_cast<uint16>(blocks))
+      : "memory");
+}
 /// Returns when all expected bytes have arrived.
 __device__ __forceinline__ void receive_wait(uint32 barrier) {
   uint32 done = 0;

@@ -86,6 +86,7 @@ Geometry geometry(const ConvShape& shape, const ConvTile& tile) {
     const std::int64_t weights = std::int64_t{g.taps} * g.chunks_per_split * tile.chunk * tile.block_n * 2;
     g.shared_bytes = static_cast<std::int32_t>(std::min<std::int64_t>(g.shared_bytes + weights, 1 << 30));
   }
+  if (tile.share > 1) g.shared_bytes += g.buffers * 8;
   return g;
 }
 
@@ -108,6 +109,12 @@ bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarge
     if (!product || shape.float_planes || tile.tile_height != 1 || tile.split != 1 || shape.channels % 8 != 0 || !shape.bias) return false;
     if (shape.store_normalized && g.buffers < g.chunks) return false;  // the rows are read again when all is known
   }
+  if (tile.share > 1) {
+    const bool product = shape.out_height == 1 && shape.height == 1 && g.taps == 1 && shape.stride[1] == 1 && shape.pad[1] == 0 && shape.width == shape.out_width;
+    if (target.arch < 90 || !product || shape.float_planes || shape.scaled || shape.channels % tile.chunk != 0) return false;
+    if (g.buffers < g.chunks_per_split || divide_up(shape.out_channels, tile.block_n) % tile.share != 0) return false;
+    if ((tile.split > 1 && !tile.cluster) || tile.share * tile.split > 8 || divide_up(tile.tile_width, tile.share) > g.threads) return false;
+  }
   // Every split has work: an empty one would still be launched and waited for.
   if ((tile.split - 1) * g.chunks_per_split >= g.chunks) return false;
   return g.shared_bytes <= target.shared_bytes;
@@ -118,7 +125,7 @@ std::string number(std::int32_t value) { return std::to_string(value); }
 std::string tile_name(const ConvTile& t) {
   return "t" + number(t.tile_height) + "x" + number(t.tile_width) + "_n" + number(t.block_n) + "_c" + number(t.chunk) + "_b" +
          number(t.buffers) + "_w" + number(t.warps_m) + number(t.warps_n) + number(t.warps_k) + "_k" + number(t.split) +
-         (t.cluster ? "c" : "") + (t.shared_weights ? "s" : "");
+         (t.cluster ? "c" : "") + (t.shared_weights ? "s" : "") + (t.share > 1 ? "_i" + number(t.share) : "");
 }
 
 std::string tile_text(const ConvTile& t) {
@@ -137,6 +144,7 @@ std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geo
   text.define("EDGERT_ENTRY", "conv").define("EDGERT_CONV_STEM", shape.float_planes ? "1" : "0");
   text.define("EDGERT_CONV_LAYER_NORM", shape.layer_norm ? "1" : "0");
   text.define("EDGERT_CONV_STORE_NORMALIZED", shape.store_normalized ? "1" : "0");
+  text.define("EDGERT_CONV_SHARE", tile.share > 1 ? "1" : "0").set("kShare", std::int64_t{tile.share});
   text.define("EDGERT_CONV_SCALED", shape.scaled ? "1" : "0").set("kScaled", shape.scaled);
   text.define("EDGERT_CONV_MORE_PARAMETERS", shape.store_normalized ? ", uint16* normalized" : shape.scaled ? ", const uint16* scale" : "");
   text.set("kLayerNorm", shape.layer_norm).set("kEpsilon", shape.epsilon);
@@ -192,10 +200,12 @@ KernelSpec make_conv(const ConvShape& shape, const ConvTile& tile, const ConvTar
   spec.entry = "conv";
   spec.tile = tile_text(tile);
   // With a block on every multiprocessor, the next kernel's blocks find each equally free and spread evenly.
-  const std::int32_t filled = target.multiprocessors / tile.split * tile.split;
+  const std::int32_t cluster = (tile.cluster ? tile.split : 1) * tile.share;
+  const std::int32_t together = std::max(cluster, tile.split);
+  const std::int32_t filled = target.multiprocessors / together * together;
   spec.grid[0] = static_cast<std::uint32_t>(std::max(g.blocks, target.arch >= 90 ? filled : 0));
   spec.block[0] = static_cast<std::uint32_t>(g.threads);
-  spec.cluster = tile.cluster ? static_cast<std::uint32_t>(tile.split) : 1;
+  spec.cluster = static_cast<std::uint32_t>(cluster);
   spec.shared_bytes = *shared;
   if (tile.split > 1 && !tile.cluster) {
     spec.counters = static_cast<std::uint32_t>(g.blocks / tile.split);
@@ -289,7 +299,8 @@ double estimate(const ConvShape& shape, const ConvTile& tile, const ConvTarget& 
   const double weight_bytes = double(g.chunks_per_split) * g.taps * tile.chunk * tile.block_n * 2.0;
   const double late_weights = tile.shared_weights ? 0 : weight_bytes * (1.0 - double(g.held) / (double(g.chunks_per_split) * g.items));
   const double bandwidth = std::min(60.0, 24.0 * 132 / std::min(double(g.blocks), 132.0));  // bytes a cycle and block
-  const double input = 500 + std::max(input_bytes / bandwidth, input_bytes / 16 / g.threads * 12) * per_sm;
+  const double asked = tile.share > 1 ? 300 + input_bytes / 64 : input_bytes / 16 / g.threads * 12;  // a copy of many bytes, or of 16
+  const double input = 500 + std::max(input_bytes / tile.share / bandwidth, asked) * per_sm;
   const double late = late_weights * per_sm / bandwidth;
   const double prefetch = 0.25 * weight_bytes * tile.warps_m / bandwidth * per_sm;  // hidden behind the previous kernel in part
   const double units = double(g.units) / g.threads;
@@ -316,6 +327,17 @@ std::vector<std::pair<std::int32_t, std::int32_t>> tile_extents(const ConvShape&
     }
   }
   return out;
+}
+
+/// Gives the tile as many buffers as leave room for two blocks a multiprocessor, two at least; nothing where none fit.
+std::optional<double> estimate_with_buffers(const ConvShape& shape, ConvTile& tile, const ConvTarget& target) {
+  for (const std::int32_t buffers : {8, 4, 2}) {
+    tile.buffers = buffers;
+    if (!tile_is_valid(shape, tile, target)) continue;
+    const bool fits_twice = geometry(shape, tile).shared_bytes * 2 <= target.shared_bytes;
+    if (fits_twice || (buffers == 2 && !tile.shared_weights)) return estimate(shape, tile, target);
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -346,13 +368,9 @@ std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& 
                   tile.split = split, tile.cluster = cluster;
                   for (const bool shared_weights : {false, true}) {
                     tile.shared_weights = shared_weights;
-                    for (const std::int32_t buffers : {8, 4, 2}) {
-                      tile.buffers = buffers;
-                      if (!tile_is_valid(shape, tile, target)) continue;
-                      const bool fits_twice = geometry(shape, tile).shared_bytes * 2 <= target.shared_bytes;
-                      if ((buffers > 2 || shared_weights) && !fits_twice) continue;
-                      all.emplace_back(estimate(shape, tile, target), tile);
-                      break;
+                    for (const std::int32_t share : {1, 2, 4}) {
+                      tile.share = share;
+                      if (const auto time = estimate_with_buffers(shape, tile, target)) all.emplace_back(*time, tile);
                     }
                   }
                 }

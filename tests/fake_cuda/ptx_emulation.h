@@ -105,10 +105,17 @@ struct Block {
   int any = 0, any_result = 0;
 };
 
+/// What a block will find at `to` once its `barrier` has counted it; both are addresses in the cluster.
+struct BulkCopy {
+  unsigned to, barrier;
+  std::vector<unsigned char> bytes;
+};
+
 struct Machine {
   Index3 grid = {}, block = {};
   unsigned cluster = 1;
   std::vector<std::unique_ptr<Block>> blocks;
+  std::vector<BulkCopy> on_the_way;
   unsigned cluster_arrived = 0, cluster_generation = 0;
   Thread* current = nullptr;
   ucontext_t scheduler;
@@ -231,6 +238,7 @@ inline unsigned char* at(unsigned address, unsigned bytes, unsigned alignment) {
 
 inline void run_cluster(unsigned first_block, unsigned shared_bytes, std::mt19937& random) {
   machine.blocks.clear();
+  machine.on_the_way.clear();
   machine.cluster_arrived = machine.cluster_generation = 0;
   const unsigned threads = machine.block.x * machine.block.y * machine.block.z;
   if (threads % 32 != 0) fail("blocks are whole warps");
@@ -270,6 +278,29 @@ inline void run_cluster(unsigned first_block, unsigned shared_bytes, std::mt1993
     all.erase(std::remove_if(all.begin(), all.end(), [](const Thread* thread) { return thread->done; }), all.end());
   }
   poison(false);
+}
+
+/// Counts bytes at a transaction barrier.
+inline void count_arrived(unsigned barrier, unsigned bytes) {
+  std::int64_t pending = 0;
+  std::memcpy(&pending, at(barrier, 8, 8), 8);
+  pending -= bytes;
+  if (pending < 0) fail("more bytes arrived than expected");
+  std::memcpy(at(barrier, 8, 8), &pending, 8);
+}
+
+/// Bulk copies arrive when this block waits for them at the barrier, and no earlier.
+inline void deliver(unsigned barrier) {
+  std::vector<BulkCopy> others;
+  for (BulkCopy& copy : machine.on_the_way) {
+    if (at(copy.barrier, 8, 8) != at(barrier, 8, 8)) {
+      others.push_back(std::move(copy));
+      continue;
+    }
+    std::memcpy(at(copy.to, static_cast<unsigned>(copy.bytes.size()), 16), copy.bytes.data(), copy.bytes.size());
+    count_arrived(barrier, static_cast<unsigned>(copy.bytes.size()));
+  }
+  machine.on_the_way.swap(others);
 }
 
 }  // namespace emulation
@@ -483,16 +514,23 @@ inline void receive_begin(uint32 barrier, uint32 bytes) {
 inline void send_16(uint32 address, const Vector16& v, uint32 barrier) {
   if (address >> 24 != barrier >> 24) emulation::fail("data and barrier lie in different blocks");
   std::memcpy(emulation::at(address, 16, 16), &v, 16);
-  std::int64_t pending = 0;
-  std::memcpy(&pending, emulation::at(barrier, 8, 8), 8);
-  pending -= 16;
-  if (pending < 0) emulation::fail("more bytes arrived than expected");
-  std::memcpy(emulation::at(barrier, 8, 8), &pending, 8);
+  emulation::count_arrived(barrier, 16);
+}
+inline void copy_bulk_to(uint32 blocks, uint32 to, const void* from, uint32 bytes, uint32 barrier) {
+  if (bytes % 16 != 0 || reinterpret_cast<std::uintptr_t>(from) % 16 != 0) emulation::fail("bulk copies are in units of 16 bytes");
+  for (uint32 rank = 0; blocks >> rank != 0; ++rank) {
+    if ((blocks >> rank & 1) == 0) continue;
+    const auto* source = static_cast<const unsigned char*>(from);
+    const uint32 block = cluster_address(0, rank);
+    emulation::machine.on_the_way.push_back({to | block, barrier | block, std::vector<unsigned char>(source, source + bytes)});
+  }
 }
 inline void receive_wait(uint32 barrier) {
   for (std::int64_t pending = 1; pending != 0;) {
     std::memcpy(&pending, emulation::at(barrier, 8, 8), 8);
-    if (pending != 0) emulation::yield();
+    if (pending == 0) break;
+    emulation::deliver(barrier);
+    emulation::yield();
   }
 }
 

@@ -80,6 +80,12 @@ std::vector<KernelSpec> all_families(const ConvTarget& target) {
   shape.width = shape.out_width = 197;
   shared.shared_weights = true;
   specs.push_back(make_conv(shape, shared, target));
+  if (target.arch >= 90) {
+    shared.share = 4, shared.buffers = 8;
+    specs.push_back(make_conv(shape, shared, target));
+    shared.share = 2, shared.split = 2, shared.cluster = true;
+    specs.push_back(make_conv(shape, shared, target));
+  }
   for (const std::int32_t window : {3, 5}) {
     ExpandShape expand;
     expand.height = expand.width = expand.out_height = expand.out_width = 14;

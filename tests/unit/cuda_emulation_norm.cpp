@@ -127,6 +127,14 @@ TEST_CASE("normalised rows are stored as well, by shares, in both types") {
   CHECK(run(s, make_conv(s, tile_of(32, 32, 48, 1, 1, 1, 2), target_of(87)), 0.0f, 4) == 0);
 }
 
+TEST_CASE("blocks that share the rows which they normalise and store") {
+  ConvShape s = product(21, 64, 56);
+  s.store_normalized = true;
+  ConvTile tile = tile_of(16, 16, 32, 1, 1, 1, 2);
+  tile.share = 4;
+  CHECK(run(s, make_conv(s, tile, target_of(90)), 2.0f, 3) == 0);
+}
+
 TEST_CASE("faults planted in normalisation are noticed") {
   ConvShape s = product(21, 72, 24);
   s.store_normalized = true;
