@@ -131,7 +131,8 @@ std::string tile_name(const ConvTile& t) {
 std::string tile_text(const ConvTile& t) {
   return "tile " + number(t.tile_height) + "x" + number(t.tile_width) + "x" + number(t.block_n) + " k" + number(t.chunk) + " warps " +
          number(t.warps_m) + "x" + number(t.warps_n) + "x" + number(t.warps_k) + " buffers " + number(t.buffers) +
-         (t.split > 1 ? " split " + number(t.split) : "") + (t.cluster ? " cluster" : "") + (t.shared_weights ? " shared weights" : "");
+         (t.split > 1 ? " split " + number(t.split) : "") + (t.cluster ? " cluster" : "") + (t.shared_weights ? " shared weights" : "") +
+         (t.share > 1 ? " shared rows " + number(t.share) : "");
 }
 
 std::string shape_name(const ConvShape& s) {
