@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "edgert/cpu/ops/matmul.h"
+#include "edgert/scalar/pointwise.h"
 #include "families/dense.h"
 #include "ops/definitions.h"
 
@@ -18,6 +19,7 @@ std::int32_t to_int(std::int64_t value) { return static_cast<std::int32_t>(value
 
 struct Operands {
   Operand x, residual, y;
+  Operand factors;  ///< of the input's channels, where ConvShape::scaled
   ir::ValueId bias = ir::kNone;
   std::vector<ir::NodeId> covered;
 };
@@ -40,6 +42,7 @@ std::vector<Candidate> launches(const Context& context, const ConvShape& shape, 
                         launch.spec.counters > 0 ? Argument::counters() : Argument::null(),
                         Argument::later_weights(),
                         Argument::later_weight_bytes()};
+    if (shape.scaled) launch.arguments.push_back(Argument::read(operands.factors));
     Candidate candidate = Candidate::of(std::move(launch), DType::F16);
     candidate.weights = {packed, bias};
     candidate.covered = operands.covered;
@@ -71,6 +74,32 @@ bool find_planes(const Context& context, const ir::Node& node, const ConvShape& 
   operands.x = source;
   operands.covered = {producer};
   return true;
+}
+
+/// Whether `x` is [N, C, 1, 1] for a tensor of these extents, one image after the other.
+bool is_factors(const Operand& x, const ir::Dims& dims) {
+  return x.dims == ir::Dims{dims[0], dims[1], 1, 1} && x.dtype == DType::F16 && !x.constant && x.alignment >= 16 && dims[1] % 8 == 0 &&
+         x.strides[1] == 1 && (dims[0] == 1 || x.strides[0] == dims[1]);
+}
+
+/// A product of the input's channels with a factor each, as squeeze-and-excitation has it, right before a 1x1 convolution.
+bool find_factors(const Context& context, const ir::Node& node, Operands& operands) {
+  const ir::NodeId id = context.sole_producer(node.inputs[0]);
+  if (id == ir::kNone || context.graph().node(id).op != &ops::kPointwise) return false;
+  const ir::Node& producer = context.graph().node(id);
+  const auto& program = producer.as<scalar::PointwiseProgram>();
+  if (producer.outputs[0] != node.inputs[0] || program.inputs != 2 || program.steps != 1 || program.step[0].op != scalar::PointwiseOp::Mul) return false;
+  for (const std::size_t i : {0u, 1u}) {
+    // As the program reads it, the factor is repeated.
+    const Operand x = context.input(producer, 1 - i);
+    const ir::Node* repeat = context.graph().producer(producer.inputs[i]);
+    const Operand factors = repeat != nullptr && repeat->op == &ops::kExpand ? context.input(*repeat, 0) : context.input(producer, i);
+    if (x.dims != operands.x.dims || x.constant || !is_factors(factors, x.dims)) continue;
+    operands.x = x, operands.factors = factors;
+    operands.covered = {id};
+    return true;
+  }
+  return false;
 }
 
 ConvShape shape_of(const cpu::ConvAttributes& a, const Operand& x, const Operand& y) {
@@ -117,14 +146,17 @@ std::vector<Candidate> convolution(const Context& context, const ir::Node& node,
   if (find_planes(context, node, shape, operands)) {
     shape.float_planes = true;
   } else {
+    const bool product = a.kernel[0] == 1 && a.kernel[1] == 1;
+    shape.scaled = product && find_factors(context, node, operands);
     const auto pitch = pixel_pitch(operands.x);
     if (!pitch || operands.x.dtype != DType::F16 || !loads_by_eight(operands.x, *pitch)) {
       return context.refuse("its input is not f16, channels last, in multiples of eight");
     }
     shape.input_pitch = *pitch;
-    const bool pointwise = a.kernel[0] == 1 && a.kernel[1] == 1 && a.stride[0] == 1 && a.stride[1] == 1 && a.pad_begin[0] == 0 &&
-                           a.pad_begin[1] == 0 && shape.out_height == shape.height && shape.out_width == shape.width;
-    if (pointwise) flatten(shape);
+    const bool pointwise = product && a.stride[0] == 1 && a.stride[1] == 1 && a.pad_begin[0] == 0 && a.pad_begin[1] == 0 &&
+                           shape.out_height == shape.height && shape.out_width == shape.width;
+    // Each image has factors of its own.
+    if (pointwise && (!shape.scaled || shape.batch == 1)) flatten(shape);
   }
   return launches(context, shape, operands, floats_for_f16(context, node.inputs[1]), limit);
 }

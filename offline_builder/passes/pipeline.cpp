@@ -61,6 +61,7 @@ const std::vector<Pass>& pipeline() {
       {"eliminate_common", "equal programs", &eliminate_common},
       {"eliminate_dead", "nodes that nobody reads any more", &eliminate_dead},
       // The form that kernels read.
+      {"join_concats", "concatenations that repeat others read them", &join_concats},
       {"choose_winograd", "3x3 convolutions by fewer multiplications", &choose_winograd, true},
       {"choose_layout", "order in memory, and the copies that it needs", &choose_layout},
       {"pack_weights", "constants in the form that kernels read", &pack_weights, true},

@@ -52,6 +52,7 @@ int fold_pad(ir::Graph& graph);     ///< constant-zero Pad into the convolution 
 int optimize_bodies(ir::Graph& graph);  ///< constants into the bodies of If and Loop, and the whole pipeline there
 int eliminate_transposes(ir::Graph& graph);  ///< they sink through pointwise, merge and cancel
 int fuse_epilogue(ir::Graph& graph);         ///< activation and residual add into Conv, DepthwiseConv, MatMul
+int join_concats(ir::Graph& graph);          ///< concatenations that repeat others read them
 int fuse_pointwise(ir::Graph& graph);        ///< chains of pointwise nodes into one program
 int choose_winograd(ir::Graph& graph);       ///< 3x3 convolutions by fewer multiplications
 int choose_layout(ir::Graph& graph);         ///< channels-last where kernels want it, copies where orders meet

@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+// Inverted-residual blocks: the widening 1x1 convolution and the depthwise one in a launch (kernels/expand.cu), and
+// squeeze-and-excitation, the mean over pixels and two small products, in launches of kernels/gemv.cu. Where both meet,
+// the mean is taken of sums that the first launch leaves, so that nobody reads the widened tensor for it.
+#include "codegen/expand_kernel.h"
+
+#include "edgert/checked.h"
+#include "edgert/cpu/ops/conv.h"
+#include "edgert/cpu/ops/depthwise_conv.h"
+#include "edgert/cpu/ops/matmul.h"
+#include "edgert/cpu/ops/reduce.h"
+#include "edgert/scalar/convert.h"
+#include "families/dense.h"
+#include "ops/definitions.h"
+
+namespace edgert::families {
+namespace {
+
+using codegen::ExpandShape;
+using codegen::ExpandTile;
+using codegen::GemvShape;
+using ir::kNone;
+using ir::Node;
+using ir::NodeId;
+using ir::ValueId;
+
+std::int32_t to_int(std::int64_t value) { return static_cast<std::int32_t>(value); }
+
+/// Pixels of f16 that are loaded and stored by eight channels.
+std::optional<std::int32_t> vector_pitch(const Operand& x) {
+  const auto pitch = pixel_pitch(x);
+  const bool usable = pitch && x.dtype == DType::F16 && !x.constant && x.dims[1] % 8 == 0 && loads_by_eight(x, *pitch);
+  return usable ? pitch : std::nullopt;
+}
+
+ValueId bias_of(const Node& node) { return node.inputs.size() > 2 ? node.inputs[2] : kNone; }
+bool adds(const Context& context, const Node& node) { return context.input(node, 3).present(); }
+
+/// A depthwise convolution and the 1x1 convolution before it, if that can be computed with it.
+struct Block {
+  NodeId depthwise = kNone, widening = kNone;
+  Operand x, y;
+  ExpandShape shape;
+};
+
+/// The 1x1 convolution that makes all that the depthwise one reads.
+bool find_widening(const Context& context, const Node& depthwise, Block& block) {
+  const NodeId id = context.sole_producer(depthwise.inputs[0]);
+  if (id == kNone || context.graph().node(id).op != &ops::kConv) return false;
+  const Node& node = context.graph().node(id);
+  const auto& a = node.as<cpu::ConvAttributes>();
+  const Operand x = context.input(node, 0);
+  const Operand hidden = context.operand(node.outputs[0]);
+  const bool plain = node.outputs[0] == depthwise.inputs[0] && a.groups == 1 && a.kernel[0] == 1 && a.kernel[1] == 1 && x.dims[2] == hidden.dims[2] &&
+                     x.dims[3] == hidden.dims[3] && a.pad_begin[0] == 0 && a.pad_begin[1] == 0;
+  const auto pitch = vector_pitch(x);
+  if (!plain || !pitch || hidden.dtype != DType::F16 || !context.input(node, 1).constant || adds(context, node)) return false;
+  if (epilogue_problem(context, node, a.epilogue) != nullptr) return false;
+  block.widening = id;
+  block.x = x;
+  block.shape.channels = to_int(x.dims[1]), block.shape.input_pitch = *pitch;
+  block.shape.expand = a.epilogue;
+  return true;
+}
+
+/// Without a widening convolution, and if `alone` allows it, the depthwise one reads its input through the identity.
+std::optional<Block> find_block(const Context& context, NodeId id, bool alone) {
+  const Node& node = context.graph().node(id);
+  if (node.op != &ops::kDepthwiseConv) return std::nullopt;
+  const auto& a = node.as<cpu::DepthwiseConvAttributes>();
+  Block block;
+  block.depthwise = id;
+  block.y = context.operand(node.outputs[0]);
+  const Operand hidden = context.input(node, 0);
+  const auto pitch = vector_pitch(block.y);
+  const bool square = a.kernel[0] == a.kernel[1] && a.stride[0] == a.stride[1] && a.dilation[0] == 1 && a.dilation[1] == 1;
+  if (!pitch || !square || !context.input(node, 1).constant || adds(context, node) || !fits_int32(hidden)) return std::nullopt;
+  if (epilogue_problem(context, node, a.epilogue) != nullptr) return std::nullopt;
+  ExpandShape& s = block.shape;
+  s.batch = to_int(hidden.dims[0]), s.hidden = to_int(hidden.dims[1]), s.height = to_int(hidden.dims[2]), s.width = to_int(hidden.dims[3]);
+  s.out_height = to_int(block.y.dims[2]), s.out_width = to_int(block.y.dims[3]);
+  s.window = a.kernel[0], s.stride = a.stride[0], s.pad[0] = a.pad_begin[0], s.pad[1] = a.pad_begin[1];
+  s.output_pitch = *pitch;
+  s.epilogue = a.epilogue;
+  if (find_widening(context, node, block)) return block;
+  const auto input_pitch = vector_pitch(hidden);
+  if (!alone || !input_pitch) return std::nullopt;
+  block.x = hidden;
+  s.channels = s.hidden, s.input_pitch = *input_pitch;
+  return block;
+}
+
+std::vector<ir::Bytes> block_weights(const Context& context, const Block& block) {
+  const ExpandShape& s = block.shape;
+  std::vector<float> widening(static_cast<std::size_t>(s.hidden) * static_cast<std::size_t>(s.channels), 0.0f);
+  ValueId bias = kNone;
+  if (block.widening != kNone) {
+    const Node& node = context.graph().node(block.widening);
+    widening = floats_for_f16(context, node.inputs[1]);
+    bias = bias_of(node);
+  } else {
+    for (std::size_t c = 0; c < static_cast<std::size_t>(s.channels); ++c) widening[c * static_cast<std::size_t>(s.channels) + c] = 1.0f;
+  }
+  const Node& depthwise = context.graph().node(block.depthwise);
+  const std::vector<float> window = floats_for_f16(context, depthwise.inputs[1]);
+  return {to_bytes(codegen::pack_conv_weights(codegen::expand_conv_shape(s), widening.data())), bias_bytes(context, bias, s.hidden, 16),
+          to_bytes(codegen::pack_depthwise_weights(codegen::expand_window_shape(s), window.data())),
+          bias_bytes(context, bias_of(depthwise), s.hidden, 16)};
+}
+
+/// Reads block_weights() as weights[0] to weights[3]; sums go to the beginning of the workspace.
+Launch expand_launch(const Context& context, const Block& block, const ExpandTile& tile) {
+  Launch launch;
+  launch.spec = codegen::make_expand(block.shape, tile, context.target());
+  launch.spread = true;
+  launch.arguments = {Argument::read(block.x), Argument::weights(0), Argument::weights(1), Argument::weights(2), Argument::weights(3),
+                      Argument::write(block.y), block.shape.pool ? Argument::workspace() : Argument::null(), Argument::later_weights(),
+                      Argument::later_weight_bytes()};
+  return launch;
+}
+
+std::vector<Candidate> widened(const Context& context, NodeId id, std::size_t limit) {
+  const std::optional<Block> block = find_block(context, id, false);
+  if (!block) return {};
+  const std::vector<ExpandTile> tiles = codegen::rank_expand_tiles(block->shape, context.target(), limit);
+  if (tiles.empty()) return {};
+  const std::vector<ir::Bytes> weights = block_weights(context, *block);
+  std::vector<Candidate> found;
+  for (const ExpandTile& tile : tiles) {
+    Candidate candidate = Candidate::of(expand_launch(context, *block, tile), DType::F16);
+    candidate.weights = weights;
+    candidate.covered = {block->widening};
+    found.push_back(std::move(candidate));
+  }
+  return found;
+}
+
+/// One vector an image times a constant matrix, however the graph says it.
+struct Product {
+  NodeId node = kNone;
+  Operand x, y;
+  std::int64_t depth = 0, outputs = 0;
+  scalar::Epilogue epilogue = {};
+};
+
+std::int64_t images_of(const Operand& x) { return x.dims.size() == 4 ? x.dims[0] : row_count(x); }
+
+std::optional<Product> find_product(const Context& context, NodeId id) {
+  if (id == kNone) return std::nullopt;
+  const Node& node = context.graph().node(id);
+  if (node.op != &ops::kConv && node.op != &ops::kMatMul) return std::nullopt;
+  const Operand matrix = context.input(node, 1);
+  Product product;
+  product.node = id;
+  product.x = context.input(node, 0), product.y = context.operand(node.outputs[0]);
+  if (!matrix.constant || adds(context, node)) return std::nullopt;
+  if (node.op == &ops::kConv) {
+    const auto& a = node.as<cpu::ConvAttributes>();
+    const auto is_vector = [](const Operand& x) { return x.dims[2] == 1 && x.dims[3] == 1; };
+    if (a.groups != 1 || a.kernel[0] != 1 || a.kernel[1] != 1 || !is_vector(product.x) || !is_vector(product.y)) return std::nullopt;
+    product.outputs = matrix.dims[0], product.depth = matrix.dims[1], product.epilogue = a.epilogue;
+  } else {
+    if (matrix.dims.size() != 2) return std::nullopt;
+    product.depth = matrix.dims[0], product.outputs = matrix.dims[1], product.epilogue = node.as<cpu::MatMulAttributes>().epilogue;
+  }
+  if (images_of(product.x) != images_of(product.y) || epilogue_problem(context, node, product.epilogue) != nullptr) return std::nullopt;
+  return product;
+}
+
+/// Weights of kernels/gemv.cu, zeros up to `outputs` rows of `depth`, and the bias.
+std::vector<ir::Bytes> product_weights(const Context& context, const Product& product, std::int64_t depth, std::int64_t outputs) {
+  const Node& node = context.graph().node(product.node);
+  const std::vector<float> floats = floats_for_f16(context, node.inputs[1]);
+  const bool by_output = node.op == &ops::kConv;
+  std::vector<std::uint16_t> packed(static_cast<std::size_t>(outputs * depth), 0);
+  for (std::int64_t n = 0; n < product.outputs; ++n) {
+    for (std::int64_t k = 0; k < product.depth; ++k) {
+      const std::int64_t from = by_output ? n * product.depth + k : k * product.outputs + n;
+      packed[static_cast<std::size_t>(n * depth + k)] = scalar::to_half(floats[static_cast<std::size_t>(from)]).bits;
+    }
+  }
+  return {to_bytes(packed), bias_bytes(context, bias_of(node), outputs, 1)};
+}
+
+/// Mean, product, activation, product, activation. The two products' values in between exist nowhere else.
+struct Squeeze {
+  NodeId mean = kNone;
+  Operand pixels;
+  Product first, second;
+  std::int32_t squeezed = 0;  ///< outputs of the first product, rounded up to a multiple of eight
+};
+
+/// Whether `value` is what `producer` makes, as it is or, for a single image, under other extents.
+bool same_vector(const Context& context, ValueId value, NodeId producer, std::int64_t elements) {
+  const Operand x = context.operand(value);
+  const ValueId made = context.graph().node(producer).outputs[0];
+  return ir::element_count(x.dims) == elements && (value == made || images_of(x) == 1);
+}
+
+std::optional<Squeeze> find_squeeze(const Context& context, NodeId id) {
+  const std::optional<Product> second = find_product(context, id);
+  if (!second || second->y.dtype != DType::F16) return std::nullopt;
+  const std::optional<Product> first = find_product(context, context.sole_producer(context.graph().node(id).inputs[0]));
+  if (!first) return std::nullopt;
+  const Node& first_node = context.graph().node(first->node);
+  const NodeId mean = context.sole_producer(first_node.inputs[0]);
+  if (mean == kNone || context.graph().node(mean).op != &ops::kReduce) return std::nullopt;
+  const Node& reduce = context.graph().node(mean);
+  const auto& a = reduce.as<cpu::ReduceAttributes>();
+  Squeeze squeeze = {mean, context.input(reduce, 0), *first, *second, to_int((first->outputs + 7) / 8 * 8)};
+  const std::int64_t images = images_of(squeeze.pixels);
+  if (a.kind != cpu::ReduceKind::Mean || a.axes != 12u || !vector_pitch(squeeze.pixels)) return std::nullopt;
+  if (!same_vector(context, first_node.inputs[0], mean, images * first->depth) || squeeze.pixels.dims[1] != first->depth) return std::nullopt;
+  if (!same_vector(context, context.graph().node(id).inputs[0], first->node, images * second->depth)) return std::nullopt;
+  return second->depth == first->outputs && images == images_of(second->y) ? std::optional<Squeeze>(squeeze) : std::nullopt;
+}
+
+/// Elements from image to image of a product's result.
+std::optional<std::int32_t> image_pitch(const Operand& y) { return y.dims.size() == 4 ? pixel_pitch(y) : row_pitch(y); }
+
+constexpr std::int64_t kMaxImages = 4;
+/// A lane of kernels/gemv.cu keeps its part of a row of weights in registers.
+constexpr std::int64_t kMaxDepth = 4096;
+/// Floats whose mean one block takes at no cost worth a cluster.
+constexpr std::int64_t kFewSums = 8192;
+
+/// The mean with the first product, which reads `from`, and the second product. The first one's result lies `between`
+/// bytes into the workspace; the weights of both start at index `weights`.
+std::optional<std::vector<Launch>> product_launches(const Context& context, const Squeeze& squeeze, const Argument& from, GemvShape first,
+                                                    std::uint64_t between, std::size_t weights, std::int32_t cluster) {
+  const auto pitch = image_pitch(squeeze.second.y);
+  if (!pitch) return std::nullopt;
+  first.rows = to_int(images_of(squeeze.pixels));
+  first.depth = to_int(squeeze.first.depth), first.outputs = first.output_pitch = squeeze.squeezed;
+  first.epilogue = squeeze.first.epilogue;
+  GemvShape second;
+  second.rows = first.rows, second.depth = second.input_pitch = squeeze.squeezed;
+  second.outputs = to_int(squeeze.second.outputs), second.output_pitch = *pitch;
+  second.epilogue = squeeze.second.epilogue;
+  std::vector<Launch> out(2);
+  out[0].spec = codegen::make_gemv(first, {256, 1, cluster}, context.target());
+  out[1].spec = codegen::make_gemv(second, {256, 1, 1}, context.target());
+  out[0].arguments = {from, Argument::weights(weights), Argument::weights(weights + 1), Argument::workspace(between)};
+  out[1].arguments = {Argument::workspace(between), Argument::weights(weights + 2), Argument::weights(weights + 3), Argument::write(squeeze.second.y)};
+  for (Launch& launch : out) {
+    launch.spec.workspace_bytes = between + static_cast<std::uint64_t>(first.rows) * static_cast<std::uint64_t>(squeeze.squeezed) * 2;
+    if (launch.spec.shared_bytes > static_cast<std::uint32_t>(context.target().shared_bytes)) return std::nullopt;
+  }
+  return out;
+}
+
+/// Blocks that share the mean of `sums` numbers, the better choice first.
+std::vector<std::int32_t> clusters(const Context& context, const Squeeze& squeeze, std::int64_t sums) {
+  if (context.target().arch < 90 || squeeze.first.depth / 8 % 4 != 0) return {1};
+  return sums > kFewSums ? std::vector<std::int32_t>{4, 1} : std::vector<std::int32_t>{1, 4};
+}
+
+void append(std::vector<ir::Bytes>& to, const std::vector<ir::Bytes>& from) { to.insert(to.end(), from.begin(), from.end()); }
+
+/// The depthwise convolution before the mean leaves sums over its pixels.
+std::vector<Candidate> squeezed_block(const Context& context, const Squeeze& squeeze, Block block, std::size_t limit) {
+  block.shape.pool = true;
+  const std::vector<ExpandTile> tiles = codegen::rank_expand_tiles(block.shape, context.target(), limit);
+  if (tiles.empty()) return {};
+  std::vector<ir::Bytes> weights = block_weights(context, block);
+  append(weights, product_weights(context, squeeze.first, squeeze.first.depth, squeeze.squeezed));
+  append(weights, product_weights(context, squeeze.second, squeeze.squeezed, squeeze.second.outputs));
+  std::vector<Candidate> found;
+  for (const ExpandTile& tile : tiles) {
+    GemvShape mean;
+    mean.pixels = codegen::expand_tiles(block.shape, tile), mean.input_pitch = block.shape.hidden;
+    mean.float_input = true, mean.divisor = block.shape.out_height * block.shape.out_width;
+    const std::int64_t sums = std::int64_t{mean.pixels} * block.shape.hidden;
+    const std::uint64_t between = align_up(static_cast<std::uint64_t>(block.shape.batch * sums) * 4, 256);
+    for (const std::int32_t cluster : clusters(context, squeeze, sums)) {
+      auto products = product_launches(context, squeeze, Argument::workspace(), mean, between, 4, cluster);
+      if (!products || found.size() == limit) continue;
+      Candidate candidate = Candidate::of(expand_launch(context, block, tile), DType::F16);
+      candidate.launches[0].spec.workspace_bytes = between;
+      candidate.launches.insert(candidate.launches.end(), products->begin(), products->end());
+      candidate.weights = weights;
+      candidate.covered = {squeeze.mean, squeeze.first.node, block.depthwise};
+      if (block.widening != kNone) candidate.covered.push_back(block.widening);
+      found.push_back(std::move(candidate));
+    }
+  }
+  return found;
+}
+
+std::vector<Candidate> squeezed(const Context& context, NodeId id, std::size_t limit) {
+  const std::optional<Squeeze> squeeze = find_squeeze(context, id);
+  if (!squeeze || images_of(squeeze->pixels) > kMaxImages || squeeze->first.depth > kMaxDepth || squeeze->squeezed > kMaxDepth) return {};
+  const NodeId depthwise = context.graph().value(squeeze->pixels.value).producer;
+  if (depthwise != kNone && context.can_cover(depthwise, id)) {
+    if (const std::optional<Block> block = find_block(context, depthwise, true)) {
+      std::vector<Candidate> found = squeezed_block(context, *squeeze, *block, limit);
+      if (!found.empty()) return found;
+    }
+  }
+  std::vector<ir::Bytes> weights = product_weights(context, squeeze->first, squeeze->first.depth, squeeze->squeezed);
+  append(weights, product_weights(context, squeeze->second, squeeze->squeezed, squeeze->second.outputs));
+  GemvShape mean;
+  mean.pixels = to_int(squeeze->pixels.dims[2] * squeeze->pixels.dims[3]), mean.input_pitch = *pixel_pitch(squeeze->pixels);
+  std::vector<Candidate> found;
+  for (const std::int32_t cluster : clusters(context, *squeeze, squeeze->first.depth * mean.pixels)) {
+    auto products = product_launches(context, *squeeze, Argument::read(squeeze->pixels), mean, 0, 0, cluster);
+    if (!products || found.size() == limit) continue;
+    Candidate candidate;
+    candidate.launches = std::move(*products);
+    candidate.weights = weights;
+    candidate.covered = {squeeze->mean, squeeze->first.node};
+    found.push_back(std::move(candidate));
+  }
+  return found;
+}
+
+std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t limit) {
+  std::vector<Candidate> found = squeezed(context, id, limit);
+  return found.empty() ? widened(context, id, limit) : found;
+}
+
+}  // namespace
+
+void register_expand(Registry& registry) { registry.add({"inverted residual", Rank::Fused, &candidates}); }
+
+}  // namespace edgert::families
