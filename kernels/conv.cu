@@ -99,16 +99,20 @@ __device__ __forceinline__ void read_item(WeightItem& to, uint32 at, int chunk, 
   for (int j = 0; j < kBlocksN; ++j) to[j] = load_shared_16(at + static_cast<uint32>(step * kStepBytes + j * 512));
 }
 
-/// `scale` is where the factors of this lane's first two channels lie, with kScaled.
+/// `scale` is where the factors of this lane's first two channels lie, with kScaled or kPreActivated.
 __device__ __forceinline__ void multiply_item(float (&sum)[kBlocksM][2 * kBlocksN][4], const WeightItem& weights, uint32 patch,
                                               const uint32 (&row)[kBlocksM], uint32 scale) {
-  uint32 low = 0, high = 0;
-  if constexpr (kScaled) low = load_shared_4(scale), high = load_shared_4(scale + 16);
+  uint32 low = 0, high = 0, low_term = 0, high_term = 0;
+  if constexpr (kScaled || kPreActivated) low = load_shared_4(scale), high = load_shared_4(scale + 16);
+  if constexpr (kPreActivated) low_term = load_shared_4(scale + kPixelBytes), high_term = load_shared_4(scale + kPixelBytes + 16);
 #pragma unroll
   for (int i = 0; i < kBlocksM; ++i) {
     uint32 a[4];
     load_matrices(a, patch + row[i]);
-    if constexpr (kScaled) {
+    if constexpr (kPreActivated) {
+      a[0] = Element::multiply_add_relu_pairs(a[0], low, low_term), a[1] = Element::multiply_add_relu_pairs(a[1], low, low_term);
+      a[2] = Element::multiply_add_relu_pairs(a[2], high, high_term), a[3] = Element::multiply_add_relu_pairs(a[3], high, high_term);
+    } else if constexpr (kScaled) {
       a[0] = Element::multiply_pairs(a[0], low), a[1] = Element::multiply_pairs(a[1], low);
       a[2] = Element::multiply_pairs(a[2], high), a[3] = Element::multiply_pairs(a[3], high);
     }
@@ -123,7 +127,7 @@ __device__ __forceinline__ void multiply_item(float (&sum)[kBlocksM][2 * kBlocks
 }  // namespace
 
 extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) EDGERT_ENTRY(
-    const void* x, const Vector16* packed_weights, const float* bias, const uint16* residual, uint16* y, float* workspace,
+    const void* x, const Vector16* packed_weights, const float* bias, const uint16* residual, void* y, float* workspace,
     uint32* counters, const char* prefetch, uint32 prefetch_bytes EDGERT_CONV_MORE_PARAMETERS) {
   allow_next_grid();
   if (static_cast<int>(blockIdx.x) >= kBlocks) {
@@ -173,7 +177,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   locate_rows(warp, row);
 #if EDGERT_CONV_SCALED
   const uint32 scale_row = static_cast<uint32>(kScaleOffset + warp.k * 32 + warp.lane % 4 * 4);
-  scale += block.image * kChannels;
+  if constexpr (kScaled) scale += block.image * kChannels;
 #else
   constexpr uint32 scale_row = 0;
 #endif

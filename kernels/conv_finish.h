@@ -4,6 +4,7 @@
 // where they form a cluster, else through a workspace whose last arriving block adds the parts.
 #pragma once
 
+#include "kernels/common/channels.h"
 #include "kernels/conv_tile.h"
 
 namespace edgert::device {
@@ -25,27 +26,6 @@ __device__ __forceinline__ int locate_pixel(const Block& block, int unit) {
   const int n = block.channel + unit % kUnitsN * 8;
   const bool inside = m < kTileHeight * kTileWidth && h < kOutHeight && w < kOutWidth && n < kOutChannels;
   return inside ? (block.image * kOutHeight + h) * kOutWidth + w : -1;
-}
-
-__device__ __forceinline__ void store_unit(uint16* to, const Vector16& value, int channel) {
-  if (kOutChannels % 8 == 0 || channel + 8 <= kOutChannels) {
-    *reinterpret_cast<Vector16*>(to) = value;
-  } else {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      if (channel + i < kOutChannels) to[i] = static_cast<uint16>(value.word[i / 2] >> (i % 2 * 16));
-    }
-  }
-}
-
-__device__ __forceinline__ Vector16 load_unit(const uint16* from, int channel) {
-  if (kOutChannels % 8 == 0 || channel + 8 <= kOutChannels) return *reinterpret_cast<const Vector16*>(from);
-  Vector16 value = {};
-#pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    if (channel + i < kOutChannels) value.word[i / 2] |= static_cast<uint32>(from[i]) << (i % 2 * 16);
-  }
-  return value;
 }
 
 __device__ __forceinline__ void add8(float (&to)[8], const float* from) {
@@ -99,7 +79,7 @@ class Finish {
   __device__ __forceinline__ void load_residual(const Arguments& arguments) {
 #pragma unroll
     for (int i = 0; i < kUnitsPerThread; ++i) {
-      residual_[i] = pixel_[i] < 0 ? Vector16{} : load_unit(arguments.residual + pixel_[i] * kResidualPitch + channel_, channel_);
+      residual_[i] = pixel_[i] < 0 ? Vector16{} : load_channels<kResidualAtOnce>(arguments.residual + pixel_[i] * kResidualPitch + channel_, left());
     }
   }
 
@@ -116,12 +96,30 @@ class Finish {
     }
 #pragma unroll
     for (int c = 0; c < 8; ++c) x[c] += bias_[c];
-    store_unit(y_ + pixel_[i] * kOutputPitch + channel_, finish8<Element, kActivation, kResidual>(x, residual_[i], kAlpha, kBeta),
-               channel_);
+    if constexpr (kPlaneOutput) {
+      finish_floats<Element, kActivation, kResidual>(x, residual_[i], kAlpha, kBeta);
+      store_planes(x, pixel_[i]);
+    } else {
+      store_channels<kOutputAtOnce>(static_cast<uint16*>(y_) + pixel_[i] * kOutputPitch + channel_,
+                                    finish8<Element, kActivation, kResidual>(x, residual_[i], kAlpha, kBeta), left());
+    }
   }
 
  private:
-  uint16* y_;
+  /// Channels from this thread's first on, or 8 where there are always as many.
+  __device__ __forceinline__ int left() const { return kOutChannels % 8 == 0 ? 8 : kOutChannels - channel_; }
+
+  /// Each channel to its plane.
+  __device__ __forceinline__ void store_planes(const float (&x)[8], int pixel) const {
+    constexpr int kPlane = kOutHeight * kOutWidth;
+    float* to = static_cast<float*>(y_) + (pixel / kPlane * kOutChannels + channel_) * kPlane + pixel % kPlane;
+#pragma unroll
+    for (int c = 0; c < 8; ++c) {
+      if (channel_ + c < kOutChannels) to[c * kPlane] = x[c];
+    }
+  }
+
+  void* y_;
   int channel_;                  // the same for all units of a thread
   int pixel_[kUnitsPerThread];   // -1 where there is nothing to store
   float bias_[8];

@@ -19,9 +19,10 @@ constexpr int kColumnGroup = (kPatchWidth + kInnerW - 1) / kInnerW;
 constexpr int kPatchColumns = kColumnGroup * kInnerW;
 // 16 bytes more than the chunk: an odd multiple of 16, which spreads eight rows over all banks.
 constexpr int kPixelBytes = 2 * kChunk + 16;
-// With kScaled one more row holds the factors of the chunk's channels.
+// With kScaled one more row holds the factors of the chunk's channels, with kPreActivated a second one their terms.
 constexpr int kScaleOffset = kPatchHeight * kPatchColumns * kPixelBytes;
-constexpr int kPatchBytes = kScaleOffset + (kScaled ? kPixelBytes : 0);
+constexpr int kScaleRows = kPreActivated ? 2 : kScaled ? 1 : 0;
+constexpr int kPatchBytes = kScaleOffset + kScaleRows * kPixelBytes;
 constexpr int kParts = kChunk / 8;
 constexpr int kPieces = kPatchHeight * kPatchColumns * kParts;
 constexpr int kPiecesPerThread = (kPieces + kThreads - 1) / kThreads;
@@ -58,26 +59,38 @@ class Patch {
     const uint16* x = static_cast<const uint16*>(input) + chunk * kChunk;
 #pragma unroll
     for (int i = 0; i < kPiecesPerThread; ++i) {
-      if constexpr (kChannels % kChunk == 0) {
+      const int left = 2 * (kChannels - chunk * kChunk - (static_cast<int>(threadIdx.x) + i * kThreads) % kParts * 8);
+      if constexpr (kInputAtOnce < 8) {
+        if (offset_[i] >= 0) load_parts(place(to, i), input, x + offset_[i], left);
+      } else if constexpr (kChannels % kChunk == 0) {
         if (offset_[i] >= 0) copy_async_16(place(to, i), x + offset_[i]);
       } else {
-        const int left = 2 * (kChannels - chunk * kChunk - (static_cast<int>(threadIdx.x) + i * kThreads) % kParts * 8);
         const uint32 bytes = left >= 16 ? 16u : left > 0 ? static_cast<uint32>(left) : 0u;
         if (offset_[i] >= 0) copy_async_16(place(to, i), bytes == 0 ? input : x + offset_[i], bytes);
       }
     }
   }
 
-  /// The factors of a chunk's channels, zeros beyond the last.
+  /// The factors, and terms, of a chunk's channels, zeros beyond the last.
   __device__ static __forceinline__ void load_scale(uint32 to, const uint16* scale, int chunk) {
-    const int part = static_cast<int>(threadIdx.x);
-    const bool there = chunk * kChunk + part * 8 < kChannels;
-    if (part < kParts) copy_async_16(to + static_cast<uint32>(kScaleOffset + part * 16), there ? scale + chunk * kChunk + part * 8 : scale, there ? 16u : 0u);
+    const int row = static_cast<int>(threadIdx.x) / kParts;
+    const int channel = chunk * kChunk + static_cast<int>(threadIdx.x) % kParts * 8;
+    const uint32 at = to + static_cast<uint32>(kScaleOffset + row * kPixelBytes + static_cast<int>(threadIdx.x) % kParts * 16);
+    if (row < kScaleRows) copy_async_16(at, channel < kChannels ? scale + row * kChannels + channel : scale, channel < kChannels ? 16u : 0u);
   }
 
  private:
   __device__ static __forceinline__ bool is_piece(int i) {
     return kPieces % kThreads == 0 || static_cast<int>(threadIdx.x) + i * kThreads < kPieces;
+  }
+  /// Eight channels in pieces of kInputAtOnce, zeros from `left` bytes on. What is not read still names an address.
+  __device__ static __forceinline__ void load_parts(uint32 to, const void* input, const uint16* from, int left) {
+    constexpr int kBytes = kInputAtOnce * 2;
+#pragma unroll
+    for (int at = 0; at < 16; at += kBytes) {
+      const uint32 bytes = left - at >= kBytes ? static_cast<uint32>(kBytes) : left > at ? static_cast<uint32>(left - at) : 0u;
+      copy_async<kBytes>(to + static_cast<uint32>(at), bytes == 0 ? input : from + at / 2, bytes);
+    }
   }
   /// Where piece i of this thread lies in the patch that starts at `patch`.
   __device__ static __forceinline__ uint32 place(uint32 patch, int i) {

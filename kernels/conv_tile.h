@@ -55,7 +55,7 @@ struct Arguments {
   const Vector16* weights;  // packed: for each tap and 16 input channels, for each 16 output channels, a fragment block
   const float* bias;        // kOutChannels rounded up to 16
   const uint16* residual;
-  uint16* y;
+  void* y;  // 16-bit elements, or float planes
   float* workspace;
   uint32* counters;  // zero before the first launch, and left so
   const char* prefetch;  // weights of a later kernel

@@ -3,6 +3,7 @@
 // A thread computes eight channels of kStrip neighbouring output pixels; the columns that two of them share are loaded
 // once. Sums are in float. Depthwise weights lie as [tap][channel] and are requested before the wait for the previous
 // kernel. problem.h holds the layer's extents (offline_builder/codegen/window_kernel.h).
+#include "kernels/common/channels.h"
 #include "kernels/common/epilogue.h"
 #include "kernels/common/ptx.h"
 #include "problem.h"
@@ -23,15 +24,15 @@ struct Arguments {
   uint16* y;
 };
 
-/// One row of the window for all outputs of the strip.
-__device__ __forceinline__ void load_row(Vector16 (&row)[kSpan], const uint16* x, int h, int first_w) {
+/// One row of the window for all outputs of the strip; `channels` are left of the pixel.
+__device__ __forceinline__ void load_row(Vector16 (&row)[kSpan], const uint16* x, int h, int first_w, int channels) {
 #pragma unroll
   for (int i = 0; i < kSpan; ++i) {
     const int w = first_w + i;
     const bool inside = h >= 0 && h < kHeight && w >= 0 && w < kWidth;
     constexpr uint32 kOutside = kMaximum ? Element::kLowestPair : 0u;
     row[i] = {{kOutside, kOutside, kOutside, kOutside}};
-    if (inside) row[i] = *reinterpret_cast<const Vector16*>(x + (h * kWidth + w) * kInputPitch);
+    if (inside) row[i] = load_channels<kInputAtOnce>(x + (h * kWidth + w) * kInputPitch, channels);
   }
 }
 
@@ -78,6 +79,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uin
   const int out_row = item / (kVectors * kStrips) % kOutHeight;
   const int image = item / (kVectors * kStrips * kOutHeight);
   const bool active = image < kBatch;
+  const int left = kChannels % 8 == 0 ? 8 : kChannels - vector * 8;
   constexpr int kTaps = kDepthwise ? kKernelHeight * kKernelWidth : 1;
   Vector16 weight[kTaps];
   float bias[8] = {};
@@ -102,7 +104,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uin
 #pragma unroll
   for (int r = 0; r < kKernelHeight; ++r) {
     Vector16 row[kSpan];
-    load_row(row, x, out_row * kStrideHeight - kPadTop + r * kDilationHeight, strip * kStrip * kStrideWidth - kPadLeft);
+    load_row(row, x, out_row * kStrideHeight - kPadTop + r * kDilationHeight, strip * kStrip * kStrideWidth - kPadLeft, left);
 #pragma unroll
     for (int s = 0; s < kKernelWidth; ++s) {
 #pragma unroll
@@ -120,15 +122,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uin
 #pragma unroll
     for (int c = 0; c < 8; ++c) sum[i][c] = sum[i][c] * scale + bias[c];
     uint16* to = arguments.y + ((image * kOutHeight + out_row) * kOutWidth + column) * kOutputPitch + vector * 8;
-    const Vector16 out = finish8<Element, kActivation, scalar::ResidualMode::None>(sum[i], Vector16{}, kAlpha, kBeta);
-    if (kChannels % 8 == 0 || vector * 8 + 8 <= kChannels) {
-      *reinterpret_cast<Vector16*>(to) = out;
-    } else {
-#pragma unroll
-      for (int c = 0; c < 8; ++c) {
-        if (vector * 8 + c < kChannels) to[c] = static_cast<uint16>(out.word[c / 2] >> (c % 2 * 16));
-      }
-    }
+    store_channels<kOutputAtOnce>(to, finish8<Element, kActivation, scalar::ResidualMode::None>(sum[i], Vector16{}, kAlpha, kBeta), left);
   }
 }
 

@@ -43,9 +43,9 @@ __device__ __forceinline__ float activate_for_16_bits(float x, float alpha, floa
   else return scalar::float_unary<kActivation>(x, alpha, beta);
 }
 
-/// y = activation(x + residual) or activation(x) + residual; `residual` is read only in the modes that have one.
+/// y = activation(x + residual) or activation(x) + residual in place; `residual` is read only in the modes that have one.
 template <class Element, scalar::PointwiseOp kActivation, scalar::ResidualMode kResidual>
-__device__ __forceinline__ Vector16 finish8(float (&x)[8], const Vector16& residual, float alpha, float beta) {
+__device__ __forceinline__ void finish_floats(float (&x)[8], const Vector16& residual, float alpha, float beta) {
   float other[8] = {};
   if constexpr (kResidual != scalar::ResidualMode::None) unpack8<Element>(residual, other);
 #pragma unroll
@@ -54,6 +54,10 @@ __device__ __forceinline__ Vector16 finish8(float (&x)[8], const Vector16& resid
     x[i] = activate_for_16_bits<kActivation>(x[i], alpha, beta);
     if constexpr (kResidual == scalar::ResidualMode::AfterActivation) x[i] += other[i];
   }
+}
+template <class Element, scalar::PointwiseOp kActivation, scalar::ResidualMode kResidual>
+__device__ __forceinline__ Vector16 finish8(float (&x)[8], const Vector16& residual, float alpha, float beta) {
+  finish_floats<Element, kActivation, kResidual>(x, residual, alpha, beta);
   return pack8<Element>(x);
 }
 

@@ -42,6 +42,12 @@ __device__ __forceinline__ void copy_async_16(uint32 to, const void* from, uint3
 __device__ __forceinline__ void copy_async_16(uint32 to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(__cvta_generic_to_global(from)) : "memory");
 }
+/// The same for 4, 8 or 16 bytes, of which `bytes` are copied, through the first-level cache.
+template <int kBytes>
+__device__ __forceinline__ void copy_async(uint32 to, const void* from, uint32 bytes) {
+  static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16, "asynchronous copies are of 4, 8 or 16 bytes");
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(to), "l"(__cvta_generic_to_global(from)), "n"(kBytes), "r"(bytes) : "memory");
+}
 __device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int kNewest>
 __device__ __forceinline__ void copy_async_wait() {
@@ -144,6 +150,12 @@ struct F16 {
     asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
     return out;
   }
+  /// Products of two pairs plus a third, rounded once; negative ones become zero.
+  __device__ static __forceinline__ uint32 multiply_add_relu_pairs(uint32 a, uint32 b, uint32 c) {
+    uint32 out;
+    asm("fma.rn.relu.f16x2 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(c));
+    return out;
+  }
   /// d += a * b: a is 16x16 by rows, b 16x8 by columns. Lane i holds d at rows i / 4 and i / 4 + 8, columns
   /// 2 * (i % 4) and the next.
   __device__ static __forceinline__ void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) {
@@ -174,6 +186,11 @@ struct BF16 {
   __device__ static __forceinline__ uint32 multiply_pairs(uint32 a, uint32 b) {  // below sm_90 there is only the sum with -0
     uint32 out;
     asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(0x80008000u));
+    return out;
+  }
+  __device__ static __forceinline__ uint32 multiply_add_relu_pairs(uint32 a, uint32 b, uint32 c) {
+    uint32 out;
+    asm("fma.rn.relu.bf16x2 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(c));
     return out;
   }
   __device__ static __forceinline__ void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) {

@@ -24,6 +24,9 @@ struct Geometry {
   std::int32_t shared_bytes;
 };
 
+/// Rows of the patch that hold what input channels are multiplied with.
+std::int32_t scale_rows(const ConvShape& shape) { return shape.pre_activated ? 2 : shape.scaled ? 1 : 0; }
+
 void add_patch(const ConvShape& shape, const ConvTile& tile, Geometry& g) {
   if (shape.float_planes) {
     const std::int32_t pixel = stem_pixel_channels(shape);
@@ -43,7 +46,7 @@ void add_patch(const ConvShape& shape, const ConvTile& tile, Geometry& g) {
     if (d == 1) extent[d] = round_up(extent[d], inner);
   }
   g.patch_pixels = extent[0] * extent[1];
-  g.patch_bytes = (g.patch_pixels + (shape.scaled ? 1 : 0)) * (2 * tile.chunk + 16);
+  g.patch_bytes = (g.patch_pixels + scale_rows(shape)) * (2 * tile.chunk + 16);
 }
 
 /// Registers beside sums and weights: addresses, bias, residual, a fragment of the input or two for each 16 rows.
@@ -52,7 +55,7 @@ std::int32_t other_registers(const ConvShape& shape, const ConvTile& tile, const
   const std::int32_t units = divide_up(g.units / (tile.cluster ? tile.split : 1), g.threads);
   const bool residual = shape.epilogue.residual != scalar::ResidualMode::None;
   const std::int32_t norm = shape.layer_norm ? 12 + 3 * divide_up(g.block_m * 8, g.threads) : 0;
-  return 40 + norm + (shape.scaled ? 4 : 0) + (shape.float_planes ? 2 : 1) * pieces + units * (residual ? 5 : 1) + 4 * (g.block_m / tile.warps_m / 16);
+  return 40 + norm + 4 * scale_rows(shape) + (shape.float_planes ? 2 : 1) * pieces + units * (residual ? 5 : 1) + 4 * (g.block_m / tile.warps_m / 16);
 }
 
 Geometry geometry(const ConvShape& shape, const ConvTile& tile) {
@@ -95,7 +98,12 @@ std::int32_t blocks_per_multiprocessor(const Geometry& g, const ConvTarget& targ
   return g.registers * g.threads * 2 <= 65536 && g.shared_bytes * 2 <= target.shared_bytes ? 2 : 1;
 }
 
+/// Vectors of 1, 2, 4 or 8 elements that lie where they may be moved at once.
+bool moves_at_once(std::int32_t count, std::int32_t pitch) { return (count == 1 || count == 2 || count == 4 || count == 8) && pitch % count == 0; }
+
 bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target) {
+  if (!shape.float_planes && (shape.input_at_once < 2 || !moves_at_once(shape.input_at_once, shape.input_pitch))) return false;
+  if (!moves_at_once(shape.output_at_once, shape.output_pitch) || !moves_at_once(shape.residual_at_once, shape.residual_pitch)) return false;
   if (tile.block_n % (16 * tile.warps_n) != 0 || tile.chunk % (16 * tile.warps_k) != 0) return false;
   const Geometry g = geometry(shape, tile);
   if (g.threads > 1024 || g.threads % (tile.block_n / 8) != 0) return false;
@@ -103,15 +111,18 @@ bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarge
   if (g.registers * g.threads > 65536 || g.registers > 204) return false;
   if (shape.float_planes && (tile.chunk != stem_chunk(shape) || tile.split != 1)) return false;
   if (tile.cluster && (target.arch < 90 || tile.split < 2 || tile.split > 8 || g.units % tile.split != 0)) return false;
-  if (shape.scaled && (shape.layer_norm || shape.float_planes || g.taps != 1 || shape.channels % 8 != 0 || g.threads < tile.chunk / 8)) return false;
+  if (scale_rows(shape) > 0) {
+    if (shape.layer_norm || shape.float_planes || g.taps != 1 || shape.channels % 8 != 0 || g.threads < scale_rows(shape) * tile.chunk / 8) return false;
+    if (shape.pre_activated && (shape.scaled || shape.pad[0] != 0 || shape.pad[1] != 0)) return false;
+  }
   if (shape.layer_norm) {
     const bool product = shape.height == 1 && g.taps == 1 && shape.stride[1] == 1 && shape.pad[1] == 0 && shape.width == shape.out_width;
-    if (!product || shape.float_planes || tile.tile_height != 1 || tile.split != 1 || shape.channels % 8 != 0 || !shape.bias) return false;
+    if (!product || shape.float_planes || tile.tile_height != 1 || tile.split != 1 || shape.channels % 8 != 0 || !shape.bias || shape.input_at_once < 8) return false;
     if (shape.store_normalized && g.buffers < g.chunks) return false;  // the rows are read again when all is known
   }
   if (tile.share > 1) {
     const bool product = shape.out_height == 1 && shape.height == 1 && g.taps == 1 && shape.stride[1] == 1 && shape.pad[1] == 0 && shape.width == shape.out_width;
-    if (target.arch < 90 || !product || shape.float_planes || shape.scaled || shape.channels % tile.chunk != 0) return false;
+    if (target.arch < 90 || !product || shape.float_planes || scale_rows(shape) > 0 || shape.input_at_once < 8 || shape.channels % tile.chunk != 0) return false;
     if (g.buffers < g.chunks_per_split || divide_up(shape.out_channels, tile.block_n) % tile.share != 0) return false;
     if ((tile.split > 1 && !tile.cluster) || tile.share * tile.split > 8 || divide_up(tile.tile_width, tile.share) > g.threads) return false;
   }
@@ -136,7 +147,7 @@ std::string tile_text(const ConvTile& t) {
 }
 
 std::string shape_name(const ConvShape& s) {
-  return std::string(s.store_normalized ? "normstore_" : s.layer_norm ? "norm_" : s.scaled ? "scaled_" : "") + "conv" + number(s.kernel[0]) + "x" + number(s.kernel[1]) + "s" + number(s.stride[0]) + "_" + number(s.height) + "x" +
+  return std::string(s.store_normalized ? "normstore_" : s.layer_norm ? "norm_" : s.scaled ? "scaled_" : s.pre_activated ? "preactivated_" : "") + "conv" + number(s.kernel[0]) + "x" + number(s.kernel[1]) + "s" + number(s.stride[0]) + "_" + number(s.height) + "x" +
          number(s.width) + "x" + number(s.channels) + "_" + number(s.out_channels);
 }
 
@@ -146,8 +157,8 @@ std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geo
   text.define("EDGERT_CONV_LAYER_NORM", shape.layer_norm ? "1" : "0");
   text.define("EDGERT_CONV_STORE_NORMALIZED", shape.store_normalized ? "1" : "0");
   text.define("EDGERT_CONV_SHARE", tile.share > 1 ? "1" : "0").set("kShare", std::int64_t{tile.share});
-  text.define("EDGERT_CONV_SCALED", shape.scaled ? "1" : "0").set("kScaled", shape.scaled);
-  text.define("EDGERT_CONV_MORE_PARAMETERS", shape.store_normalized ? ", uint16* normalized" : shape.scaled ? ", const uint16* scale" : "");
+  text.define("EDGERT_CONV_SCALED", scale_rows(shape) > 0 ? "1" : "0").set("kScaled", shape.scaled).set("kPreActivated", shape.pre_activated);
+  text.define("EDGERT_CONV_MORE_PARAMETERS", shape.store_normalized ? ", uint16* normalized" : scale_rows(shape) > 0 ? ", const uint16* scale" : "");
   text.set("kLayerNorm", shape.layer_norm).set("kEpsilon", shape.epsilon);
   text.set("kBatch", std::int64_t{shape.batch}).set("kHeight", std::int64_t{shape.height}).set("kWidth", std::int64_t{shape.width});
   text.set("kChannels", std::int64_t{g.channels}).set("kInputChannels", std::int64_t{shape.channels});
@@ -162,6 +173,8 @@ std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geo
   }
   text.set("kPadTop", std::int64_t{shape.pad[0]}).set("kPadLeft", std::int64_t{shape.pad[1]});
   text.set("kInputPitch", std::int64_t{shape.input_pitch}).set("kOutputPitch", std::int64_t{shape.output_pitch});
+  text.set("kInputAtOnce", std::int64_t{shape.input_at_once}).set("kOutputAtOnce", std::int64_t{shape.output_at_once});
+  text.set("kResidualAtOnce", std::int64_t{shape.residual_at_once}).set("kPlaneOutput", shape.plane_output);
   text.set("kResidualPitch", std::int64_t{shape.residual_pitch}).set("kHasBias", shape.bias).epilogue(shape.epilogue);
   text.set("kTileHeight", std::int64_t{tile.tile_height}).set("kTileWidth", std::int64_t{tile.tile_width});
   text.set("kBlockN", std::int64_t{tile.block_n}).set("kChunk", std::int64_t{tile.chunk});

@@ -12,13 +12,17 @@
 namespace edgert::codegen {
 
 /// A convolution over channels-last tensors; a matrix product [M, K] x [K, N] has height 1, width M, channels K.
-/// Pitches count elements from pixel to pixel and are multiples of 8, as are the tensors' first elements.
+/// Pitches count elements from pixel to pixel. They, and the tensors' first elements, are multiples of what is moved at once.
 struct ConvShape {
   std::int32_t batch = 1, height = 1, width = 1, channels = 1;
   std::int32_t out_height = 1, out_width = 1, out_channels = 1;
   std::int32_t kernel[2] = {1, 1}, stride[2] = {1, 1}, dilation[2] = {1, 1}, pad[2] = {0, 0};
   std::int32_t input_pitch = 0, output_pitch = 0, residual_pitch = 0;
+  /// Neighbouring channels that are loaded or stored together: 2, 4 or 8 of the input, 1 to 8 of the others.
+  std::int32_t input_at_once = 8, output_at_once = 8, residual_at_once = 8;
   bool bias = true;
+  /// The result is float planes (NCHW): a network's last layer. output_pitch and output_at_once are of no account.
+  bool plane_output = false;
   /// The input is float planes (NCHW) with at most 8 channels: a network's first layer.
   bool float_planes = false;
   /// Each input pixel is normalised over its channels before the product. For 1x1 kernels of stride 1 with height 1 and a
@@ -30,6 +34,10 @@ struct ConvShape {
   /// Each input channel is multiplied by a factor of its own, and the product rounded, before the product with the weights:
   /// factors [batch][channels] of the shape's type, as squeeze-and-excitation makes them. 1x1 kernels, channels % 8 == 0.
   bool scaled = false;
+  /// Each input channel is multiplied by a factor, a term is added, what is negative becomes zero, and the result is rounded:
+  /// batch normalisation and Relu before the convolution. Constant factors [channels] and then terms, of the shape's type,
+  /// in the place of `scaled`'s; 1x1 kernels without padding, channels % 8 == 0.
+  bool pre_activated = false;
   ElementType element = ElementType::F16;
   scalar::Epilogue epilogue = {};
 };
@@ -66,7 +74,7 @@ std::optional<std::uint32_t> conv_shared_bytes(const ConvShape& shape, const Con
 
 /// The kernel. Its arguments are x, packed weights, bias, residual, y, workspace, counters, all addresses, and the
 /// address and size in bytes of a later kernel's weights to bring into the L2 cache (size 0 for none); with
-/// store_normalized then the normalised input's address, with scaled that of the factors.
+/// store_normalized then the normalised input's address, with scaled or pre_activated that of the factors.
 /// Throws CompileError when conv_shared_bytes() has no value.
 KernelSpec make_conv(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target);
 

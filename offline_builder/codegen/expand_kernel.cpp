@@ -118,10 +118,10 @@ KernelSpec make_expand(const ExpandShape& shape, const ExpandTile& tile, const C
     text.set(one, std::int64_t{1});
   }
   text.set("kPadTop", std::int64_t{shape.pad[0]}).set("kPadLeft", std::int64_t{shape.pad[1]});
-  text.set("kInputPitch", std::int64_t{shape.input_pitch}).set("kOutputPitch", std::int64_t{shape.output_pitch});
+  text.set("kInputAtOnce", std::int64_t{8}).set("kInputPitch", std::int64_t{shape.input_pitch}).set("kOutputPitch", std::int64_t{shape.output_pitch});
   text.set("kTileHeight", std::int64_t{g.patch_height}).set("kTileWidth", std::int64_t{g.patch_width});
   text.set("kOutTileHeight", std::int64_t{tile.tile_height}).set("kOutTileWidth", std::int64_t{tile.tile_width});
-  text.set("kBlockN", std::int64_t{tile.block_n}).set("kChunk", std::int64_t{g.chunk}).set("kScaled", false).set("kPool", shape.pool);
+  text.set("kBlockN", std::int64_t{tile.block_n}).set("kChunk", std::int64_t{g.chunk}).set("kScaled", false).set("kPreActivated", false).set("kPool", shape.pool);
   text.set("kWarpsM", std::int64_t{tile.warps_m}).set("kWarpsN", std::int64_t{tile.warps_n}).set("kStrip", std::int64_t{tile.strip});
   text.set("kExpandActivation", "scalar::PointwiseOp", "static_cast<scalar::PointwiseOp>(" + number(static_cast<int>(shape.expand.activation)) + ")");
   text.set("kExpandAlpha", shape.expand.alpha).set("kExpandBeta", shape.expand.beta).epilogue(shape.epilogue);

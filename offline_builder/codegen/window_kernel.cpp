@@ -24,6 +24,7 @@ KernelSpec make_window(const WindowShape& shape, std::int32_t strip, std::int32_
   }
   text.set("kPadTop", std::int64_t{shape.pad[0]}).set("kPadLeft", std::int64_t{shape.pad[1]});
   text.set("kInputPitch", std::int64_t{shape.input_pitch}).set("kOutputPitch", std::int64_t{shape.output_pitch});
+  text.set("kInputAtOnce", std::int64_t{shape.input_at_once}).set("kOutputAtOnce", std::int64_t{shape.output_at_once});
   text.set("kHasBias", shape.bias && shape.kind == WindowKind::Depthwise).set("kCountPadding", shape.count_padding);
   text.set("kStrip", std::int64_t{strip}).set("kThreads", std::int64_t{threads}).epilogue(shape.epilogue);
   KernelSpec spec;

@@ -12,12 +12,12 @@ namespace edgert::codegen {
 
 enum class WindowKind : std::uint8_t { Depthwise, Maximum, Average };
 
-/// Arguments of the kernel: x, weights, bias, y. Pitches as in ConvShape.
+/// Arguments of the kernel: x, weights, bias, y. Pitches and what is moved at once (1 to 8) as in ConvShape.
 struct WindowShape {
   WindowKind kind = WindowKind::Depthwise;
   std::int32_t batch = 1, height = 1, width = 1, channels = 8, out_height = 1, out_width = 1;
   std::int32_t kernel[2] = {3, 3}, stride[2] = {1, 1}, dilation[2] = {1, 1}, pad[2] = {1, 1};
-  std::int32_t input_pitch = 0, output_pitch = 0;
+  std::int32_t input_pitch = 0, output_pitch = 0, input_at_once = 8, output_at_once = 8;
   bool bias = true;           ///< depthwise only
   bool count_padding = false;  ///< average only
   ElementType element = ElementType::F16;

@@ -4,10 +4,13 @@
 #include "edgert/cpu/ops/conv.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "edgert/cpu/ops/matmul.h"
+#include "edgert/scalar/convert.h"
 #include "edgert/scalar/pointwise.h"
 #include "families/dense.h"
+#include "ir/windows.h"
 #include "ops/definitions.h"
 
 namespace edgert::families {
@@ -19,7 +22,8 @@ std::int32_t to_int(std::int64_t value) { return static_cast<std::int32_t>(value
 
 struct Operands {
   Operand x, residual, y;
-  Operand factors;  ///< of the input's channels, where ConvShape::scaled
+  Operand factors;           ///< of the input's channels, where ConvShape::scaled
+  ir::Bytes pre_activation;  ///< factors and terms of the input's channels, where ConvShape::pre_activated
   ir::ValueId bias = ir::kNone;
   std::vector<ir::NodeId> covered;
 };
@@ -43,8 +47,10 @@ std::vector<Candidate> launches(const Context& context, const ConvShape& shape, 
                         Argument::later_weights(),
                         Argument::later_weight_bytes()};
     if (shape.scaled) launch.arguments.push_back(Argument::read(operands.factors));
+    if (shape.pre_activated) launch.arguments.push_back(Argument::weights(2));
     Candidate candidate = Candidate::of(std::move(launch), DType::F16);
     candidate.weights = {packed, bias};
+    if (shape.pre_activated) candidate.weights.push_back(operands.pre_activation);
     candidate.covered = operands.covered;
     candidates.push_back(std::move(candidate));
   }
@@ -102,6 +108,46 @@ bool find_factors(const Context& context, const ir::Node& node, Operands& operan
   return false;
 }
 
+/// Appends the elements of a constant [C, 1, 1] or [1, C, 1, 1], repeated or not, as f16; false for anything else.
+bool append_channels(const Context& context, ir::ValueId value, std::int64_t channels, std::vector<std::uint16_t>& to) {
+  const ir::Node* repeat = context.graph().producer(value);
+  const ir::ValueId source = repeat != nullptr && repeat->op == &ops::kExpand ? repeat->inputs[0] : value;
+  const Operand x = context.operand(source);
+  const std::size_t rank = x.dims.size();
+  const bool along = rank >= 3 && x.dims[rank - 3] == channels && ir::element_count(x.dims) == channels;
+  if (!x.constant || x.dtype != DType::F32 || !along) return false;
+  for (const float element : context.constant_floats(source)) {
+    if (std::fabs(element) >= 65520.0f) return false;
+    to.push_back(scalar::to_half(element).bits);
+  }
+  return true;
+}
+
+/// Batch normalisation and Relu, which read nothing else, right before a 1x1 convolution without padding.
+bool find_pre_activation(const Context& context, const ir::Node& node, Operands& operands) {
+  using scalar::PointwiseOp;
+  const ir::NodeId id = context.sole_producer(node.inputs[0]);
+  if (id == ir::kNone || context.graph().node(id).op != &ops::kPointwise) return false;
+  const ir::Node& producer = context.graph().node(id);
+  const auto& program = producer.as<scalar::PointwiseProgram>();
+  if (producer.outputs[0] != node.inputs[0] || program.inputs != 3 || program.steps != 3) return false;
+  const scalar::PointwiseStep* step = program.step;
+  if (step[0].op != PointwiseOp::Mul || step[1].op != PointwiseOp::Add || step[2].op != PointwiseOp::Relu) return false;
+  // Values 0 to 2 are the inputs, 3 is the product, 4 the sum.
+  const unsigned char product = 3, term = step[1].a == product ? step[1].b : step[1].a;
+  if ((step[1].a != product && step[1].b != product) || step[2].a != 4 || step[0].a > 2 || step[0].b > 2 || term > 2) return false;
+  const bool first = context.input(producer, step[0].b).constant;
+  const Operand x = context.input(producer, first ? step[0].a : step[0].b);
+  std::vector<std::uint16_t> channels;
+  if (x.constant || x.dims != operands.x.dims || x.dims[1] % 8 != 0) return false;
+  if (!append_channels(context, producer.inputs[first ? step[0].b : step[0].a], x.dims[1], channels)) return false;
+  if (!append_channels(context, producer.inputs[term], x.dims[1], channels)) return false;
+  operands.x = x;
+  operands.pre_activation = to_bytes(channels);
+  operands.covered = {id};
+  return true;
+}
+
 ConvShape shape_of(const cpu::ConvAttributes& a, const Operand& x, const Operand& y) {
   ConvShape shape;
   shape.batch = to_int(x.dims[0]);
@@ -120,45 +166,63 @@ void flatten(ConvShape& shape) {
   shape.batch = shape.height = shape.out_height = 1;
 }
 
-std::vector<Candidate> convolution(const Context& context, const ir::Node& node, std::size_t limit) {
+/// Where a convolution's result goes: channels last, or float planes for `planes`.
+const char* place_output(const Operand& y, bool planes, ConvShape& shape) {
+  if (planes) {
+    shape.plane_output = true;
+    return y.dtype == DType::F32 && y.dims.size() == 4 && fits_int32(y) && ir::is_row_major({0, y.dims, y.strides}) ? nullptr : "its result is not f32 planes";
+  }
+  const auto pitch = pixel_pitch(y);
+  if (!pitch || y.dtype != DType::F16) return "its result is not f16, channels last";
+  shape.output_pitch = *pitch, shape.output_at_once = at_once(y, *pitch);
+  return nullptr;
+}
+
+/// The convolution `node`, whose result goes to `y`.
+std::vector<Candidate> convolution(const Context& context, const ir::Node& node, const Operand& y, const std::vector<ir::NodeId>& covered, std::size_t limit) {
   const auto& a = node.as<cpu::ConvAttributes>();
   Operands operands;
   operands.x = context.input(node, 0);
   operands.residual = context.input(node, 3);
-  operands.y = context.operand(node.outputs[0]);
+  operands.y = y;
   operands.bias = node.inputs.size() > 2 ? node.inputs[2] : ir::kNone;
   if (a.groups != 1) return context.refuse("it has groups");
   if (!context.input(node, 1).constant) return context.refuse("its weights are not constant");
   if (const char* problem = epilogue_problem(context, node, a.epilogue)) return context.refuse(problem);
   ConvShape shape = shape_of(a, operands.x, operands.y);
-  const auto output_pitch = pixel_pitch(operands.y);
-  if (!output_pitch || operands.y.dtype != DType::F16 || !loads_by_eight(operands.y, *output_pitch)) {
-    return context.refuse("its result is not f16, channels last, in multiples of eight");
-  }
-  shape.output_pitch = *output_pitch;
+  if (const char* problem = place_output(y, !covered.empty(), shape)) return context.refuse(problem);
   if (operands.residual.present()) {
     const auto pitch = pixel_pitch(operands.residual);
-    if (!pitch || operands.residual.dtype != DType::F16 || !loads_by_eight(operands.residual, *pitch)) {
-      return context.refuse("its residual is not f16, channels last, in multiples of eight");
-    }
-    shape.residual_pitch = *pitch;
+    if (!pitch || operands.residual.dtype != DType::F16) return context.refuse("its residual is not f16, channels last");
+    shape.residual_pitch = *pitch, shape.residual_at_once = at_once(operands.residual, *pitch);
   }
   if (find_planes(context, node, shape, operands)) {
     shape.float_planes = true;
   } else {
     const bool product = a.kernel[0] == 1 && a.kernel[1] == 1;
     shape.scaled = product && find_factors(context, node, operands);
+    const bool padded = a.pad_begin[0] != 0 || a.pad_begin[1] != 0 || a.pad_end[0] != 0 || a.pad_end[1] != 0;
+    shape.pre_activated = product && !padded && !shape.scaled && find_pre_activation(context, node, operands);
     const auto pitch = pixel_pitch(operands.x);
-    if (!pitch || operands.x.dtype != DType::F16 || !loads_by_eight(operands.x, *pitch)) {
-      return context.refuse("its input is not f16, channels last, in multiples of eight");
+    if (!pitch || operands.x.dtype != DType::F16 || at_once(operands.x, *pitch) < 2) {
+      return context.refuse("its input is not f16, channels last, in multiples of two");
     }
-    shape.input_pitch = *pitch;
+    shape.input_pitch = *pitch, shape.input_at_once = at_once(operands.x, *pitch);
     const bool pointwise = product && a.stride[0] == 1 && a.stride[1] == 1 && a.pad_begin[0] == 0 && a.pad_begin[1] == 0 &&
                            shape.out_height == shape.height && shape.out_width == shape.width;
-    // Each image has factors of its own.
-    if (pointwise && (!shape.scaled || shape.batch == 1)) flatten(shape);
+    // Each image has factors, and planes, of its own.
+    if (pointwise && ((!shape.scaled && !shape.plane_output) || shape.batch == 1)) flatten(shape);
   }
+  operands.covered.insert(operands.covered.end(), covered.begin(), covered.end());
   return launches(context, shape, operands, floats_for_f16(context, node.inputs[1]), limit);
+}
+
+/// A convolution whose only reader copies its result to the float planes that the graph's output is.
+std::vector<Candidate> last_convolution(const Context& context, const ir::Node& copy, std::size_t limit) {
+  const ir::NodeId id = context.sole_producer(copy.inputs[0]);
+  if (id == ir::kNone || context.graph().node(id).op != &ops::kConv || context.graph().node(id).outputs[0] != copy.inputs[0]) return {};
+  if (context.input(copy, 0).dtype != DType::F16) return {};
+  return convolution(context, context.graph().node(id), context.operand(copy.outputs[0]), {id}, limit);
 }
 
 /// [..., M, K] times a constant [K, N].
@@ -196,7 +260,8 @@ std::vector<Candidate> product(const Context& context, const ir::Node& node, std
 
 std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::size_t limit) {
   const ir::Node& node = context.graph().node(id);
-  if (node.op == &ops::kConv) return convolution(context, node, limit);
+  if (node.op == &ops::kConv) return convolution(context, node, context.operand(node.outputs[0]), {}, limit);
+  if (node.op == &ops::kCopy) return last_convolution(context, node, limit);
   if (node.op == &ops::kMatMul) return product(context, node, limit);
   return {};
 }

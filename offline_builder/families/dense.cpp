@@ -38,6 +38,13 @@ bool loads_by_eight(const Operand& x, std::int32_t pitch) {
   return bits_of(x.dtype) == 16 && pitch % 8 == 0 && x.alignment >= 16;
 }
 
+std::int32_t at_once(const Operand& x, std::int32_t pitch) {
+  if (bits_of(x.dtype) != 16) return 0;
+  std::int32_t count = 8;
+  while (pitch % count != 0 || x.alignment < static_cast<std::uint32_t>(2 * count)) count /= 2;
+  return count;
+}
+
 bool fits_int32(const Operand& x) {
   std::int64_t last = 0;
   for (std::size_t d = 0; d < x.dims.size(); ++d) {

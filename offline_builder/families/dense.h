@@ -19,6 +19,9 @@ std::optional<std::int32_t> row_pitch(const Operand& x);
 /// Whether eight neighbouring elements of every pixel or row can be loaded at once.
 bool loads_by_eight(const Operand& x, std::int32_t pitch);
 
+/// How many neighbouring elements of every pixel or row can be moved at once: 8, 4, 2 or 1; 0 where they are not of 16 bits.
+std::int32_t at_once(const Operand& x, std::int32_t pitch);
+
 /// Extents and offsets of the operand fit the kernels' 32-bit arithmetic.
 bool fits_int32(const Operand& x);
 /// All dims but the last, multiplied.

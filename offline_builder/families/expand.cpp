@@ -65,6 +65,7 @@ bool find_widening(const Context& context, const Node& depthwise, Block& block) 
 
 /// Without a widening convolution, and if `alone` allows it, the depthwise one reads its input through the identity.
 std::optional<Block> find_block(const Context& context, NodeId id, bool alone) {
+  if (id == kNone) return std::nullopt;
   const Node& node = context.graph().node(id);
   if (node.op != &ops::kDepthwiseConv) return std::nullopt;
   const auto& a = node.as<cpu::DepthwiseConvAttributes>();
@@ -259,6 +260,9 @@ void append(std::vector<ir::Bytes>& to, const std::vector<ir::Bytes>& from) { to
 
 /// The depthwise convolution before the mean leaves sums over its pixels.
 std::vector<Candidate> squeezed_block(const Context& context, const Squeeze& squeeze, Block block, std::size_t limit) {
+  std::vector<NodeId> covered = {squeeze.mean, squeeze.first.node, block.depthwise};
+  if (block.widening != kNone) covered.push_back(block.widening);
+  if (!context.can_cover(squeeze.second.node, covered)) return {};
   block.shape.pool = true;
   const std::vector<ExpandTile> tiles = codegen::rank_expand_tiles(block.shape, context.target(), limit);
   if (tiles.empty()) return {};
@@ -279,8 +283,7 @@ std::vector<Candidate> squeezed_block(const Context& context, const Squeeze& squ
       candidate.launches[0].spec.workspace_bytes = between;
       candidate.launches.insert(candidate.launches.end(), products->begin(), products->end());
       candidate.weights = weights;
-      candidate.covered = {squeeze.mean, squeeze.first.node, block.depthwise};
-      if (block.widening != kNone) candidate.covered.push_back(block.widening);
+      candidate.covered = covered;
       found.push_back(std::move(candidate));
     }
   }
@@ -290,12 +293,9 @@ std::vector<Candidate> squeezed_block(const Context& context, const Squeeze& squ
 std::vector<Candidate> squeezed(const Context& context, NodeId id, std::size_t limit) {
   const std::optional<Squeeze> squeeze = find_squeeze(context, id);
   if (!squeeze || images_of(squeeze->pixels) > kMaxImages || squeeze->first.depth > kMaxDepth || squeeze->squeezed > kMaxDepth) return {};
-  const NodeId depthwise = context.graph().value(squeeze->pixels.value).producer;
-  if (depthwise != kNone && context.can_cover(depthwise, id)) {
-    if (const std::optional<Block> block = find_block(context, depthwise, true)) {
-      std::vector<Candidate> found = squeezed_block(context, *squeeze, *block, limit);
-      if (!found.empty()) return found;
-    }
+  if (const std::optional<Block> block = find_block(context, context.graph().value(squeeze->pixels.value).producer, true)) {
+    std::vector<Candidate> found = squeezed_block(context, *squeeze, *block, limit);
+    if (!found.empty()) return found;
   }
   std::vector<ir::Bytes> weights = product_weights(context, squeeze->first, squeeze->first.depth, squeeze->squeezed);
   append(weights, product_weights(context, squeeze->second, squeeze->squeezed, squeeze->second.outputs));

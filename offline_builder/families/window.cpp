@@ -36,9 +36,8 @@ std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::si
   const Operand y = context.operand(node.outputs[0]);
   const auto input_pitch = pixel_pitch(x);
   const auto output_pitch = pixel_pitch(y);
-  const bool usable = input_pitch && output_pitch && x.dtype == DType::F16 && y.dtype == DType::F16 && loads_by_eight(x, *input_pitch) &&
-                      loads_by_eight(y, *output_pitch);
-  if (!usable) return context.refuse("its operands are not f16, channels last, in multiples of eight");
+  const bool usable = input_pitch && output_pitch && x.dtype == DType::F16 && y.dtype == DType::F16;
+  if (!usable) return context.refuse("its operands are not f16, channels last");
   WindowShape shape;
   std::vector<ir::Bytes> weights;
   if (depthwise) {
@@ -60,6 +59,7 @@ std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::si
     shape.count_padding = a.count_include_pad != 0;
   }
   shape.input_pitch = *input_pitch, shape.output_pitch = *output_pitch;
+  shape.input_at_once = at_once(x, *input_pitch), shape.output_at_once = at_once(y, *output_pitch);
   if (shape.kernel[0] * shape.kernel[1] > kMaxTaps) return context.refuse("its window is too large");
   std::vector<Candidate> found;
   // Neighbouring outputs share columns at stride 1; with few pixels more threads are worth more than that.

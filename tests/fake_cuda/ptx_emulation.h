@@ -41,6 +41,10 @@ struct alignas(16) float4 {
   float x, y, z, w;
 };
 inline float2 make_float2(float x, float y) { return {x, y}; }
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 struct Index3 {
   unsigned x, y, z;
@@ -69,6 +73,7 @@ struct Copy {
   unsigned char* to;
   const unsigned char* from;
   unsigned bytes;
+  unsigned filled;  ///< with zeros behind the bytes
 };
 
 struct Block;
@@ -349,7 +354,14 @@ inline void pin(uint32&) {}
 inline void copy_async_16(uint32 to, const void* from, uint32 bytes) {
   if (bytes > 16) emulation::fail("a copy of more than 16 bytes");
   if (reinterpret_cast<std::uintptr_t>(from) % 16 != 0) emulation::fail("misaligned source of a copy");
-  emulation::self().open.push_back({emulation::at(to, 16, 16), static_cast<const unsigned char*>(from), bytes});
+  emulation::self().open.push_back({emulation::at(to, 16, 16), static_cast<const unsigned char*>(from), bytes, 16});
+}
+template <int kBytes>
+inline void copy_async(uint32 to, const void* from, uint32 bytes) {
+  static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16);
+  if (bytes > kBytes) emulation::fail("a copy of more bytes than it says");
+  if (reinterpret_cast<std::uintptr_t>(from) % kBytes != 0) emulation::fail("misaligned source of a copy");
+  emulation::self().open.push_back({emulation::at(to, kBytes, kBytes), static_cast<const unsigned char*>(from), bytes, kBytes});
 }
 inline void copy_async_16(uint32 to, const void* from) { copy_async_16(to, from, 16); }
 inline void copy_async_commit() {
@@ -364,7 +376,7 @@ inline void copy_async_wait() {
     for (const emulation::Copy& copy : thread.groups.front()) {
       unsigned char bytes[16] = {};
       std::memcpy(bytes, copy.from, copy.bytes);
-      std::memcpy(copy.to, bytes, 16);
+      std::memcpy(copy.to, bytes, copy.filled);
     }
     thread.groups.pop_front();
   }
@@ -449,6 +461,19 @@ inline void multiply_warp(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32
   for (int i = 0; i < 4; ++i) d[i] = scalar::bit_cast<float>(static_cast<uint32>(slot.out[emulation::lane()][i]));
 }
 
+/// In double, which rounds no product of 16-bit elements and no sum that a rounding to them would notice.
+template <class Element>
+inline uint32 pairs_multiply_add_relu(uint32 a, uint32 b, uint32 c) {
+  float x[2], y[2], z[2];
+  Element::unpack(a, x[0], x[1]);
+  Element::unpack(b, y[0], y[1]);
+  Element::unpack(c, z[0], z[1]);
+  for (int i = 0; i < 2; ++i) {
+    const double sum = static_cast<double>(x[i]) * static_cast<double>(y[i]) + static_cast<double>(z[i]);
+    x[i] = static_cast<float>(sum < 0 ? 0.0 : sum);
+  }
+  return Element::pack(x[0], x[1]);
+}
 struct F16 {
   static constexpr uint32 kLowestPair = 0xfc00fc00u;
   static uint16 from_float(float x) { return scalar::to_half(x).bits; }
@@ -464,6 +489,7 @@ struct F16 {
     unpack(b, y[0], y[1]);
     return pack(x[0] * y[0], x[1] * y[1]);
   }
+  static uint32 multiply_add_relu_pairs(uint32 a, uint32 b, uint32 c) { return pairs_multiply_add_relu<F16>(a, b, c); }
   static void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) { multiply_warp<F16>(d, a, b0, b1); }
 };
 struct BF16 {
@@ -481,6 +507,7 @@ struct BF16 {
     unpack(b, y[0], y[1]);
     return pack(x[0] * y[0], x[1] * y[1]);
   }
+  static uint32 multiply_add_relu_pairs(uint32 a, uint32 b, uint32 c) { return pairs_multiply_add_relu<BF16>(a, b, c); }
   static void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) { multiply_warp<BF16>(d, a, b0, b1); }
 };
 
