@@ -49,7 +49,8 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
 
 std::string describe(const ir::AttributeBlob& blob) {
   const auto& a = blob.as<ConvAttributes>();
-  return describe_window(a) + " groups=" + std::to_string(a.groups) + describe_epilogue(a.epilogue);
+  return describe_window(a) + " groups=" + std::to_string(a.groups) + (a.planar != 0 ? " planar" : "") +
+         describe_epilogue(a.epilogue);
 }
 
 std::uint64_t work(const InferContext& context) {
@@ -63,15 +64,17 @@ void pack(ir::Graph& graph, ir::NodeId id) {
   const ir::Node& node = graph.node(id);
   const ir::Value& w = constant_weights(graph, node, 1);
   if (w.format != WeightFormat::Strided) return;
-  const std::int64_t groups = node.as<ConvAttributes>().groups;
+  const auto& a = node.as<ConvAttributes>();
+  const std::int64_t groups = a.groups;
   const std::int64_t columns = w.type.dims[0] / groups;
   const std::int64_t channels = w.type.dims[1];
   const std::int64_t taps = w.type.dims[2] * w.type.dims[3];
   const float* from = w.constant.as<float>();
-  // Rows are ordered (kh, kw, c), ONNX's weights [m][c][kh][kw].
+  // ONNX's weights are [m][c][kh][kw]; rows are ordered (kh, kw, c), for a planar image as ONNX has them.
   ir::Bytes bytes =
       pack_panels(groups, taps * channels, columns, [&](std::int64_t g, std::int64_t row, std::int64_t column) {
-        return from[((g * columns + column) * channels + row % channels) * taps + row / channels];
+        const std::int64_t element = a.planar != 0 ? row : row % channels * taps + row / channels;
+        return from[(g * columns + column) * channels * taps + element];
       });
   const ir::TensorType type{DType::F32, {groups, taps * channels, columns}};
   graph.set_input(id, 1, graph.add_constant(w.name, type, std::move(bytes), WeightFormat::PanelF32x16));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Decides the order of dimensions in memory of every value and makes every copy that this needs explicit. Afterwards:
-//  - convolutions read and write channels last; other kernels follow the order of what they read;
+//  - convolutions read and write channels last, but planar ones read row-major; other kernels follow the order of what
+//    they read;
 //  - every view is a window into its input: where strides cannot say it, a Copy to row-major comes first;
 //  - what If and Loop read and write is row-major, in storages of its own;
 //  - every input of a Concat is written straight into the Concat's storage: where that cannot be, a Copy writes it;
@@ -8,6 +9,7 @@
 // What is left of Reshape, Transpose, Slice, Expand and Concat then costs nothing at run time.
 #include <algorithm>
 
+#include "edgert/cpu/ops/conv.h"
 #include "edgert/cpu/ops/copy.h"
 #include "ir/windows.h"
 #include "ops/definitions.h"
@@ -25,6 +27,11 @@ using ir::Window;
 using Order = std::vector<std::uint8_t>;
 
 const Order kChannelsLast{0, 2, 3, 1};
+
+/// The dimension of its first input along which a kernel that is channels last needs stride 1.
+std::size_t dense_dim(const Node& node) {
+  return node.op == &ops::kConv && node.as<cpu::ConvAttributes>().planar != 0 ? 3 : 1;
+}
 
 class LayoutChooser {
  public:
@@ -84,7 +91,11 @@ class LayoutChooser {
       return;
     }
     if (node.op->layout == ops::LayoutRule::ChannelsLast) {
-      require_channels_last(id, 0);
+      if (dense_dim(node) == 1) {
+        require_channels_last(id, 0);
+      } else if (!unit_stride(*window(node.inputs[0]), dense_dim(node))) {
+        insert_copy(id, 0, {});
+      }
       if (graph_.node(id).inputs.size() > 3 && graph_.node(id).inputs[3] != kNone) require_channels_last(id, 3);
       set_order(id, kChannelsLast);
     } else if (node.op->layout == ops::LayoutRule::InnerDense) {
@@ -212,7 +223,9 @@ class LayoutChooser {
         if (node.op->layout == ops::LayoutRule::ChannelsLast && !unit_stride(*found, 1)) return false;
         if (node.op->layout == ops::LayoutRule::InnerDense && !unit_stride(*found, found->view.dims.size() - 1)) return false;
       }
-      if (node.op->layout == ops::LayoutRule::ChannelsLast && !unit_stride(*windows.find(node.inputs[0]), 1)) return false;
+      if (node.op->layout == ops::LayoutRule::ChannelsLast && !unit_stride(*windows.find(node.inputs[0]), dense_dim(node))) {
+        return false;
+      }
       for (std::size_t i = 0; node.op->layout == ops::LayoutRule::RowMajor && i < node.inputs.size(); ++i) {
         if (node.inputs[i] != kNone && !ir::is_row_major(windows.find(node.inputs[i])->view)) return false;
       }

@@ -63,6 +63,7 @@ const std::vector<Pass>& pipeline() {
       // The form that kernels read.
       {"join_concats", "concatenations that repeat others read them", &join_concats},
       {"choose_winograd", "3x3 convolutions by fewer multiplications", &choose_winograd, true},
+      {"choose_planar", "first convolutions that read an image as it comes", &choose_planar, true},
       {"choose_layout", "order in memory, and the copies that it needs", &choose_layout},
       {"pack_weights", "constants in the form that kernels read", &pack_weights, true},
       {"eliminate_dead", "views that packing left behind", &eliminate_dead},

@@ -15,6 +15,7 @@ struct Case {
   std::int32_t kernel[2], stride[2], dilation[2], pad[2], groups;
   std::int64_t x_gap, y_gap;  // floats between the channels of neighbouring pixels
   std::int64_t y_row_gap;
+  std::int32_t planar = 0;
 };
 
 /// A square window with 'same'-like padding.
@@ -38,8 +39,10 @@ void check_case(const Case& c, const Epilogue& epilogue = kNoEpilogue, bool in_p
   CAPTURE(static_cast<int>(epilogue.residual));
   const std::int64_t channels = c.c / c.groups, filters = c.m / c.groups;
   const std::int64_t depth = c.kernel[0] * c.kernel[1] * channels;
-  Tensor x = image(c.n, c.c, c.h, c.w, c.c + c.x_gap, 1);
-  Tensor weights = dense({c.groups, filters, c.kernel[0], c.kernel[1], channels}, 2);
+  const bool planar = c.planar != 0;
+  Tensor x = planar ? dense({c.n, c.c, c.h, c.w}, 1) : image(c.n, c.c, c.h, c.w, c.c + c.x_gap, 1);
+  Tensor weights = planar ? dense({c.groups, filters, channels, c.kernel[0], c.kernel[1]}, 2)
+                          : dense({c.groups, filters, c.kernel[0], c.kernel[1], channels}, 2);
   Tensor packed = panels(c.groups, depth, filters, [&](std::int64_t g, std::int64_t k, std::int64_t f) {
     return weights.data[static_cast<std::size_t>((g * filters + f) * depth + k)];
   });
@@ -55,6 +58,7 @@ void check_case(const Case& c, const Epilogue& epilogue = kNoEpilogue, bool in_p
     attributes.pad_begin[i] = c.pad[i];
   }
   attributes.groups = c.groups;
+  attributes.planar = c.planar;
   attributes.epilogue = epilogue;
   const auto expected = [&](const Index& i) {
     double sum = static_cast<double>(bias.data[static_cast<std::size_t>(i[1])]);
@@ -66,7 +70,8 @@ void check_case(const Case& c, const Epilogue& epilogue = kNoEpilogue, bool in_p
         if (h < 0 || h >= c.h || w < 0 || w >= c.w) continue;
         for (std::int64_t ch = 0; ch < channels; ++ch) {
           sum += static_cast<double>(x.data[x.at({i[0], group * channels + ch, h, w})]) *
-                 static_cast<double>(weights.data[weights.at({group, i[1] % filters, kh, kw, ch})]);
+                 static_cast<double>(weights.data[weights.at(planar ? Index{group, i[1] % filters, ch, kh, kw}
+                                                                    : Index{group, i[1] % filters, kh, kw, ch})]);
         }
       }
     }
@@ -112,6 +117,40 @@ TEST_CASE("Conv: the stem of an image classifier") {
   Case pitched = square(1, 3, 21, 24, 7, 2, 3);
   pitched.x_gap = 1;
   check_case(pitched);
+}
+
+TEST_CASE("Conv: planar images") {
+  const auto planar = [](Case c) {
+    c.planar = 1;
+    return c;
+  };
+  for (std::int64_t w = 1; w <= 20; ++w) {
+    check_case(planar({2, 3, 5, w, 20, 5, w, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1, 0, 0, 0}));
+    check_case(planar({1, 2, 6, w, 33, 3, (w + 1) / 2, {5, 3}, {2, 2}, {1, 1}, {2, 1}, 1, 0, 0, 0}));
+  }
+  check_case(planar(square(1, 3, 33, 20, 7, 2, 3)));
+  check_case(planar(square(2, 4, 30, 32, 3, 2, 1)));
+  check_case(planar(square(1, 3, 70, 32, 3, 2, 0)));
+  check_case(planar({1, 3, 9, 4, 18, 7, 9, {5, 6}, {1, 1}, {2, 1}, {3, 5}, 1, 0, 0, 0}));
+  check_case(planar({1, 0, 5, 5, 8, 5, 5, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1, 0, 0, 0}));
+  for (const Epilogue& epilogue : all_epilogues()) check_case(planar(square(1, 3, 12, 24, 3, 1, 1)), epilogue);
+}
+
+TEST_CASE("Conv: what planar images do not allow is refused") {
+  Tensor x = dense({1, 2, 5, 5}, 1), pixels = image(1, 2, 5, 5, 2, 1), y = image(1, 4, 5, 5, 4, 2);
+  Tensor packed = panels(1, 18, 4, [](std::int64_t, std::int64_t, std::int64_t) { return 1.0f; });
+  ConvAttributes attributes = {{3, 3}, {1, 1}, {1, 1}, {1, 1}, 1, 1, kNoEpilogue, {1, 1}};
+  const auto accepted = [&](Tensor& image_of_some_order, std::int32_t planar) {
+    attributes.planar = planar;
+    return Conv::check(Call({&image_of_some_order, &packed}, y, false).work(attributes)) == nullptr;
+  };
+  CHECK(accepted(x, 1));
+  CHECK(accepted(pixels, 0));
+  CHECK(!accepted(pixels, 1));
+  CHECK(!accepted(x, 0));
+  CHECK(!accepted(x, 2));
+  attributes.dilation[1] = 2;
+  CHECK(!accepted(x, 1));
 }
 
 TEST_CASE("Conv: padding on one side, windows larger than the image, results past its end") {

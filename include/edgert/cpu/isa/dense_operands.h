@@ -47,17 +47,19 @@ constexpr bool is_bias(const TensorView& view, std::int64_t channels) noexcept {
   return is_f32(view, 1) && view.dims[0] == channels && has_unit_stride(view, 0);
 }
 
-/// What both kinds of convolution ask of image, result and window. The window may reach outside anywhere.
+/// What all kinds of convolution ask of image, result and window. The window may reach outside anywhere. x has stride 1
+/// along dimension `x_dense_dim`.
 inline const char* check_window(const TensorView& x, const TensorView& y, const std::int32_t (&kernel)[2],
                                 const std::int32_t (&stride)[2], const std::int32_t (&dilation)[2],
-                                const std::int32_t (&pad_begin)[2]) noexcept {
+                                const std::int32_t (&pad_begin)[2], std::uint32_t x_dense_dim = 1) noexcept {
   if (!is_f32(x, 4)) return "x: not an f32 tensor of rank 4";
   if (!is_f32(y, 4)) return "y: not an f32 tensor of rank 4";
   for (std::uint32_t i = 0; i < 4; ++i) {
     if (x.dims[i] > kMaxDenseExtent || y.dims[i] > kMaxDenseExtent) return "x, y: extent too large";
   }
   if (x.dims[0] != y.dims[0]) return "x, y: different numbers of images";
-  if (!has_unit_stride(x, 1) || !has_unit_stride(y, 1)) return "x, y: stride along the channels is not 1";
+  if (!has_unit_stride(x, x_dense_dim)) return "x: stride along the channels, or of a planar image along W, is not 1";
+  if (!has_unit_stride(y, 1)) return "y: stride along the channels is not 1";
   if (!elements_are_disjoint(y)) return "y: elements overlap";
   for (int i = 0; i < 2; ++i) {
     if (kernel[i] < 1 || kernel[i] > kMaxWindowParameter) return "kernel: out of range";

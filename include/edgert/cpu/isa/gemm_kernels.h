@@ -14,6 +14,9 @@ namespace edgert::cpu {
 /// Floats in a row of a panel (WeightFormat::PanelF32x16).
 inline constexpr std::int64_t kPanelColumns = 16;
 
+/// GemmTile::row_pitch of rows that have no common distance.
+inline constexpr std::int64_t kNoRowPitch = INT64_MIN;
+
 /// y[r][c] = min(max(init[c] + s (+ residual[r][c]), low), high), where s sums, over the taps t and then k < chunk,
 /// rows[t * row_count + r][k] * b[t * chunk + k][c]: one accumulator per element, so that the result does not depend on
 /// the tile's size.
@@ -29,6 +32,10 @@ struct GemmTile {
   const float* residual;  ///< null, or like y
   std::int64_t residual_stride;
   float low, high;
+  /// Floats from each row to the next one. If there is such a distance, the same for all taps, `rows` is only [taps] and
+  /// says where, in each tap, the row `row_offset` floats before the first one starts.
+  std::int64_t row_pitch = kNoRowPitch;
+  std::int64_t row_offset = 0;
 };
 
 /// Largest tile of an instruction set. 16 sums cover the latency of two multipliers; AVX-512 has registers for more
@@ -38,6 +45,7 @@ struct GemmShape {
   int panels;
 };
 inline constexpr GemmShape kLargestGemmShape = {8, 2};
+inline constexpr int kSmallestTileRows = 5;  ///< of gemm_shape() of any instruction set
 constexpr GemmShape gemm_shape(Isa isa) noexcept {
   if (isa == Isa::Avx512) return kLargestGemmShape;
 #if defined(__aarch64__)

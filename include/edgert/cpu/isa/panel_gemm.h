@@ -82,14 +82,15 @@ struct PanelGemm {
 
 /// Rows whose pointers are prepared at once; then each group of panels meets all of them. More rows mean fewer passes
 /// over the panels, but the rows should stay in the second-level cache. `row_floats`: of the left operand, per row.
+inline constexpr std::int64_t kMaxChunkRows = 96;
+inline constexpr std::int64_t kMaxGemmTiles = kMaxChunkRows / kSmallestTileRows + 1;
 constexpr std::int64_t gemm_chunk_rows(std::int64_t taps, std::int64_t row_floats) noexcept {
   constexpr std::int64_t kTableEntries = 4096;
   constexpr std::int64_t kOperandFloats = 96 * 1024;
-  constexpr std::int64_t kMaxRows = 96;
   const std::int64_t by_table = kTableEntries / (taps + 1);
   const std::int64_t by_operand = kOperandFloats / (row_floats + 1);
   std::int64_t rows = by_table < by_operand ? by_table : by_operand;
-  rows = rows < kMaxRows ? rows / kLargestGemmShape.rows * kLargestGemmShape.rows : kMaxRows;
+  rows = rows < kMaxChunkRows ? rows / kLargestGemmShape.rows * kLargestGemmShape.rows : kMaxChunkRows;
   return rows < kLargestGemmShape.rows ? kLargestGemmShape.rows : rows;
 }
 
@@ -108,11 +109,19 @@ struct PanelGemmScratch {
   static constexpr std::int64_t kTilePitch = kLargestGemmShape.panels * kPanelColumns;
 };
 
+/// The left operand of a tile: GemmTile's rows, row_pitch and row_offset.
+struct GemmRows {
+  const float* const* table = nullptr;
+  std::int64_t pitch = kNoRowPitch;
+  std::int64_t offset = 0;
+};
+
 /// Runs the part of a product that `work` asks for. A RowSource has
 ///   void begin_chunk()                  the table's rows are about to be made anew: scratch of the last ones is free
-///   void rows(std::int64_t problem, std::int64_t first, int count, const float** table)
+///   GemmRows rows(std::int64_t problem, std::int64_t first, int count, const float** table)
 ///                                       table[tap * count + r] = where the K elements of row first + r start, or
-///                                       table[tap * count] = null when those of all rows are zero
+///                                       table[tap * count] = null when those of all rows are zero. If rows lie at one
+///                                       distance the result may say so, and its table may be an earlier tile's
 ///   const float* panels(std::int64_t problem, std::int64_t panel, int count)
 ///                                       packs panels of the right operand; called when PanelGemm::panels is null
 template <class RowSource>
@@ -205,7 +214,7 @@ class PanelGemmRun {
     const auto height_of = [&](std::int64_t t) { return static_cast<int>(low_height + (t < higher_tiles ? 1 : 0)); };
     source_.begin_chunk();
     for (std::int64_t t = 0, first = 0; t < tiles && gemm_.depth() != 0; first += height_of(t++)) {
-      source_.rows(problem, row + first, height_of(t), scratch_.table + first * gemm_.taps);
+      tiles_[t] = source_.rows(problem, row + first, height_of(t), scratch_.table + first * gemm_.taps);
     }
     float* const y = gemm_.y + gemm_.problems.offset(problem, gemm_.y_problem_strides) +
                      gemm_.rows.offset(row, gemm_.y_strides);
@@ -216,14 +225,16 @@ class PanelGemmRun {
     for (std::int64_t next; panel < panel_end; panel = next) {
       next = panel + shape_.panels < panel_end ? panel + shape_.panels : panel_end;
       const std::int64_t column = panel * kPanelColumns;
-      GemmTile job = {scratch_.table, gemm_.chunk == 0 ? 0 : gemm_.taps, gemm_.chunk, b, gemm_.panel_floats(),
+      GemmTile job = {nullptr, gemm_.chunk == 0 ? 0 : gemm_.taps, gemm_.chunk, b, gemm_.panel_floats(),
                       init_of(problem, panel, next), y + column, y_pitch_,
                       residual == nullptr ? nullptr : residual + column, residual_pitch_, gemm_.epilogue.low,
                       gemm_.epilogue.high};
       for (std::int64_t t = 0; t < tiles; ++t) {
         const int height = height_of(t);
+        job.rows = tiles_[t].table;
+        job.row_pitch = tiles_[t].pitch;
+        job.row_offset = tiles_[t].offset;
         tile(job, height, static_cast<int>(next - panel), gemm_.columns - column);
-        job.rows += height * gemm_.taps;
         job.y += height * y_pitch_;
         if (job.residual != nullptr) job.residual += height * residual_pitch_;
       }
@@ -272,6 +283,7 @@ class PanelGemmRun {
   std::int64_t run_ = 1;  ///< tiles do not cross its multiples
   std::int64_t y_pitch_ = 0;
   std::int64_t residual_pitch_ = 0;
+  GemmRows tiles_[kMaxGemmTiles] = {};  ///< of the chunk
 };
 
 }  // namespace edgert::cpu

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // 2-D convolution, channels last, without im2col; one-dimensional convolutions have H = 1.
-// Inputs: x [N, C, H, W] with stride 1 along C; w in format PanelF32x16, dims [groups, kh * kw * C / groups,
-//   M / groups], rows ordered (kh, kw, c); bias [M] or absent; residual [N, M, OH, OW], stride 1 along M, or absent.
+// Inputs: x [N, C, H, W] with stride 1 along C, or along W if planar (the first layer reads an image as it comes); w in
+//   format PanelF32x16, dims [groups, kh * kw * C / groups, M / groups], rows ordered (kh, kw, c), if planar (c, kh, kw);
+//   bias [M] or absent; residual [N, M, OH, OW], stride 1 along M, or absent.
 // Outputs: y [N, M, OH, OW] with stride 1 along M, no two elements in one place. y may lie on residual.
 // y[n, m, oh, ow] = epilogue(sum x[n, c, oh * stride + kh * dilation - pad, ...] * w); padding reads zeros.
 #pragma once
@@ -18,7 +19,7 @@ struct ConvAttributes {
   std::int32_t dilation[2];
   std::int32_t pad_begin[2];  ///< rows above, columns left; how far the window reaches past the end follows from y
   std::int32_t groups;
-  std::int32_t reserved;
+  std::int32_t planar;  ///< 1: x has stride 1 along W; then groups and dilation[1] are 1
   scalar::Epilogue epilogue;
   std::int32_t pad_end[2];  ///< rows below, columns right: only the builder's shape rule reads it
 };
@@ -39,38 +40,53 @@ struct ConvProblem {
         taps(static_cast<std::int64_t>(attributes.kernel[0]) * attributes.kernel[1]), height(x.dims[2]),
         width(x.dims[3]), out_height(y.dims[2]), out_width(y.dims[3]) {}
 
+  bool planar() const noexcept { return attributes.planar != 0; }
   /// Whether the elements under a row of the kernel are one run of memory, in the order of the weights.
   bool window_row_is_contiguous() const noexcept {
+    if (planar()) return true;
     return attributes.groups == 1 && (attributes.dilation[1] == 1 || attributes.kernel[1] == 1) &&
            (x.strides[3] == channels || attributes.kernel[1] == 1);
   }
   /// One tap per kernel row instead of one per kernel element: a tap has a fixed cost, and few channels make it dear.
   /// Windows that are not one run of memory are copied.
   bool by_window_rows() const noexcept {
+    if (planar()) return true;
     const std::int64_t row = channels * attributes.kernel[1];
     return attributes.kernel[1] > 1 && (channels < 16 || (window_row_is_contiguous() && row <= 128));
   }
-  std::int64_t product_taps() const noexcept { return by_window_rows() ? attributes.kernel[0] : taps; }
-  std::int64_t product_chunk() const noexcept { return by_window_rows() ? channels * attributes.kernel[1] : channels; }
+  std::int64_t planes() const noexcept { return planar() ? channels : 1; }
+  /// Elements of a pixel that lie side by side.
+  std::int64_t pixel_elements() const noexcept { return planar() ? 1 : channels; }
+  std::int64_t product_taps() const noexcept {
+    return planes() * (by_window_rows() ? attributes.kernel[0] : taps);
+  }
+  std::int64_t product_chunk() const noexcept {
+    return pixel_elements() * (by_window_rows() ? attributes.kernel[1] : 1);
+  }
 
   std::int64_t chunk_rows() const noexcept {
     // Windows overlap: the image rows under them are not as much memory as K times the rows.
     const std::int64_t share = by_window_rows() && !window_row_is_contiguous() ? taps : attributes.kernel[0];
     return gemm_chunk_rows(product_taps(), share * channels);
   }
+  /// Output columns whose windows lie between the image's left and right edge.
+  PartRange inside_columns() const noexcept {
+    const std::int64_t step = attributes.stride[1];
+    const std::int64_t span = std::int64_t{attributes.kernel[1] - 1} * attributes.dilation[1] + 1;
+    const std::int64_t last = width - span + attributes.pad_begin[1];  // last first column, padded
+    const std::int64_t begin = ceil_div(attributes.pad_begin[1], step);
+    const std::int64_t end = last < 0 ? 0 : last / step + 1;
+    const std::int64_t first = begin < out_width ? begin : out_width;
+    return {first, end < first ? first : end < out_width ? end : out_width};
+  }
   /// How many windows of a chunk are copied at most, when whole kernel rows are taps.
   std::int64_t copied_windows() const noexcept {
     const std::int64_t rows = chunk_rows();
     if (!by_window_rows()) return 0;
     if (!window_row_is_contiguous()) return rows;
-    // Only windows that reach over the left or right edge: those whose first column is negative or too large.
-    const std::int64_t step = attributes.stride[1];
-    const std::int64_t left = ceil_div(attributes.pad_begin[1], step);
-    const std::int64_t last = width - attributes.kernel[1] + attributes.pad_begin[1];  // last first column, padded
-    const std::int64_t inside = last < 0 ? 0 : last / step + 1;
-    const std::int64_t right = out_width > inside ? out_width - inside : 0;
+    const PartRange inside = inside_columns();
     const std::int64_t image_rows = rows / out_width + 2;
-    const std::int64_t windows = (left + right < out_width ? left + right : out_width) * image_rows;
+    const std::int64_t windows = (out_width - (inside.end - inside.begin)) * image_rows;
     return windows < rows ? windows : rows;
   }
 };
@@ -79,7 +95,8 @@ struct ConvProblem {
 class ConvSource {
  public:
   ConvSource(const ConvProblem& problem, ScratchPieces& pieces) noexcept
-      : problem_(problem), by_window_rows_(problem.by_window_rows()), contiguous_(problem.window_row_is_contiguous()) {
+      : problem_(problem), by_window_rows_(problem.by_window_rows()),
+        direct_(!by_window_rows_ || problem.window_row_is_contiguous()), inside_(problem.inside_columns()) {
     zeros_ = pieces.take<float>(problem.product_chunk());
     if (by_window_rows_) {
       copies_ = pieces.take<float>(problem.copied_windows() * problem.taps * problem.channels);
@@ -90,37 +107,74 @@ class ConvSource {
   void clear_zeros() noexcept {
     std::memset(zeros_, 0, sizeof(float) * static_cast<std::size_t>(problem_.product_chunk()));
   }
-  void begin_chunk() noexcept { next_copy_ = copies_; }
+  void begin_chunk() noexcept {
+    next_copy_ = copies_;
+    line_ = nullptr;
+  }
 
-  void rows(std::int64_t group, std::int64_t first, int count, const float** table) noexcept {
-    const TensorView& x = problem_.x;
-    const ConvAttributes& at = problem_.attributes;
-    std::int64_t column = first % problem_.out_width;
-    std::int64_t row = first / problem_.out_width % problem_.out_height;
-    std::int64_t image = first / problem_.out_width / problem_.out_height;
+  GemmRows rows(std::int64_t group, std::int64_t first, int count, const float** table) noexcept {
+    if (first != next_) seek(first);
+    next_ = first + count;
+    if (direct_ && column_ >= inside_.begin && column_ + count <= inside_.end) return neighbours(group, count, table);
     for (int r = 0; r < count; ++r) {
-      const float* base = x.as<const float>() + image * x.strides[0] + group * problem_.channels;
-      const std::int64_t top = row * at.stride[0] - at.pad_begin[0];
-      const std::int64_t left = column * at.stride[1] - at.pad_begin[1];
-      if (by_window_rows_) {
-        window_rows(base, top, left, count, table + r);
+      const Corner corner = corner_of_window(group);
+      if (by_window_rows_ && !(direct_ && column_ >= inside_.begin && column_ < inside_.end)) {
+        copied_window(corner, count, table + r);
       } else {
-        window_elements(base, top, left, count, table + r);
+        window(corner, count, table + r);
       }
-      if (++column == problem_.out_width) {
-        column = 0;
-        if (++row == problem_.out_height) {
-          row = 0;
-          ++image;
-        }
-      }
+      advance(1);
     }
     skip_outside(count, table);
+    return {table};
   }
 
   const float* panels(std::int64_t, std::int64_t, int) noexcept { return nullptr; }
 
  private:
+  /// Where a window begins: row and column may lie outside of the image.
+  struct Corner {
+    const float* image;  ///< first element of the image's group
+    std::int64_t top, left;
+  };
+
+  void seek(std::int64_t first) noexcept {
+    column_ = first % problem_.out_width;
+    row_ = first / problem_.out_width % problem_.out_height;
+    image_ = first / problem_.out_width / problem_.out_height;
+    line_ = nullptr;
+  }
+  void advance(int columns) noexcept {
+    column_ += columns;
+    if (column_ != problem_.out_width) return;
+    column_ = 0;
+    line_ = nullptr;
+    if (++row_ != problem_.out_height) return;
+    row_ = 0;
+    ++image_;
+  }
+  Corner corner_of_window(std::int64_t group) const noexcept {
+    const ConvAttributes& at = problem_.attributes;
+    return {problem_.x.as<const float>() + image_ * problem_.x.strides[0] + group * problem_.channels,
+            row_ * at.stride[0] - at.pad_begin[0], column_ * at.stride[1] - at.pad_begin[1]};
+  }
+
+  /// Windows of one image row, none of which reaches over its left or right end: those of a tile are told by those of
+  /// the row's first such tile.
+  GemmRows neighbours(std::int64_t group, int count, const float** table) noexcept {
+    const std::int64_t pitch = problem_.attributes.stride[1] * problem_.x.strides[3];
+    if (line_ == nullptr || line_group_ != group) {
+      window(corner_of_window(group), 1, table);
+      skip_outside(1, table);
+      line_ = table;
+      line_group_ = group;
+      line_column_ = column_;
+    }
+    const GemmRows rows = {line_, pitch, (column_ - line_column_) * pitch};
+    advance(count);
+    return rows;
+  }
+
   /// Taps that lie outside the image for all rows need no product: most of them when the dilation is large.
   void skip_outside(int count, const float** table) const noexcept {
     for (std::int64_t tap = problem_.product_taps(); tap > 0; --tap, table += count) {
@@ -130,59 +184,56 @@ class ConvSource {
     }
   }
 
-  void window_elements(const float* base, std::int64_t top, std::int64_t left, int step, const float** table) noexcept {
+  /// Of a window that lies where it is in the image, the taps, `step` apart in the table.
+  void window(const Corner& corner, int step, const float** table) const noexcept {
     const TensorView& x = problem_.x;
     const ConvAttributes& at = problem_.attributes;
-    const bool inside = left >= 0 && left + std::int64_t{at.kernel[1] - 1} * at.dilation[1] < problem_.width;
-    const std::int64_t pixel_step = at.dilation[1] * x.strides[3];
-    std::int64_t h = top;
-    for (std::int32_t i = 0; i < at.kernel[0]; ++i, h += at.dilation[0]) {
-      if (h < 0 || h >= problem_.height) {
-        for (std::int32_t j = 0; j < at.kernel[1]; ++j, table += step) *table = zeros_;
-      } else if (inside) {
-        const float* pixel = base + h * x.strides[2] + left * x.strides[3];
-        for (std::int32_t j = 0; j < at.kernel[1]; ++j, table += step) *table = pixel + j * pixel_step;
-      } else {
-        const float* line = base + h * x.strides[2];
-        std::int64_t w = left;
-        for (std::int32_t j = 0; j < at.kernel[1]; ++j, table += step, w += at.dilation[1]) {
-          *table = w < 0 || w >= problem_.width ? zeros_ : line + w * x.strides[3];
+    const std::int32_t row_taps = by_window_rows_ ? 1 : at.kernel[1];
+    const float* plane = corner.image;
+    for (std::int64_t planes = problem_.planes(); planes > 0; --planes, plane += x.strides[1]) {
+      std::int64_t h = corner.top;
+      for (std::int32_t i = 0; i < at.kernel[0]; ++i, h += at.dilation[0]) {
+        const bool outside = h < 0 || h >= problem_.height;
+        std::int64_t w = corner.left;
+        for (std::int32_t j = 0; j < row_taps; ++j, table += step, w += at.dilation[1]) {
+          *table = outside || w < 0 || w >= problem_.width ? zeros_ : plane + h * x.strides[2] + w * x.strides[3];
         }
       }
     }
   }
 
-  void window_rows(const float* base, std::int64_t top, std::int64_t left, int step, const float** table) noexcept {
-    const TensorView& x = problem_.x;
+  void copied_window(const Corner& corner, int step, const float** table) noexcept {
     const ConvAttributes& at = problem_.attributes;
-    const bool direct = contiguous_ && left >= 0 && left + at.kernel[1] <= problem_.width;
-    const std::int64_t row_floats = at.kernel[1] * problem_.channels;
-    std::int64_t h = top;
-    for (std::int32_t i = 0; i < at.kernel[0]; ++i, h += at.dilation[0], table += step) {
-      if (h < 0 || h >= problem_.height) {
+    const float* plane = corner.image;
+    for (std::int64_t planes = problem_.planes(); planes > 0; --planes, plane += problem_.x.strides[1]) {
+      std::int64_t h = corner.top;
+      for (std::int32_t i = 0; i < at.kernel[0]; ++i, h += at.dilation[0], table += step) {
         *table = zeros_;
-      } else if (direct) {
-        *table = base + h * x.strides[2] + left * x.strides[3];
-      } else {
-        copy_window_row(base + h * x.strides[2], left, next_copy_ + i * row_floats);
-        *table = next_copy_ + i * row_floats;
+        if (h < 0 || h >= problem_.height) continue;
+        *table = next_copy_;
+        copy_window_row(plane + h * problem_.x.strides[2], corner.left);
       }
     }
-    if (!direct) next_copy_ += at.kernel[0] * row_floats;
   }
 
-  void copy_window_row(const float* line, std::int64_t left, float* to) const noexcept {
+  void copy_window_row(const float* line, std::int64_t left) noexcept {
     const ConvAttributes& at = problem_.attributes;
+    const std::int64_t elements = problem_.pixel_elements();
     std::int64_t w = left;
-    for (std::int32_t j = 0; j < at.kernel[1]; ++j, w += at.dilation[1], to += problem_.channels) {
+    for (std::int32_t j = 0; j < at.kernel[1]; ++j, w += at.dilation[1], next_copy_ += elements) {
       const float* pixel = w < 0 || w >= problem_.width ? zeros_ : line + w * problem_.x.strides[3];
-      for (std::int64_t c = 0; c < problem_.channels; ++c) to[c] = pixel[c];
+      for (std::int64_t c = 0; c < elements; ++c) next_copy_[c] = pixel[c];
     }
   }
 
   const ConvProblem& problem_;
   bool by_window_rows_;
-  bool contiguous_;
+  bool direct_;  ///< windows between the edges are read where they lie
+  PartRange inside_;
+  std::int64_t next_ = -1;  ///< the output pixel whose place the next three say
+  std::int64_t column_ = 0, row_ = 0, image_ = 0;
+  const float** line_ = nullptr;  ///< taps of the window at line_column_ of this row, for line_group_
+  std::int64_t line_column_ = 0, line_group_ = 0;
   float* zeros_ = nullptr;
   float* copies_ = nullptr;
   float* next_copy_ = nullptr;
@@ -200,11 +251,15 @@ struct Conv {
     const Attributes& attributes = operands.as<Attributes>();
     const TensorView& x = operands.in(0);
     const TensorView& y = operands.out(0);
+    const bool planar = attributes.planar == 1;
     if (const char* reason = check_window(x, y, attributes.kernel, attributes.stride, attributes.dilation,
-                                          attributes.pad_begin)) {
+                                          attributes.pad_begin, planar ? 3 : 1)) {
       return reason;
     }
     const std::int32_t groups = attributes.groups;
+    if (attributes.planar != 0 && !(planar && groups == 1 && attributes.dilation[1] == 1)) {
+      return "planar: neither 0 nor, without groups and dilation along W, 1";
+    }
     if (groups < 1 || x.dims[1] % groups != 0 || y.dims[1] % groups != 0) return "groups: do not divide the channels";
     const TensorView& w = operands.in(1);
     if (w.dtype != DType::F32 || w.format != WeightFormat::PanelF32x16 || w.rank != 3) return "w: not f32 panels";

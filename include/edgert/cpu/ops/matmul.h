@@ -57,17 +57,18 @@ class MatMulSource {
 
   void begin_chunk() noexcept { next_copy_ = copies_; }
 
-  void rows(std::int64_t problem, std::int64_t first, int count, const float** table) noexcept {
+  GemmRows rows(std::int64_t problem, std::int64_t first, int count, const float** table) noexcept {
     const float* base = problem_.a.as<const float>() + gemm_.problems.offset(problem, problem_.a.strides);
     const std::int64_t* strides = problem_.a.strides + gemm_.problems.rank;
     for (int r = 0; r < count; ++r) table[r] = base + gemm_.rows.offset(first + r, strides);
-    if (!problem_.copied_rows) return;
+    if (!problem_.copied_rows) return {table};
     const std::int64_t step = problem_.a.strides[problem_.y.rank - 1u];
     // Along K outside, so that a transposed operand is read in the order of its memory.
     for (std::int64_t k = 0; k < problem_.depth; ++k) {
       for (int r = 0; r < count; ++r) next_copy_[r * problem_.depth + k] = table[r][k * step];
     }
     for (int r = 0; r < count; ++r, next_copy_ += problem_.depth) table[r] = next_copy_;
+    return {table};
   }
 
   const float* panels(std::int64_t problem, std::int64_t panel, int count) noexcept {
