@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Counts every allocation of the process, so that `bench` can show that there are none after prepare().
+// Counts the allocations of the process by who asked for them, so that `bench` can show that the runtime asks for none after
+// prepare().
 #pragma once
 
 #include <cstdint>
@@ -7,8 +8,16 @@
 
 namespace edgert::cli {
 
-/// malloc, calloc, realloc, aligned_alloc, memalign and posix_memalign calls of all threads since the program started; nothing
-/// where the C library's allocator cannot be wrapped (not glibc, or a sanitizer's own allocator).
-std::optional<std::uint64_t> allocation_count();
+/// Calls of malloc, calloc, realloc, aligned_alloc, memalign and posix_memalign, of all threads.
+struct AllocationCount {
+  std::uint64_t own = 0;        ///< by this program, also through the C++ library, and those whose caller cannot be told
+  std::uint64_t libraries = 0;  ///< by other libraries for themselves: the CUDA driver's
+};
+
+/// Counts from zero. Between start and stop each allocation costs a walk up its stack.
+void start_counting_allocations();
+/// What came since the start; nothing where the C library's allocator cannot be wrapped (not glibc, or a sanitizer's own
+/// allocator).
+std::optional<AllocationCount> stop_counting_allocations();
 
 }  // namespace edgert::cli

@@ -15,6 +15,7 @@ namespace edgert::cli {
 
 struct CudaArguments {
   std::string target = "cpu";
+  std::string instructions;
   std::string precision;
   bool fp16 = false, fp32 = false;
   std::string nvrtc;
@@ -22,6 +23,9 @@ struct CudaArguments {
   int multiprocessors = 0;
   int threads = 0;
 };
+
+/// Where compiled kernels are kept by default: the user's cache folder, or nowhere when there is none.
+std::string default_kernel_cache();
 
 void add_cuda_options(CLI::App& command, CudaArguments& arguments);
 /// Nothing for --target cpu. Throws UsageError for what is unknown or does not go together.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/device_session.h"
 
-#include <algorithm>
-#include <chrono>
+#include <atomic>
 #include <cstdlib>
 
+#include "cli/device_part.h"
 #include "edgert/cuda/session.h"
 #include "ir/types.h"
 
@@ -25,15 +25,28 @@ struct Aligned {
   std::unique_ptr<std::byte, Free> data;
 };
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
+/// Calls of the driver's allocators by this process's own code, by any session.
+std::atomic<std::uint64_t> device_allocation_calls{0};
+cuda::Driver uncounted;
+
+void count_allocations(cuda::Driver& driver) {
+  uncounted = driver;
+  driver.memory_alloc = [](cuda::DevicePointer* pointer, std::size_t bytes) {
+    ++device_allocation_calls;
+    return uncounted.memory_alloc(pointer, bytes);
+  };
+  driver.host_alloc = [](void** pointer, std::size_t bytes, unsigned int flags) {
+    ++device_allocation_calls;
+    return uncounted.host_alloc(pointer, bytes, flags);
+  };
 }
 
 }  // namespace
 
 struct DeviceSession::State {
   cuda::Driver driver;
+  std::unique_ptr<DevicePart> part;  // before what lives in its context
+  int multiprocessors = 0;
   std::unique_ptr<Aligned> program_memory, session_memory;
   cuda::Program program;  // before the session, which must be closed first
   cuda::Session session;
@@ -56,11 +69,15 @@ struct DeviceSession::State {
   }
 };
 
-DeviceSession::DeviceSession(const LoadedPlan& plan) : PlanSession(plan), state_(std::make_unique<State>()) {
+DeviceSession::DeviceSession(const LoadedPlan& plan, int multiprocessors) : PlanSession(plan), state_(std::make_unique<State>()) {
   State& s = *state_;
   require(s.driver.open(log()), plan.path() + " needs a GPU");
+  count_allocations(s.driver);
+  if (multiprocessors != 0) s.part = std::make_unique<DevicePart>(s.driver, multiprocessors);
   s.program_memory = std::make_unique<Aligned>(cuda::Program::host_bytes(plan.view()));
   require(s.program.prepare(s.driver, plan.view(), s.program_memory->span(), {log(), 0}), plan.path());
+  s.must(s.driver.device_attribute(&s.multiprocessors, cuda::DeviceAttribute::MultiprocessorCount, s.program.device()), "cuDeviceGetAttribute");
+  if (s.part != nullptr) s.multiprocessors = s.part->multiprocessors();
   s.session_memory = std::make_unique<Aligned>(cuda::Session::host_bytes(plan.view()));
   cuda::SessionOptions options;
   options.log = log();
@@ -108,80 +125,20 @@ std::string DeviceSession::device_name() const {
   char name[128] = {};
   state_->must(state_->driver.device_name(name, sizeof(name), state_->program.device()), "cuDeviceGetName");
   return std::string(name) + " (sm_" + std::to_string(state_->program.arch()) + ", driver for CUDA " +
-         std::to_string(state_->driver.version() / 1000) + "." + std::to_string(state_->driver.version() % 1000 / 10) + ")";
+         std::to_string(state_->driver.version() / 1000) + "." + std::to_string(state_->driver.version() % 1000 / 10) +
+         (state_->part != nullptr ? ", " + std::to_string(state_->multiprocessors) + " multiprocessors)" : ")");
 }
 
 std::uint64_t DeviceSession::memory_bytes() const { return cuda::Session::device_bytes(plan()) + plan().weights().size(); }
 
-DeviceTimes DeviceSession::time_runs(std::size_t runs) {
-  using Clock = std::chrono::steady_clock;
-  State& s = *state_;
+std::unique_ptr<DeviceTiming> DeviceSession::timing() { return std::make_unique<DeviceTiming>(state_->program, state_->session); }
+
+DeviceRates DeviceSession::rates() const {
+  const State& s = *state_;
   const cuda::ContextScope scope(s.driver, s.program.context());
-  cuda::Event begin = nullptr, end = nullptr;
-  s.must(s.driver.event_create(&begin, 0), "cuEventCreate");
-  s.must(s.driver.event_create(&end, 0), "cuEventCreate");
-  DeviceTimes times;
-  times.gpu.reserve(runs);
-  times.host.reserve(runs);
-  for (std::size_t i = 0; i < runs; ++i) {
-    s.must(s.driver.event_record(begin, s.session.stream()), "cuEventRecord");
-    require(s.session.enqueue(s.session.stream()), "run");
-    s.must(s.driver.event_record(end, s.session.stream()), "cuEventRecord");
-    s.must(s.driver.event_synchronize(end), "cuEventSynchronize");
-    float ms = 0;
-    s.must(s.driver.event_elapsed(&ms, begin, end), "cuEventElapsedTime");
-    times.gpu.push_back(1000.0 * static_cast<double>(ms));
-  }
-  for (std::size_t i = 0; i < runs; ++i) {
-    const Clock::time_point start = Clock::now();
-    const Status status = s.session.enqueue(s.session.stream());
-    times.host.push_back(std::chrono::duration<double, std::micro>(Clock::now() - start).count());
-    require(status, "run");
-    s.must(s.driver.stream_synchronize(s.session.stream()), "cuStreamSynchronize");
-  }
-  s.must(s.driver.event_destroy(begin), "cuEventDestroy");
-  s.must(s.driver.event_destroy(end), "cuEventDestroy");
-  std::sort(times.gpu.begin(), times.gpu.end());
-  std::sort(times.host.begin(), times.host.end());
-  return times;
+  return device_rates(s.driver, s.program.device(), s.session.stream(), s.multiprocessors);
 }
 
-std::vector<double> DeviceSession::time_steps(std::size_t runs) {
-  State& s = *state_;
-  const cuda::ContextScope scope(s.driver, s.program.context());
-  const cuda::Stream stream = s.session.stream();
-  cuda::Event begin = nullptr, end = nullptr;
-  s.must(s.driver.event_create(&begin, 0), "cuEventCreate");
-  s.must(s.driver.event_create(&end, 0), "cuEventCreate");
-  std::vector<double> added;
-  double before = 0;
-  for (std::uint32_t steps = 1; steps <= step_count(); ++steps) {
-    cuda::Graph graph = nullptr;
-    cuda::GraphExec exec = nullptr;
-    s.must(s.driver.stream_begin_capture(stream, cuda::CaptureMode::ThreadLocal), "cuStreamBeginCapture");
-    const Status captured = s.session.enqueue_steps(0, steps, stream);
-    s.must(s.driver.stream_end_capture(stream, &graph), "cuStreamEndCapture");
-    require(captured, "step " + std::to_string(steps - 1));
-    s.must(s.driver.graph_instantiate(&exec, graph, 0), "cuGraphInstantiateWithFlags");
-    s.must(s.driver.graph_destroy(graph), "cuGraphDestroy");
-    std::vector<double> times;
-    for (std::size_t i = 0; i < runs + 3; ++i) {
-      s.must(s.driver.event_record(begin, stream), "cuEventRecord");
-      s.must(s.driver.graph_launch(exec, stream), "cuGraphLaunch");
-      s.must(s.driver.event_record(end, stream), "cuEventRecord");
-      s.must(s.driver.event_synchronize(end), "cuEventSynchronize");
-      float ms = 0;
-      s.must(s.driver.event_elapsed(&ms, begin, end), "cuEventElapsedTime");
-      if (i >= 3) times.push_back(1000.0 * static_cast<double>(ms));
-    }
-    s.must(s.driver.graph_exec_destroy(exec), "cuGraphExecDestroy");
-    const double now = median(std::move(times));
-    added.push_back(now - before);
-    before = now;
-  }
-  s.must(s.driver.event_destroy(begin), "cuEventDestroy");
-  s.must(s.driver.event_destroy(end), "cuEventDestroy");
-  return added;
-}
+std::uint64_t DeviceSession::device_allocations() const { return device_allocation_calls; }
 
 }  // namespace edgert::cli

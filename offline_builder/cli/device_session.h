@@ -4,22 +4,18 @@
 
 #include <memory>
 #include <string>
-#include <vector>
 
+#include "cli/device_rates.h"
+#include "cli/device_timing.h"
 #include "cli/loaded_plan.h"
 
 namespace edgert::cli {
 
-/// Microseconds of many runs, sorted.
-struct DeviceTimes {
-  std::vector<double> gpu;   ///< of one graph launch, between events
-  std::vector<double> host;  ///< of the call that queues it
-};
-
 class DeviceSession final : public PlanSession {
  public:
-  /// Throws BuildError when there is no driver or no such GPU.
-  explicit DeviceSession(const LoadedPlan& plan);
+  /// On the whole device 0, or on a part of it with at least that many multiprocessors. Throws BuildError when there is no
+  /// driver or no such GPU.
+  explicit DeviceSession(const LoadedPlan& plan, int multiprocessors = 0);
   ~DeviceSession() override;
 
   Status run() override;
@@ -34,11 +30,11 @@ class DeviceSession final : public PlanSession {
   std::string device_name() const override;
   std::uint64_t memory_bytes() const override;
 
-  /// Runs the current profile `runs` times, one after the other.
-  DeviceTimes time_runs(std::size_t runs);
-  /// What each step adds to a run: medians of graphs of the first steps, less those of one step fewer. The first one
-  /// carries what launching a graph costs.
-  std::vector<double> time_steps(std::size_t runs);
+  /// Must not outlive the session.
+  std::unique_ptr<DeviceTiming> timing();
+  DeviceRates rates() const;
+  /// Calls of the driver's allocators by this process's own code since it started.
+  std::uint64_t device_allocations() const;
 
  private:
   struct State;

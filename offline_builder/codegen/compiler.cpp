@@ -71,6 +71,17 @@ Compiler::Compiler(CompilerOptions options) : options_(std::move(options)), vers
 }
 
 std::vector<CompiledKernel> Compiler::compile(const std::vector<CompileJob>& jobs) {
+  if (options_.code_arch == 0) return compile_as_given(jobs);
+  std::vector<CompileJob> moved = jobs;
+  for (CompileJob& job : moved) {
+    // The kernels ask this macro which instructions there are.
+    job.source = "#undef __CUDA_ARCH__\n#define __CUDA_ARCH__ " + std::to_string(job.arch * 10) + "\n" + std::string(job.source);
+    job.arch = options_.code_arch;
+  }
+  return compile_as_given(moved);
+}
+
+std::vector<CompiledKernel> Compiler::compile_as_given(const std::vector<CompileJob>& jobs) {
   std::map<std::string, std::size_t> first_of_key;
   std::vector<std::string> keys;
   std::vector<std::size_t> unique;

@@ -19,6 +19,9 @@ struct CompilerOptions {
   /// Set to use only the cache, as filled by an NVRTC of this version ("13.0"), and open none.
   std::string cached_version;
   std::uint32_t threads = 1;
+  /// Machine code for this SM from jobs for earlier ones, which then use no instruction that those lack; 0: for each job's
+  /// own. To run on one device what kernels for another do.
+  std::uint32_t code_arch = 0;
   /// Compiles in NVRTC's place, which then is not opened; called from several threads. For tests that run kernels elsewhere.
   std::function<CompiledKernel(const CompileJob&)> substitute;
 };
@@ -34,11 +37,14 @@ class Compiler {
   /// CompileError with the messages of all jobs that failed.
   std::vector<CompiledKernel> compile(const std::vector<CompileJob>& jobs);
 
+  /// The SM that code from jobs for `arch` is for.
+  std::uint32_t code_arch(std::uint32_t arch) const { return options_.code_arch != 0 ? options_.code_arch : arch; }
   const std::string& nvrtc_version() const { return version_; }
   /// Jobs of all compile() calls that the cache had.
   std::uint32_t cache_hits() const { return hits_; }
 
  private:
+  std::vector<CompiledKernel> compile_as_given(const std::vector<CompileJob>& jobs);
   CompiledKernel compile_one(const CompileJob& job, const std::string& key, bool& hit) const;
   bool read_cache(const std::string& key, CompiledKernel& result) const;
   void write_cache(const std::string& key, const CompiledKernel& result) const;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <cstring>
 #include <sstream>
 #include <utility>
@@ -15,8 +16,9 @@ namespace {
 
 using Program = struct ProgramHandle*;
 
-/// The paths that are tried when none is given, newest first.
+/// The paths that are tried when none is given, newest first; EDGERT_NVRTC in the environment comes before all.
 std::vector<std::string> default_libraries() {
+  if (const char* chosen = std::getenv("EDGERT_NVRTC"); chosen != nullptr && *chosen != '\0') return {chosen};
   std::vector<std::string> paths;
   for (const char* name : {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so.11.2"}) {
     paths.emplace_back(name);

@@ -51,8 +51,8 @@ std::vector<KernelResources> parse_resources(const std::string& log);
 /// An opened NVRTC. Copies share the library; all members may be called from several threads.
 class Nvrtc {
  public:
-  /// Opens `path`, or with an empty path the first that loads of libnvrtc.so.13, .12 and .11.2 on the loader's path and
-  /// in /usr/local/cuda. CompileError lists what was tried.
+  /// Opens `path`; with an empty one what EDGERT_NVRTC in the environment names, or else the first that loads of
+  /// libnvrtc.so.13, .12 and .11.2 on the loader's path and in /usr/local/cuda. CompileError lists what was tried.
   static Nvrtc open(const std::string& path = "");
 
   /// "13.0": part of the identity of what it compiles.

@@ -192,9 +192,9 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
     throw ir::BuildError("states and golden vectors are for plans for the CPU only");
   }
   if (options.cuda) {
-    spec.target = "sm_" + std::to_string(options.cuda->device.arch);
     if (options.cuda->precision != DType::F32) narrow = options.cuda->precision;
     compiler = std::make_unique<codegen::Compiler>(options.cuda->compiler);
+    spec.target = "sm_" + std::to_string(compiler->code_arch(options.cuda->device.arch));
   }
   const auto count = static_cast<double>(graphs.size());
   for (std::size_t p = 0; p < graphs.size(); ++p) {

@@ -12,6 +12,7 @@
 #include "ir/graph.h"
 #include "ir/windows.h"
 #include "memory/planner.h"
+#include "plan/launch_work.h"
 
 namespace edgert::plan {
 
@@ -66,6 +67,7 @@ struct StepSpec {
   DType compute = DType::F32;
   std::vector<std::string> nodes;  ///< ONNX nodes that it stands for
   std::vector<std::uint16_t> bodies;  ///< numbers of step lists
+  LaunchWork work;                    ///< of a launch
 };
 
 /// A tensor that lives from run to run.

@@ -2,6 +2,7 @@
 #include "plan/lower_cuda.h"
 
 #include <algorithm>
+#include <set>
 #include <stdexcept>
 
 #include "edgert/checked.h"
@@ -74,8 +75,8 @@ Compiled compile(const std::vector<Choice>& choices, codegen::Compiler& compiler
 
 class CudaLowering {
  public:
-  CudaLowering(const ir::Graph& graph, const families::Target& target, WeightStore& weights, ModuleStore& modules)
-      : graph_(graph), target_(target), weights_(weights), modules_(modules), windows_(graph) {}
+  CudaLowering(const ir::Graph& graph, const families::Target& target, std::uint32_t code_arch, WeightStore& weights, ModuleStore& modules)
+      : graph_(graph), target_(target), code_arch_(code_arch), weights_(weights), modules_(modules), windows_(graph) {}
 
   ProfileSpec run(const std::vector<Choice>& choices, const Compiled& compiled) {
     for (std::size_t i = 0; i < graph_.inputs().size(); ++i) add_binding(graph_.inputs()[i], Region::Input, i);
@@ -252,12 +253,13 @@ class CudaLowering {
     const codegen::KernelSpec& kernel = step.launch->spec;
     StepSpec out;
     LaunchSpec& launch = out.launch.emplace();
-    launch.module = modules_.add(target_.arch, kernel.entry, step.kernel->cubin);
+    launch.module = modules_.add(code_arch_, kernel.entry, step.kernel->cubin);
     std::copy(std::begin(kernel.grid), std::end(kernel.grid), launch.grid);
     std::copy(std::begin(kernel.block), std::end(kernel.block), launch.block);
     launch.cluster = kernel.cluster;
     launch.shared_bytes = kernel.shared_bytes;
-    launch.programmatic = s > 0;
+    // Kernels made with an earlier SM's instructions do not wait for the grid before them.
+    launch.programmatic = s > 0 && target_.arch == code_arch_;
     if (step.launch->spread) {
       // Wide and narrow footprints alternate; clusters are always wide.
       narrow_ = narrow_ && kernel.cluster == 1;
@@ -269,6 +271,7 @@ class CudaLowering {
       if (argument.kind == Argument::Kind::Write) out.outputs.push_back(tensor_of(argument.value));
       launch.arguments.push_back(resolve(argument, s));
     }
+    count_work(s, out);
     out.compute = step.candidate->compute;
     out.nodes = graph_.node(step.node).provenance;
     for (const NodeId covered : step.candidate->covered) {
@@ -277,6 +280,34 @@ class CudaLowering {
       }
     }
     profile_.steps.push_back(std::move(out));
+  }
+
+  /// Elements of a value that differ in their address.
+  std::uint64_t stored_bytes(ValueId id) {
+    const TensorSpec& tensor = profile_.tensors[tensor_of(id)];
+    std::uint64_t elements = 1;
+    for (std::size_t d = 0; d < tensor.type.dims.size(); ++d) {
+      if (tensor.strides[d] != 0) elements *= static_cast<std::uint64_t>(tensor.type.dims[d]);
+    }
+    return (elements * bits_of(tensor.type.dtype) + 7) / 8;
+  }
+
+  /// What no way to compute the step can do without: each operand once. Multiply-adds go to a candidate's first launch.
+  void count_work(std::size_t s, StepSpec& out) {
+    const Step& step = steps_[s];
+    std::set<ValueId> seen;
+    for (const Argument& argument : step.launch->arguments) {
+      const bool operand = argument.kind == Argument::Kind::Read || argument.kind == Argument::Kind::Write;
+      if (operand && seen.insert(argument.value).second) out.work.bytes += stored_bytes(argument.value);
+      if (argument.kind == Argument::Kind::Weights) out.work.bytes += step.candidate->weights.at(argument.number).size();
+    }
+    if (s != step.first) return;
+    const auto add = [&](NodeId id) {
+      const ir::Node& node = graph_.node(id);
+      if (node.op->work != nullptr) out.work.multiply_adds += node.op->work({graph_, node.inputs, node.attributes});
+    };
+    add(step.node);
+    for (const NodeId covered : step.candidate->covered) add(covered);
   }
 
   void plan_arena() {
@@ -364,6 +395,7 @@ class CudaLowering {
 
   const ir::Graph& graph_;
   const families::Target& target_;
+  std::uint32_t code_arch_;
   WeightStore& weights_;
   ModuleStore& modules_;
   ir::Windows windows_;
@@ -403,7 +435,7 @@ ProfileSpec lower_cuda(ir::Graph& graph, const families::Target& target, DType n
   const std::vector<Choice> choices = families::choose_kernels(graph, target, kCandidates);
   const Compiled compiled = compile(choices, compiler, report);
   for (const Choice& choice : choices) report.kernels += static_cast<std::uint32_t>(choice.candidates[0].launches.size());
-  return CudaLowering(graph, target, weights, modules).run(choices, compiled);
+  return CudaLowering(graph, target, compiler.code_arch(target.arch), weights, modules).run(choices, compiled);
 }
 
 }  // namespace edgert::plan

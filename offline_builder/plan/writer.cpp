@@ -106,11 +106,15 @@ class TableWriter {
   Offset<schema::Step> write_step(const StepSpec& step) {
     std::vector<std::uint8_t> attributes(step.attributes.size());
     if (!attributes.empty()) std::memcpy(attributes.data(), step.attributes.data(), attributes.size());
+    if (step.launch) {
+      attributes.resize(sizeof(LaunchWork));
+      std::memcpy(attributes.data(), &step.work, sizeof(LaunchWork));
+    }
     std::vector<std::uint32_t> nodes;
     for (const std::string& node : step.nodes) nodes.push_back(string_index(node));
     const Offset<schema::Launch> launch = step.launch ? write_launch(*step.launch) : 0;
     const std::uint16_t id = step.launch ? std::uint16_t{0} : step.op->kernel->id;
-    return schema::CreateStepDirect(builder_, id, &step.inputs, &step.outputs, step.launch ? nullptr : &attributes, step.parts,
+    return schema::CreateStepDirect(builder_, id, &step.inputs, &step.outputs, &attributes, step.parts,
                                     step.bodies.empty() ? nullptr : &step.bodies, nullptr, launch,
                                     static_cast<schema::DType>(step.compute),
                                     nodes.empty() ? nullptr : &nodes);

@@ -51,6 +51,7 @@ enum class DeviceAttribute : int {
   Integrated = 18,
   CanMapHostMemory = 19,
   MemoryClockKilohertz = 36,
+  MemoryBusBits = 37,
   L2CacheBytes = 38,
   ComputeCapabilityMajor = 75,
   ComputeCapabilityMinor = 76,

@@ -95,6 +95,8 @@ class Session {
     return {};
   }
 
+  std::uint32_t profile() const noexcept { return profile_; }
+
   /// Device addresses of input i and output i in the selected set.
   DevicePointer input(std::uint32_t i) const noexcept { return bindings_[set_ * binding_count(program_->plan()) + i]; }
   DevicePointer output(std::uint32_t i) const noexcept {
