@@ -140,7 +140,8 @@ class RateProbe {
 
 double DeviceRates::floor_us(std::uint64_t bytes, std::uint64_t multiply_adds, DType compute, bool cold) const {
   const bool narrow = compute == DType::F16 || compute == DType::BF16;
-  return std::max(static_cast<double>(bytes) / (cold ? memory : cache), static_cast<double>(multiply_adds) / (narrow ? tensor : scalar));
+  const auto time = [](std::uint64_t work, double rate) { return rate > 0 ? static_cast<double>(work) / rate : 0.0; };
+  return std::max(time(bytes, cold ? memory : cache), time(multiply_adds, narrow ? tensor : scalar));
 }
 
 DeviceRates device_rates(const cuda::Driver& driver, cuda::Device device, cuda::Stream stream, int multiprocessors) {

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`edgert bench` on plans for GPUs, on the driver without a device of tests/fake_cuda: what it counts and prints, and how it
+fails. Times and results mean nothing there."""
+
+import os
+import subprocess
+
+from edgert_command import BAD_INPUT, MODELS, OK, REPOSITORY, USAGE, CommandTest, main
+
+
+class FakeGpu(CommandTest):
+    def setUp(self):
+        super().setUp()
+        found = {row["what"].split(" (")[0]: row["found"] for row in self.call_json("doctor")}
+        if not found["NVRTC"]:
+            self.skipTest("no NVRTC")
+        compiler = os.environ.get("CXX") or "c++"
+        subprocess.run([compiler, "-std=c++17", "-O1", "-fPIC", "-shared", f"-I{REPOSITORY / 'include'}",
+                        REPOSITORY / "tests/fake_cuda/libcuda.cpp", "-o", self.folder / "libcuda.so.1"], check=True)
+        folders = [str(self.folder), os.environ.get("LD_LIBRARY_PATH", "")]
+        self.device = {"env": os.environ | {"LD_LIBRARY_PATH": ":".join(filter(None, folders))}}
+        self.plan = self.build(MODELS / "digits_resnet.onnx", "net.plan", "--target", "sm_90", "--shape", "image=1x1x8x8")
+
+    def test_figures(self):
+        figures = self.call_json("bench", self.plan, "--iterations", 50, "--warmup", 0, "--cold-l2", "--profile", **self.device)
+        self.assertEqual(figures["allocations_after_prepare"], 0)
+        self.assertEqual(figures["device_allocations_after_prepare"], 0)
+        for key in ("gpu_latency_us", "gpu_latency_cold_us", "host_us", "driver_host_us"):
+            self.assertGreaterEqual(figures[key]["p99"], figures[key]["median"], key)
+        self.assertGreater(figures["floor_cold_us"], 0)
+        self.assertIn("measured", figures["device_rates"]["source"])
+        steps = figures["steps"]
+        self.assertTrue(all(step["bytes"] > 0 for step in steps))
+        # As many multiply-adds as the model has: three stages of convolutions and the last product.
+        products = [step for step in steps if step["multiply_adds"] > 0]
+        self.assertGreaterEqual(len(products), 8)
+        self.assertAlmostEqual(sum(step["floor_us"] for step in steps), figures["floor_cold_us"], places=6)
+
+    def test_text(self):
+        self.call("bench", self.plan, "--iterations", 5, "--warmup", 0, "--cold-l2",
+                  says=["on the GPU", "cold cache", "for the driver's call alone", "on the device; the driver's own"], **self.device)  # fmt: skip
+
+    def test_bits(self):
+        self.call("bench", self.plan, "--check-bits", "--iterations", 20, says="20 runs give the same bits", **self.device)
+
+    def test_a_part_needs_a_driver_that_has_parts(self):
+        self.call("bench", self.plan, "--multiprocessors", 16, code=BAD_INPUT, says="cuDeviceGetDevResource", **self.device)
+
+    def test_options_that_need_a_gpu(self):
+        plan = self.build(MODELS / "digits_resnet.onnx", "cpu.plan", "--shape", "image=1x1x8x8")
+        self.call("bench", plan, "--cold-l2", code=USAGE, says="GPU")
+        self.call("bench", plan, "--multiprocessors", 16, code=USAGE, says="GPU")
+        self.call("bench", plan, "--check-bits", "--iterations", 3, code=OK, says="3 runs give the same bits")
+
+    def test_instructions_of_an_earlier_gpu(self):
+        early = self.build(MODELS / "digits_resnet.onnx", "early.plan", "--target", "sm_90", "--shape", "image=1x1x8x8",
+                           "--instructions", "sm_80", "--multiprocessors", 16)  # fmt: skip
+        self.assertEqual(self.call_json("inspect", early)["target"], "sm_90")
+        self.assertNotEqual(early.read_bytes(), self.plan.read_bytes())
+        self.call("bench", early, "--iterations", 5, "--warmup", 0, **self.device)
+        self.call("build", MODELS / "digits_resnet.onnx", "-o", self.folder / "x.plan", "--target", "sm_87", "--instructions", "sm_90",
+                  code=USAGE, says="not later")  # fmt: skip
+
+    def test_damaged_modules(self):
+        checks = os.environ.get("EDGERT_DEVICE_CHECKS")
+        if not checks:
+            self.skipTest("EDGERT_DEVICE_CHECKS names no device_checks")
+        done = subprocess.run([checks, "damage", self.plan], capture_output=True, text=True, check=False, **self.device)
+        self.assertEqual(done.returncode, 0, done.stdout)
+
+
+if __name__ == "__main__":
+    main()
