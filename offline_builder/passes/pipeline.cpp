@@ -38,7 +38,7 @@ void write_dump(const std::string& folder, std::size_t index, const char* pass, 
 const std::vector<Pass>& pipeline() {
   static const std::vector<Pass> passes{
       // What the exporter left behind.
-      {"fold_constants", "nodes with constant operands become constants", &fold_constants},
+      {"fold_constants", "nodes with constant operands become constants", &fold_constants, false, true},
       {"remove_identity", "nodes that change nothing, nested views and casts", &remove_identity},
       {"eliminate_common", "equal nodes and equal constants become one", &eliminate_common},
       {"eliminate_dead", "nodes that nobody reads", &eliminate_dead},
@@ -64,8 +64,8 @@ const std::vector<Pass>& pipeline() {
       {"join_concats", "concatenations that repeat others read them", &join_concats},
       {"choose_winograd", "3x3 convolutions by fewer multiplications", &choose_winograd, true},
       {"choose_planar", "first convolutions that read an image as it comes", &choose_planar, true},
-      {"choose_layout", "order in memory, and the copies that it needs", &choose_layout},
-      {"pack_weights", "constants in the form that kernels read", &pack_weights, true},
+      {"choose_layout", "order in memory, and the copies that it needs", &choose_layout, false, true},
+      {"pack_weights", "constants in the form that kernels read", &pack_weights, true, true},
       {"eliminate_dead", "views that packing left behind", &eliminate_dead},
   };
   return passes;
@@ -80,6 +80,7 @@ std::vector<PassReport> run_pipeline(ir::Graph& graph, const PipelineOptions& op
     const Pass& pass = pipeline()[index];
     if (pass.cpu_only && !options.for_cpu) continue;
     if (pass.run == &choose_winograd && !options.winograd) continue;
+    if (!pass.required && !options.optimize) continue;
     if (options.progress) options.progress(pass, index, pipeline().size());
     const int rewrites = pass.run(graph);
     reports.push_back({pass.name, rewrites});

@@ -17,6 +17,7 @@ struct Pass {
   /// Returns how many rewrites it made.
   int (*run)(ir::Graph& graph);
   bool cpu_only = false;  ///< prepares what only the CPU's kernels want
+  bool required = false;  ///< lowering needs it; the others only make plans better
 };
 
 /// All passes in the order in which they run, readable as a table of contents.
@@ -33,6 +34,7 @@ struct PipelineOptions {
   std::string dump_folder;
   bool for_cpu = true;   ///< else passes that are cpu_only are left out
   bool winograd = true;  ///< else choose_winograd is left out
+  bool optimize = true;  ///< else only required passes run, and none in bodies: what others are tested against
   /// Called before each pass.
   std::function<void(const Pass& pass, std::size_t index, std::size_t count)> progress;
 };

@@ -209,6 +209,7 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
     pipeline.dump_folder = options.dump_folder;
     pipeline.for_cpu = compiler == nullptr;
     pipeline.winograd = options.winograd;
+    pipeline.optimize = options.optimize;
     if (!pipeline.dump_folder.empty() && graphs.size() > 1) pipeline.dump_folder += "/" + std::to_string(p);
     pipeline.progress = [&](const passes::Pass& pass, std::size_t index, std::size_t total) {
       const double within = 0.8 * static_cast<double>(index) / static_cast<double>(total);

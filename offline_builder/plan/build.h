@@ -31,6 +31,7 @@ struct BuildOptions {
   /// Added to the model's metadata_props; an equal key replaces.
   std::vector<std::pair<std::string, std::string>> metadata;
   bool winograd = true;     ///< passes::PipelineOptions::winograd
+  bool optimize = true;     ///< passes::PipelineOptions::optimize
   /// Pairs of an input and an output that become one tensor, kept from run to run. They are no bindings any more.
   struct State {
     std::string input;
