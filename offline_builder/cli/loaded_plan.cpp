@@ -92,17 +92,17 @@ void PlanSession::set_inputs(const io::Arrays& arrays) {
   const PlanView& plan = this->plan();
   for (std::uint32_t i = 0; i < plan.input_count(); ++i) {
     const auto found = arrays.find(plan.input_name(i));
-    if (found == arrays.end()) throw ir::BuildError(std::string("input '") + plan.input_name(i) + "' is not among the arrays given");
+    if (found == arrays.end()) throw ir::BuildError(loaded().path() + ": input '" + plan.input_name(i) + "' is not among the arrays given");
     const TensorView expected = plan.input(0, i);
     if (found->second.dtype != expected.dtype) {
-      throw ir::BuildError(std::string("input '") + plan.input_name(i) + "' must be " + edgert::to_string(expected.dtype) +
+      throw ir::BuildError(loaded().path() + ": input '" + plan.input_name(i) + "' must be " + edgert::to_string(expected.dtype) +
                            ", the array is " + edgert::to_string(found->second.dtype));
     }
   }
   for (const auto& [name, array] : arrays) {
     bool known = false;
     for (std::uint32_t i = 0; i < plan.input_count(); ++i) known = known || name == plan.input_name(i);
-    if (!known) throw ir::BuildError("the plan has no input '" + name + "'");
+    if (!known) throw ir::BuildError(loaded().path() + ": the plan has no input '" + name + "'");
   }
   const auto fits = [&](std::uint32_t p) {
     for (std::uint32_t i = 0; i < plan.input_count(); ++i) {
@@ -114,7 +114,7 @@ void PlanSession::set_inputs(const io::Arrays& arrays) {
   std::uint32_t profile = 0;
   while (profile < plan.profile_count() && !fits(profile)) ++profile;
   if (profile == plan.profile_count()) {
-    std::string text = "no profile of the plan takes inputs of these shapes:";
+    std::string text = loaded().path() + ": no profile of the plan takes inputs of these shapes:";
     for (std::uint32_t i = 0; i < plan.input_count(); ++i) {
       text += std::string(" ") + plan.input_name(i) + "=" + ir::to_string(arrays.at(plan.input_name(i)).dims);
     }

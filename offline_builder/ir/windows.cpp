@@ -43,6 +43,13 @@ NodeId Windows::concat_of(ValueId id) const {
 }
 
 std::optional<Window> Windows::find(ValueId id) {
+  std::optional<Window> window = find_window(id);
+  // A window without elements may begin behind the end of its root, where no plan may point.
+  if (window && element_count(window->view.dims) == 0) window->view.offset = 0;
+  return window;
+}
+
+std::optional<Window> Windows::find_window(ValueId id) {
   const Value& value = graph_.value(id);
   const Node* producer = graph_.producer(id);
   if (producer != nullptr && producer->op->view != nullptr) {

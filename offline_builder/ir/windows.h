@@ -37,6 +37,7 @@ class Windows {
   std::optional<Window> find(ValueId id);
 
  private:
+  std::optional<Window> find_window(ValueId id);
   NodeId concat_of(ValueId id) const;
 
   const Graph& graph_;

@@ -89,7 +89,7 @@ def pool(g):
     rank = g.choose([3, 4, 4, 4, 5])
     x = image(g, rank=rank, dtypes=("float32",), exact=op == "MaxPool" and g.chance(0.2))
     spatial = rank - 2
-    kernel = [g.integer(1, min(4, d + 1)) for d in x.shape[2:]]
+    kernel = [g.integer(1, min(4, d)) for d in x.shape[2:]]
     attributes = {"kernel_shape": kernel}
     if g.chance(0.6):
         attributes["strides"] = [g.integer(1, 3) for _ in range(spatial)]
@@ -100,7 +100,7 @@ def pool(g):
     if g.chance(0.25) and g.opset >= 10 and op != "LpPool" and "auto_pad" not in attributes:
         attributes["ceil_mode"] = 1
     if op == "MaxPool" and g.chance(0.2) and g.opset >= 10 and "auto_pad" not in attributes:
-        attributes["dilations"] = [g.integer(1, 2) for _ in range(spatial)]
+        attributes["dilations"] = [g.integer(1, 2) if 2 * k <= d else 1 for k, d in zip(kernel, x.shape[2:])]
     if op == "AveragePool" and g.chance(0.4):
         attributes["count_include_pad"] = 1
     if op == "LpPool":
@@ -149,7 +149,7 @@ def normalization(g):
         groups = g.choose([n for n in range(1, channels + 1) if channels % n == 0])
         extent = channels if g.opset >= 21 else groups
         g.node(op, [x, weights(g, (extent,)), weights(g, (extent,))], magnitude=20, num_groups=groups, epsilon=1e-3)
-    elif op == "LRN":
+    elif op == "LRN" and x.rank == 4:
         g.node(op, [x], size=g.choose([1, 3, 5]), alpha=0.1, beta=0.75, bias=1.5)
     elif x.rank == 4:
         g.node(op, [x], magnitude=20)

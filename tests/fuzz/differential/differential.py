@@ -66,20 +66,22 @@ def summary(model):
 
 
 def report(arguments, runner, seed, verdict, text, model, feeds):
-    """Shrinks and saves what failed."""
+    """Shrinks and saves what failed; returns the verdict on the smallest graph, of which more can be said."""
     kind = text.split(":")[0] if verdict == "error" else ""
+    same = ("disagree", "peer") if verdict == "disagree" else (verdict,)
 
     def fails(candidate, inputs):
         got, detail = judge(runner, candidate, inputs)
-        return got == verdict and detail.startswith(kind)
+        return got in same and detail.startswith(kind)
 
     model, feeds = shrink(model, feeds, fails, run_onnxruntime)
-    _, text = judge(runner, model, feeds)
+    verdict, text = judge(runner, model, feeds)
     print(f"{verdict} of seed {seed}: {text.strip()}\n  {summary(model)}", flush=True)
-    if arguments.save:
+    if arguments.save and verdict in FAILURES:
         stem = f"seed{seed}"
         save(pathlib.Path(arguments.save), stem, model, feeds)
         print(f"  {sys.argv[0]} --runner {arguments.runner} --replay {arguments.save}/{stem}.onnx", flush=True)
+    return verdict
 
 
 def replay(runner, paths):
@@ -121,13 +123,13 @@ def main():
             continue
         model, feeds = made
         verdict, text = judge(runner, model, feeds)
-        counts[verdict] += 1
         if verdict == "agree":
             operators.update({node.op_type for node in model.graph.node})
         if verdict in FAILURES:
-            report(arguments, runner, seed, verdict, text, model, feeds)
+            verdict = report(arguments, runner, seed, verdict, text, model, feeds)
         elif arguments.verbose and verdict != "agree":
-            print(f"{verdict} of seed {seed}: {text.strip()}: {summary(model)}", flush=True)
+            print(f"{verdict} of seed {seed}: {text.strip()[:300]}: {summary(model)}", flush=True)
+        counts[verdict] += 1
     runner.close()
     print(f"{sum(counts.values())} graphs in {time.monotonic() - started:.0f} s: " + ", ".join(f"{n} {v}" for v, n in counts.most_common()))
     print(f"{len(operators)} operators in graphs that agree: " + ", ".join(f"{op} {n}" for op, n in sorted(operators.items())))

@@ -203,7 +203,7 @@ class Builder:
             dims = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
             if not inferred[name].HasField("tensor_type") or not tensor.HasField("shape") or None in dims:
                 raise Skip
-            if np.prod(dims, dtype=np.int64) > 4 * MAX_ELEMENTS or len(dims) > 7:
+            if min(dims, default=0) < 0 or np.prod(dims, dtype=np.int64) > 4 * MAX_ELEMENTS or len(dims) > 7:
                 raise Skip
             dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
             is_float = np.dtype(dtype).kind == "f"
