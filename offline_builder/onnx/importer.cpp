@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <stdexcept>
 
 #include "onnx/shapes.h"
 #include "onnx/text.h"
@@ -264,6 +265,10 @@ void Importer::import_with(ops::OnnxImporter importer, const Call& call) {
     throw;
   } catch (const ir::BuildError& error) {
     report(call, error.what());
+    fail_outputs(call);
+  } catch (const std::out_of_range&) {
+    // Importers look required operands up without asking whether the model has them: absent ones have the number kNone.
+    report(call, "a required input is missing or has no elements");
     fail_outputs(call);
   }
 }

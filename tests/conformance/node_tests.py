@@ -8,7 +8,8 @@ listed fails the suite too, and so does one that fails without a reason in failu
     node_tests.py --runner build/tests/conformance/node_runner [--filter REGEX] [--verbose] [--update]
     node_tests.py --runner build/tests/conformance/node_runner --target sm_90 --jobs 16
 
-The second form runs the cases on the GPU of this machine, all in f32, and lists those that pass on the CPU only.
+The second form runs the cases on the GPU of this machine, all in f32, and lists those that pass on the CPU only. With
+--device "qemu-aarch64 -L ROOT plan_runner" the plans that are built here run there.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import collections
 import concurrent.futures
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -122,9 +124,8 @@ def is_plain(case):
     )
 
 
-def run_cases(runner, folders, target="", jobs=1):
+def run_cases(command, folders, jobs=1):
     """{case name: (outcome, detail)}"""
-    command = [runner, "--target", target] if target else [runner]
 
     def run(batch):
         lines = []
@@ -163,6 +164,16 @@ def report_gpu(results, expected):
         print(f"{results[name][0]}: {name}: {results[name][1]}")
     print(f"{len(passed)} of the {len(both)} cases that pass on the CPU pass on the GPU ({100 * len(passed) / max(len(both), 1):.1f} %)")
     return len(passed) < 0.95 * len(both)
+
+
+def report_device(results, expected):
+    """Prints what passes here and not on the device; returns whether there is any."""
+    both = expected & set(results)
+    lost = sorted(name for name in both if results[name][0] != "pass")
+    for name in lost:
+        print(f"{results[name][0]} on the device: {name}: {results[name][1]}")
+    print(f"{len(both) - len(lost)} of the {len(both)} cases that pass here pass on the device")
+    return 1 if lost or not both else 0
 
 
 def judge(results, expected, complete):
@@ -210,6 +221,7 @@ def main():
     parser.add_argument("--verbose", action="store_true", help="print every case that does not pass, and why")
     parser.add_argument("--update", action="store_true", help="rewrite the list of cases that must pass")
     parser.add_argument("--target", default="", help="build for this GPU (sm_90), in f32, and run there")
+    parser.add_argument("--device", default="", help="run the plans with this plan_runner, emulated or elsewhere")
     parser.add_argument("--jobs", type=int, default=1, help="that many runners at once")
     arguments = parser.parse_args()
 
@@ -223,7 +235,10 @@ def main():
                 folders.append(folder)
             else:
                 results[case.name] = ("unsupported", "a string, sequence, optional, complex or sub-byte value")
-        results.update(run_cases(arguments.runner, folders, arguments.target, arguments.jobs))
+        options = ["--target", arguments.target] if arguments.target else ["--plans"] if arguments.device else []
+        results.update(run_cases([arguments.runner, *options], folders, arguments.jobs))
+        if arguments.device:
+            return report_device(run_cases(shlex.split(arguments.device), folders, arguments.jobs), read_expected())
     if arguments.target:
         return 1 if report_gpu(results, read_expected()) else 0
 

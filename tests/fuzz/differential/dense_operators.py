@@ -174,6 +174,16 @@ def matmul(g):
         y = g.node("Add", [y, weights(g, y.shape[-1:], a.dtype)], magnitude=y.magnitude + 4)
 
 
+@operator(0.7)
+def large_matmul(g):
+    """Beyond the blocks of the kernels, and not a multiple of them."""
+    a = g.add_input((*g.choose([(), (2,)]), g.choose([1, 5, 31, 70]), g.choose([64, 100, 257])), "float32")
+    b = weights(g, (a.shape[-1], g.choose([33, 64, 130])), fan_in=a.shape[-1])
+    y = g.node("MatMul", [a, b], magnitude=6)
+    if g.chance(0.5):
+        g.node("Relu", [g.node("Add", [y, weights(g, y.shape[-1:])], magnitude=10)])
+
+
 @operator(2)
 def gemm(g):
     a = g.pick(("float32", "float64"), fits=lambda v: v.rank == 2 and v.size > 0)
@@ -257,12 +267,14 @@ def quantized_conv(g):
 
 @operator(0.7)
 def grid_sample(g):
-    if not 16 <= g.opset:
-        raise Skip
+    if g.opset < 20:
+        raise Skip  # onnx's reference knows the modes by their names since 20 only
     x = image(g, dtypes=("float32",), least=2)
     grid = g.rng.uniform(-1.3, 1.3, (x.shape[0], g.integer(1, 5), g.integer(1, 5), 2)).astype(np.float32)
-    mode = g.choose(["bilinear", "nearest", "bicubic"] if g.opset < 20 else ["linear", "nearest", "cubic"])
-    g.node("GridSample", [x, g.add_input(grid.shape, "float32", grid)], mode=mode, padding_mode=g.choose(["zeros", "border", "reflection"]),
+    mode = g.choose(["linear", "nearest", "cubic"])
+    # ONNX Runtime clamps the positions of cubic taps in another way than the definition does.
+    padding = "zeros" if mode == "cubic" else g.choose(["zeros", "border", "reflection"])
+    g.node("GridSample", [x, g.add_input(grid.shape, "float32", grid)], mode=mode, padding_mode=padding,
            align_corners=g.integer(0, 1), magnitude=2 * x.magnitude)
 
 

@@ -68,6 +68,7 @@ class Builder:
         self.nodes = []
         self.initializers = []
         self.inputs = []
+        self.loose = []  # outputs with extents that only a run knows
         self.feeds = {}
         self.counter = 0
 
@@ -216,6 +217,16 @@ class Builder:
             self.values.extend(results)
         return results[0] if outputs == 1 else results
 
+    def bare(self, op, operands, **attributes):
+        """A node whose extents nobody infers: the name of its output."""
+        self.schema(op)
+        name = self.fresh("d")
+        self.nodes.append(helper.make_node(op, [v if isinstance(v, str) else v.name for v in operands], [name], **attributes))
+        for value in operands:
+            if isinstance(value, Value):
+                value.users += 1
+        return name
+
     def tame(self, value):
         """Keeps floats in a range where neither infinities nor lost digits hide what is compared."""
         limit = 1e3 if value.dtype == "float16" else MAX_MAGNITUDE
@@ -250,10 +261,11 @@ class Builder:
         made = {name for node in self.nodes for name in node.output}
         outputs = [v for v in self.values if v.name in made and (v.users == 0 or self.chance(0.1))]
         outputs += [v for v in self.inputs if self.chance(0.03)]
-        if not outputs:
+        if not outputs and not self.loose:
             raise Skip
         declared_inputs = [self.declare(v, symbolic=self.chance(0.15)) for v in self.inputs]
         declared_outputs = [self.declare(v, shapeless=self.chance(0.2)) for v in outputs]
+        declared_outputs += [self.declare(v, shapeless=True) for v in self.loose]
         graph = helper.make_graph(self.nodes, "random", declared_inputs, declared_outputs, self.initializers)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)
         return model, self.feeds

@@ -310,3 +310,28 @@ def loop(g):
     x.users += 1
     g.values.append(Value(outs[0], "float32", x.shape, False, x.magnitude + 1))
     g.values.append(Value(outs[1], "float32", (int(turns.data), *x.shape), False, x.magnitude + 1))
+
+
+@operator(1.2)
+def selection(g):
+    """Extents that only a run knows, and what is defined behind them."""
+    x = g.pick(("float32",), fits=lambda v: v.rank > 0 and v.size > 0, exact=True)
+    kind = g.choose(["Compress", "NonZero", "masked"])
+    if kind == "Compress":
+        axis = g.integer(0, x.rank - 1)
+        mask = g.rng.random(x.shape[axis]) < 0.6
+        y = g.bare("Compress", [x, g.add_input(mask.shape, "bool", mask)], axis=axis)
+    elif kind == "masked":
+        where = g.bare("Transpose", [g.bare("NonZero", [g.node("Relu", [x], exact=True)])], perm=[1, 0])
+        axis, y = 0, g.bare("GatherND", [x, where])
+    else:
+        axis, y = 1, g.bare("Cast", [g.bare("NonZero", [g.node("Relu", [x], exact=True)])], to=TensorProto.FLOAT)
+    for _ in range(g.integer(0, 3)):
+        op = g.choose(["Abs", "Mul", "Add", "Sigmoid", "Neg"])
+        y = g.bare(op, [y, scalar(g, 0.5)] if op in ("Mul", "Add") else [y])
+    last = g.choose(["none", "Softmax", "ReduceSum", "ReduceMax"])
+    if last == "Softmax" and g.opset >= 13:
+        y = g.bare(last, [y], axis=axis)
+    elif last == "ReduceSum" and g.opset >= 13:
+        y = g.bare(last, [y, g.constant(np.array([axis], np.int64))], keepdims=g.integer(0, 1))
+    g.loose.append(Value(y, "float32", ()))

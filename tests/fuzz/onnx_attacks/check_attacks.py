@@ -12,6 +12,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import threading
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
@@ -58,6 +59,44 @@ def parent(folder):
 def parent_through_folder(folder):
     (folder / "sub").mkdir()
     external(folder, "sub/../../secret.bin")
+
+
+def parent_after_dot(folder):
+    external(folder, ".//.././secret.bin")
+
+
+def backslashes(folder):
+    external(folder, "..\\secret.bin")
+
+
+def zero_byte(folder):
+    good(folder)
+    external(folder, "weights.bin\0/../../secret.bin")
+
+
+def external_tensor(location):
+    tensor = TensorProto(name="w", data_type=FLOAT, dims=[8], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value=location)
+    return tensor
+
+
+def constant_node(folder):
+    nodes = [helper.make_node("Constant", [], ["w"], value=external_tensor("../secret.bin")), helper.make_node("Add", ["x", "w"], ["y"])]
+    save(folder, helper.make_graph(nodes, "g", [info("x", [8])], [info("y", [8])]))
+
+
+def subgraph(folder):
+    branch = helper.make_graph([helper.make_node("Add", ["x", "w"], ["z"])], "b", [], [info("z", [8])], [external_tensor("../secret.bin")])
+    truth = numpy_helper.from_array(np.array(True), "c")
+    node = helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
+    save(folder, helper.make_graph([node], "g", [info("x", [8])], [info("y", [8])], [truth]))
+
+
+def function_body(folder):
+    nodes = [helper.make_node("Constant", [], ["w"], value=external_tensor("../secret.bin")), helper.make_node("Add", ["a", "w"], ["b"])]
+    function = helper.make_function("local", "F", ["a"], ["b"], nodes, [helper.make_opsetid("", 17)])
+    call = helper.make_node("F", ["x"], ["y"], domain="local")
+    save(folder, helper.make_graph([call], "g", [info("x", [8])], [info("y", [8])]), functions=[function])
 
 
 def absolute(folder):
@@ -111,6 +150,11 @@ def negative_offset(folder):
 def negative_length(folder):
     good(folder)
     external(folder, "weights.bin", 0, -32)
+
+
+def hexadecimal_offset(folder):
+    good(folder)
+    external(folder, "weights.bin", "0x0", 32)
 
 
 def unknown_key(folder):
@@ -172,6 +216,20 @@ def function_that_calls_itself(folder):
     save(folder, helper.make_graph([call], "g", [info("x", [8])], [info("y", [8])]), functions=[function])
 
 
+def functions_that_call_each_other(folder):
+    """One of them from inside a branch."""
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
+    branch = helper.make_graph([helper.make_node("F", ["a"], ["z"], domain="local")], "b", [], [info("z", [8])])
+    truth = helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.array(True)))
+    node = helper.make_node("If", ["c"], ["b"], then_branch=branch, else_branch=branch)
+    functions = [
+        helper.make_function("local", "F", ["a"], ["b"], [helper.make_node("G", ["a"], ["b"], domain="local")], opsets),
+        helper.make_function("local", "G", ["a"], ["b"], [truth, node], opsets),
+    ]
+    call = helper.make_node("F", ["x"], ["y"], domain="local")
+    save(folder, helper.make_graph([call], "g", [info("x", [8])], [info("y", [8])]), functions=functions)
+
+
 def deep_subgraphs(folder):
     """Messages inside messages, written by hand: the onnx package refuses to."""
 
@@ -200,10 +258,22 @@ def text(folder):
     (folder / "model.onnx").write_text("this is no model\n" * 100)
 
 
+def huge_file(folder):
+    """Three gigabytes that take no room on the disk."""
+    with open(folder / "model.onnx", "wb") as file:
+        file.truncate(3 * 2**30)
+
+
 # What the message must name.
 ATTACKS = [
     (parent, "'..' is not allowed"),
     (parent_through_folder, "'..' is not allowed"),
+    (parent_after_dot, "'..' is not allowed"),
+    (backslashes, "secret.bin"),
+    (zero_byte, "'w'"),
+    (constant_node, "'..' is not allowed"),
+    (subgraph, "'..' is not allowed"),
+    (function_body, "'..' is not allowed"),
     (absolute, "absolute"),
     (symbolic_link, "symbolic links"),
     (symbolic_link_to_folder, "symbolic links"),
@@ -215,6 +285,7 @@ ATTACKS = [
     (offset_that_wraps, "beyond the end"),
     (negative_offset, "offset"),
     (negative_length, "length"),
+    (hexadecimal_offset, "offset"),
     (unknown_key, "basepath"),
     (key_twice, "twice"),
     (sparse_file, "limit"),
@@ -222,42 +293,83 @@ ATTACKS = [
     (huge_sparse_tensor, "limit"),
     (functions_that_double, "nodes"),
     (function_that_calls_itself, "calls itself"),
+    (functions_that_call_each_other, "calls itself"),
     (deep_subgraphs, "not an ONNX model"),
     (cycle, "cycle"),
     (empty, "empty"),
     (text, "not an ONNX model"),
+    (huge_file, "model.onnx"),
 ]
 
 
-def run(edgert, attack):
-    """Exit code, output, and whether a plan was written."""
+def build(edgert, folder, *options):
+    """Exit code, output, and the plan's bytes; None when none was written."""
+    plan = folder / "model.plan"
+    result = subprocess.run(
+        [edgert, "build", str(folder / "model.onnx"), "-o", str(plan), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=60,
+        check=False,
+    )
+    return result.returncode, result.stdout, plan.read_bytes() if plan.exists() else None
+
+
+def run(edgert, attack, *options):
+    """The same in a folder with what the attack writes, beside which the secret lies."""
     with tempfile.TemporaryDirectory() as outer:
         (pathlib.Path(outer) / "secret.bin").write_bytes(SECRET)
         folder = pathlib.Path(outer) / "model"
         folder.mkdir()
         attack(folder)
-        plan = folder / "model.plan"
-        result = subprocess.run(
-            [edgert, "build", str(folder / "model.onnx"), "-o", str(plan)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=60,
-            check=False,
-        )
-        return result.returncode, result.stdout, plan.exists()
+        return build(edgert, folder, *options)
+
+
+def file_changes_while_it_is_checked(edgert, runs=40):
+    """The data file is a regular file and a link to the secret in turn: whatever the builder saw when it looked, the secret
+    is in no plan. Returns whether that is so."""
+    with tempfile.TemporaryDirectory() as outer:
+        (pathlib.Path(outer) / "secret.bin").write_bytes(SECRET)
+        folder = pathlib.Path(outer) / "model"
+        folder.mkdir()
+        good(folder)
+        stop = threading.Event()
+
+        def swap():
+            while not stop.is_set():
+                (folder / "new").symlink_to("../secret.bin")
+                os.replace(folder / "new", folder / "weights.bin")
+                (folder / "new").write_bytes(bytes(32))
+                os.replace(folder / "new", folder / "weights.bin")
+
+        swapping = threading.Thread(target=swap)
+        swapping.start()
+        try:
+            results = [build(edgert, folder) for _ in range(runs)]
+        finally:
+            stop.set()
+            swapping.join()
+    return all(code in (0, 3, 4) and SECRET not in output and SECRET not in (plan or b"") for code, output, plan in results)
 
 
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     failures = 0
-    code, output, written = run(sys.argv[1], good)
-    if code != 0 or not written:
+    code, output, plan = run(sys.argv[1], good)
+    if code != 0 or plan is None:
         failures += 1
         print(f"FAILED good: exit code {code}\n{output.decode(errors='replace')}")
+    code, output, plan = run(sys.argv[1], good, "--no-external-data")
+    if code != 3 or plan is not None or b"'w'" not in output:
+        failures += 1
+        print(f"FAILED good without external data: exit code {code}\n{output.decode(errors='replace')}")
+    if not file_changes_while_it_is_checked(sys.argv[1]):
+        failures += 1
+        print("FAILED file_changes_while_it_is_checked")
     for attack, expected in ATTACKS:
-        code, output, written = run(sys.argv[1], attack)
-        passed = code == 3 and expected.encode() in output and b"TOPSECRET" not in output and not written
+        code, output, plan = run(sys.argv[1], attack)
+        passed = code == 3 and expected.encode() in output and b"TOPSECRET" not in output and plan is None
         failures += not passed
         print(f"{'ok' if passed else 'FAILED'} {attack.__name__}: exit code {code}")
         if not passed:

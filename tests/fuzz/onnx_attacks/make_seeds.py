@@ -251,6 +251,122 @@ OPERATORS = {
 }
 
 
+ONES = lambda *dims: np.ones(dims, np.float32)  # noqa: E731
+INTS = lambda *values: np.array(values, np.int64)  # noqa: E731
+# The same for operators with other inputs: shape of x, constant operands behind it (None: left out), attributes,
+# how many outputs, opset.
+OTHERS = {
+    "Attention": ([1, 4, 8], [ONES(1, 4, 8), ONES(1, 4, 8)], dict(q_num_heads=2, kv_num_heads=2, is_causal=1), 1, 23),
+    "BitCast": ([2, 4], [], dict(to=TensorProto.INT32), 1, 26),
+    "CenterCropPad": ([3, 5], [INTS(4, 4)], {}, 1, 18),
+    "Col2Im": ([1, 12, 4], [INTS(4, 4), INTS(2, 2)], dict(strides=[2, 2]), 1, 18),
+    "Compress": ([3, 4], [np.array([True, False, True])], dict(axis=0), 1, 17),
+    "ConvTranspose": ([1, 4, 3, 3], [ONES(4, 2, 3, 3), ONES(2)], dict(strides=[2, 2], output_padding=[1, 1]), 1, 17),
+    "DFT": ([1, 8, 1], [], dict(axis=1, onesided=1), 1, 17),
+    "Einsum": ([2, 3, 4], [ONES(2, 4, 5)], dict(equation="bij,bjk->bik"), 1, 17),
+    "GRU": ([3, 2, 4], [ONES(2, 15, 4), ONES(2, 15, 5), ONES(2, 30), None, ONES(2, 2, 5)], dict(hidden_size=5, direction="bidirectional"), 2, 17),
+    "GatherElements": ([3, 4], [np.array([[0, -1, 2, 1]], np.int64)], dict(axis=0), 1, 17),
+    "GatherND": ([3, 4, 2], [np.array([[0, 1], [2, -1]], np.int64)], dict(batch_dims=0), 1, 17),
+    "GridSample": ([1, 2, 4, 4], [ONES(1, 3, 3, 2)], dict(mode="cubic", padding_mode="reflection"), 1, 20),
+    "GroupNormalization": ([1, 4, 3, 3], [ONES(4), ONES(4)], dict(num_groups=2), 1, 21),
+    "Range": ([], [np.array(9, np.int64), np.array(2, np.int64)], {}, 1, 17),
+    "LSTM": ([3, 2, 4], [ONES(1, 20, 4), ONES(1, 20, 5), ONES(1, 40), np.array([3, 1], np.int32)], dict(hidden_size=5), 3, 17),
+    "LinearAttention": ([1, 3, 8], [ONES(1, 3, 8), ONES(1, 3, 8)], dict(q_num_heads=2, kv_num_heads=2, update_rule="linear"), 1, 27),
+    "MatMul": ([2, 3, 4], [ONES(4, 5)], {}, 1, 17),
+    "MaxPool": ([1, 2, 5, 5], [], dict(kernel_shape=[2, 2], ceil_mode=1, dilations=[2, 2]), 2, 17),
+    "MaxUnpool": ([1, 1, 2, 2], [np.array([[[[5, 7], [13, 15]]]], np.int64)], dict(kernel_shape=[2, 2], strides=[2, 2]), 1, 17),
+    "NonMaxSuppression": ([1, 3, 4], [ONES(1, 1, 3), INTS(2), ONES(1), ONES(1)], {}, 1, 17),
+    "NonZero": ([3, 4], [], {}, 1, 17),
+    "OneHot": ([3], [np.array(5, np.int64), np.array([0, 1], np.float32)], dict(axis=0), 1, 17),
+    "PRelu": ([2, 3, 4], [ONES(3, 1)], {}, 1, 17),
+    "RMSNormalization": ([2, 3, 4], [ONES(4)], {}, 1, 23),
+    "ReduceLogSumExp": ([2, 3, 4], [INTS(-1, 0)], dict(keepdims=0), 1, 18),
+    "Reshape": ([2, 3, 4], [INTS(0, -1, 2)], {}, 1, 17),
+    "ReverseSequence": ([4, 3], [INTS(1, 4, 2)], dict(time_axis=0, batch_axis=1), 1, 17),
+    "RoiAlign": ([1, 2, 6, 6], [ONES(2, 4), INTS(0, 0)], dict(output_height=2, output_width=2, sampling_ratio=2), 1, 17),
+    "RotaryEmbedding": ([1, 2, 3, 4], [ONES(5, 2), ONES(5, 2), np.array([[0, 1, 2]], np.int64)], {}, 1, 23),
+    "STFT": ([1, 16, 1], [np.array(4, np.int64), ONES(8)], dict(onesided=1), 1, 17),
+    "Softmax": ([2, 3, 4], [], dict(axis=-2), 1, 17),
+    "SpaceToDepth": ([1, 2, 4, 6], [], dict(blocksize=2), 1, 17),
+    "SwiGLU": ([2, 8], [ONES(2, 8)], {}, 1, 28),
+    "TensorScatter": ([1, 4, 3], [ONES(1, 2, 3), INTS(1)], dict(mode="linear"), 1, 24),
+    "TopK": ([3, 4], [INTS(2)], dict(axis=1, largest=0), 2, 17),
+    "Transpose": ([2, 3, 4], [], dict(perm=[2, 0, 1]), 1, 17),
+    "Trilu": ([3, 4], [np.array(-1, np.int64)], dict(upper=0), 1, 17),
+    "Unique": ([5], [], dict(sorted=1), 4, 17),
+    "Unsqueeze": ([2, 3], [INTS(0, -1)], {}, 1, 17),
+}
+
+
+def other_operator(op):
+    shape, operands, attributes, count, opset = OTHERS[op]
+    given = [(f"k{i}", value) for i, value in enumerate(operands)]
+    outputs = [f"y{i}" for i in range(count)]
+    return model(
+        [helper.make_node(op, ["x"] + [name if value is not None else "" for name, value in given], outputs, **attributes)],
+        [info("x", shape, INT64 if op in ("Range", "OneHot") else FLOAT)],
+        [info(name, None) for name in outputs],
+        [array(name, value, value.dtype) for name, value in given if value is not None],
+        opset=opset,
+    )
+
+
+def scan():
+    body = helper.make_graph(
+        [helper.make_node("Add", ["s", "x"], ["t"]), helper.make_node("Relu", ["t"], ["o"])],
+        "body",
+        [info("s", [2]), info("x", [2])],
+        [info("t", [2]), info("o", [2])],
+    )
+    return model(
+        [helper.make_node("Scan", ["s0", "xs"], ["last", "all"], body=body, num_scan_inputs=1, scan_input_directions=[1])],
+        [info("s0", [2]), info("xs", [300, 2])],
+        [info("last", [2]), info("all", [300, 2])],
+    )
+
+
+def growing_loop():
+    """The number of turns and the condition are known in a run only; an If inside."""
+    then = helper.make_graph([helper.make_node("Relu", ["v"], ["a"])], "then", [], [info("a", [2])])
+    other = helper.make_graph([helper.make_node("Neg", ["v"], ["b"])], "else", [], [info("b", [2])])
+    body = helper.make_graph(
+        [
+            helper.make_node("Less", ["i", "n"], ["again"]),
+            helper.make_node("If", ["again"], ["w"], then_branch=then, else_branch=other),
+        ],
+        "body",
+        [info("i", [], INT64), info("cond", [], BOOL), info("v", [2])],
+        [info("again", [], BOOL), info("w", [2]), info("w", [2])],
+    )
+    return model(
+        [helper.make_node("Loop", ["n", "", "x"], ["y", "ys"], body=body)],
+        [info("x", [2]), info("n", [], INT64)],
+        [info("y", [2]), info("ys", [9, 2])],
+    )
+
+
+def residual_network():
+    """What passes recognise: convolution, normalization, activation, shortcut, concatenation, attention's transposes."""
+    statistics = [array(name, value) for name, value in zip("sbmv", ([1] * 4, [0] * 4, [0] * 4, [1] * 4))]
+    constants = statistics + [array("w", np.ones((4, 4, 3, 3))), array("d", np.ones((4, 1, 3, 3))), array("shape", [1, 4, -1], np.int64)]
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1] * 4),
+        helper.make_node("BatchNormalization", ["c", "s", "b", "m", "v"], ["n"]),
+        helper.make_node("Sigmoid", ["n"], ["g"]),
+        helper.make_node("Mul", ["n", "g"], ["a"]),
+        helper.make_node("Conv", ["a", "d"], ["e"], pads=[1] * 4, group=4),
+        helper.make_node("Add", ["e", "x"], ["r"]),
+        helper.make_node("Split", ["r"], ["r0", "r1"], axis=1),
+        helper.make_node("Concat", ["r1", "r", "r0"], ["j"], axis=1),
+        helper.make_node("GlobalAveragePool", ["j"], ["p"]),
+        helper.make_node("Reshape", ["r", "shape"], ["q"]),
+        helper.make_node("Transpose", ["q"], ["t"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["t", "q"], ["u"]),
+        helper.make_node("Softmax", ["u"], ["y"], axis=-1),
+    ]
+    return model(nodes, [info("x", [1, 4, 6, 6])], [info("y", None), info("p", None)], constants, opset=13)
+
+
 def operator(op):
     operands, attributes = OPERATORS[op]
     constants = [array(f"k{i}", value, getattr(value, "dtype", np.float32)) for i, value in enumerate(operands)]
@@ -288,10 +404,15 @@ def main():
         cycle,
         old_style,
         quantised,
+        scan,
+        growing_loop,
+        residual_network,
     ):
         (folder / f"{make.__name__}.onnx").write_bytes(make().SerializeToString(deterministic=True))
     for op in OPERATORS:
         (folder / f"op_{op}.onnx").write_bytes(operator(op).SerializeToString(deterministic=True))
+    for op in OTHERS:
+        (folder / f"op_{op}.onnx").write_bytes(other_operator(op).SerializeToString(deterministic=True))
 
 
 if __name__ == "__main__":
