@@ -12,44 +12,16 @@
 // it: weights of the first chunk (often all of them) and bias are in registers, every address is computed. Warps along K
 // share a chunk's 16-channel steps, so that eight warps work on a small tile. The sum over kSplit blocks that share a
 // tile is finished in the same launch (conv_finish.h), always in the same order, so results do not depend on timing.
-#include "kernels/conv_finish.h"
-#if EDGERT_CONV_STEM
-#include "kernels/conv_stem_patch.h"
-#else
-#include "kernels/conv_patch.h"
+#include "kernels/conv_layout.h"
+#if EDGERT_CONV_LAYER_NORM
+#include "kernels/conv_norm.h"
 #endif
 #if EDGERT_CONV_SHARE
 #include "kernels/conv_share.h"
 #endif
-#if EDGERT_CONV_LAYER_NORM
-#include "kernels/conv_norm.h"
-#endif
 
 namespace edgert::device {
 namespace {
-
-constexpr int kChunks = (kChannels + kChunk - 1) / kChunk;
-constexpr int kChunksPerSplit = (kChunks + kSplit - 1) / kSplit;
-constexpr int kChannelBlocks = (kChannels + 15) / 16;
-constexpr int kOutBlocks = (kOutChannels + 15) / 16;
-// A warp's work on a chunk: one item is one tap of one 16-channel step. kHeld items' weights are in registers at a time.
-constexpr int kSteps = kChunk / 16 / kWarpsK;
-constexpr int kItems = kTaps * kSteps;
-static_assert(kItems % kHeld == 0 || kChunksPerSplit == 1, "each chunk must find its items where the last one left them");
-
-// With as many buffers as chunks nothing is overwritten; else one buffer is being read while the others fill.
-constexpr int kAhead = kPatchBuffers >= kChunksPerSplit ? kChunksPerSplit : kPatchBuffers - 1;
-constexpr int kRingBytes = kPatchBuffers * kPatchBytes;
-constexpr int kReceiveOffset = (kRingBytes > kAccumulatorBytes ? kRingBytes + 15 : kAccumulatorBytes + 15) / 16 * 16;
-constexpr int kReceiveBytes = kCluster ? kUnits * 32 + 16 : 0;
-constexpr int kRowsOffset = kReceiveOffset + kReceiveBytes;
-constexpr int kWeightsOffset = kRowsOffset + (kLayerNorm ? kBlockM * 8 : 0);
-// With kSharedWeights all weights of the block lie in shared memory, one 16-channel step of a tap after the other.
-constexpr int kStepsPerSplit = kChunksPerSplit * (kChunk / 16);
-constexpr int kStepBytes = kBlockN / 16 * 512;
-constexpr int kWeightsBytes = kSharedWeights ? kTaps * kStepsPerSplit * kStepBytes : 0;
-constexpr int kBarriersOffset = kWeightsOffset + kWeightsBytes;
-static_assert(kBarriersOffset + (kShare > 1 ? kPatchBuffers * 8 : 0) == kSharedBytes, "the host computes another size of shared memory");
 
 using WeightItem = Vector16[kBlocksN];
 
@@ -149,10 +121,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   const Weights weights(arguments, block, warp);
   const uint32 shared_weights = patches + static_cast<uint32>(kWeightsOffset + warp.k * kStepBytes + warp.n * kBlocksN * 512 + warp.lane * 16);
   WeightItem held[kHeld];
-  if constexpr (kSharedWeights) {
+  if constexpr (kSharedWeights && !kShare) {
     Weights::load_all(patches + kWeightsOffset, packed_weights, block);
     copy_async_commit();
-  } else {
+  } else if constexpr (!kSharedWeights) {
 #pragma unroll
     for (int item = 0; item < kHeld; ++item) weights.load(held[item], begin, item);
   }
@@ -161,10 +133,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     if (threadIdx.x == 0) receive_begin(patches + kReceiveOffset + kUnits * 32, kUnits * 32);
   }
 #if EDGERT_CONV_SHARE
-  const SharedRows shared_rows(block, patches + kBarriersOffset);
-  if (threadIdx.x == 0) shared_rows.expect();
+  const Shared shared(block, patches, patches + kBarriersOffset);
+  if (threadIdx.x == 0) shared.expect();
 #endif
-  if constexpr (kCluster || kShare > 1) {
+  if constexpr (kCluster || kShare) {
     __syncwarp();
     cluster_arrive();
   }
@@ -191,10 +163,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
 #endif
   };
 #if EDGERT_CONV_SHARE
-  cluster_wait();  // all blocks of the cluster run and expect rows
+  cluster_wait();  // all blocks of the cluster run and know what to expect
+  if constexpr (kSharedWeights) shared.load_weights(packed_weights, block);
   wait_for_previous_grid();
-#pragma unroll 1
-  for (int i = 0; begin + i < end; ++i) shared_rows.load(patches, arguments.x, begin, i);
+  shared.load_rows(arguments.x, block);
 #else
   wait_for_previous_grid();
 #pragma unroll
@@ -210,11 +182,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
 #pragma unroll 1
   for (int chunk = begin; chunk < end; ++chunk) {
 #if EDGERT_CONV_SHARE
-    if (chunk == begin) {
-      copy_async_wait<0>();  // weights in shared memory
-      __syncthreads();
-    }
-    shared_rows.wait(buffer);
+    if (chunk == begin) __syncthreads();  // zeros of rows that do not exist
+    shared.wait(buffer);
 #else
     copy_async_wait<kAhead - 1>();
     __syncthreads();

@@ -1,52 +1,78 @@
 // SPDX-License-Identifier: Apache-2.0
-// The input rows of a matrix product when kShare blocks with neighbouring output channels form a cluster: they need the same
-// rows, so each asks for its part of them and has it delivered to all. The L2 cache, whose bandwidth bounds large products
-// at batch 1, is read once a cluster instead of once a block.
+// Matrix products whose blocks form clusters: kShareRows blocks with neighbouring channels need the same input rows,
+// kShareWeights blocks with neighbouring rows the same weights. Each asks for its part and has it delivered to all, in
+// bulk, so that the L2 cache, whose bandwidth bounds large products at batch 1, is read once a cluster. Rows and weights of
+// a chunk are counted at one barrier.
 #pragma once
 
-#include "kernels/conv_patch.h"
+#include "kernels/conv_layout.h"
 
 #if __CUDA_ARCH__ >= 900
 namespace edgert::device {
 
-static_assert(kTaps == 1 && kStrideWidth == 1 && kTileHeight == 1 && kOutHeight == 1 && kPadLeft == 0, "only rows of products are shared");
-static_assert(kChannels % kChunk == 0, "all rows of a chunk have the same size");
+static_assert(kTaps == 1 && kStrideWidth == 1 && kTileHeight == 1 && kOutHeight == 1 && kPadLeft == 0, "only products are shared");
+static_assert(kChannels % kChunk == 0 && kChunks % kSplit == 0 && kOutBlocks * 16 % kBlockN == 0, "all copies have the same size");
 static_assert(kSplit == 1 || kCluster, "blocks that share a tile's depth must be in the cluster too");
 
-class SharedRows {
+class Shared {
  public:
-  /// `barriers`: one for each chunk of this block.
-  __device__ __forceinline__ SharedRows(const Block& block, uint32 barriers) : barriers_(barriers) {
+  __device__ __forceinline__ Shared(const Block& block, uint32 patches, uint32 barriers) : patches_(patches), barriers_(barriers) {
     rows_ = kWidth - block.column < kTileWidth ? kWidth - block.column : kTileWidth;
-    const int rank = static_cast<int>(cluster_rank());
-    row_ = rank / kSplit + static_cast<int>(threadIdx.x) * kShare;
-    offset_ = (block.image * kWidth + block.column + row_) * kInputPitch;
-    constexpr uint32 kFirst = kShare == 2 ? (1u << kSplit) + 1 : kShare == 4 ? (1u << 3 * kSplit) + (1u << 2 * kSplit) + (1u << kSplit) + 1 : 255;
-    blocks_ = kFirst << rank % kSplit;
-    static_assert(kShare == 2 || kShare == 4 || (kShare == 8 && kSplit == 1), "a cluster of at most 8 blocks");
+    const int rank = static_cast<int>(cluster_rank()), member = rank / kSplit;
+    column_ = member % kShareRows;
+    row_ = member / kShareRows;
+    row_blocks_ = same(kShareRows, 1) << (rank - column_ * kSplit);
+    weight_blocks_ = same(kShareWeights, kShareRows) << (rank % kSplit + column_ * kSplit);
+    // Copies go out from all warps in turn.
+    first_ = static_cast<int>(threadIdx.x) % 32 * (kThreads / 32) + static_cast<int>(threadIdx.x) / 32;
   }
 
-  /// One thread, before the cluster's barrier: all rows of each chunk will come.
+  /// One thread, before the cluster's barrier: what each chunk consists of.
   __device__ __forceinline__ void expect() const {
+    constexpr uint32 kWeights = kSharedWeights ? kChunk / 16 * kStepBytes : 0;
 #pragma unroll 1
-    for (int i = 0; i < kPatchBuffers; ++i) receive_begin(barriers_ + static_cast<uint32>(i * 8), static_cast<uint32>(rows_) * (kChunk * 2));
+    for (int i = 0; i < kChunksPerSplit; ++i) receive_begin(barrier(i), static_cast<uint32>(rows_) * (kChunk * 2) + kWeights);
   }
 
-  /// This block's part of chunk `begin + i`, to place i of all blocks.
-  __device__ __forceinline__ void load(uint32 patches, const void* input, int begin, int i) const {
-    if (row_ >= rows_) return;
-    const uint16* from = static_cast<const uint16*>(input) + offset_ + (begin + i) * kChunk;
-    copy_bulk_to(blocks_, patches + static_cast<uint32>(i * kPatchBytes + row_ * kPixelBytes), from, kChunk * 2, barriers_ + static_cast<uint32>(i * 8));
+  /// This block's part of the weights, to all that need them.
+  __device__ __forceinline__ void load_weights(const Vector16* weights, const Block& block) const {
+    constexpr int kSteps = kChunksPerSplit * (kChunk / 16);
+#pragma unroll 1
+    for (int step = row_ + first_ * kShareWeights; step < kSteps; step += kThreads * kShareWeights) {
+      const Vector16* from = weights + ((block.split * kSteps + step) * kOutBlocks + block.channel / 16) * 32;
+      copy_bulk_to(weight_blocks_, patches_ + static_cast<uint32>(kWeightsOffset + step * kStepBytes), from, kStepBytes, barrier(step / (kChunk / 16)));
+    }
   }
 
-  __device__ __forceinline__ void wait(int i) const { receive_wait(barriers_ + static_cast<uint32>(i * 8)); }
+  /// This block's part of the rows, chunk after chunk, to all that need them.
+  __device__ __forceinline__ void load_rows(const void* input, const Block& block) const {
+    constexpr int kRows = (kTileWidth + kShareRows - 1) / kShareRows;
+#pragma unroll 1
+    for (int piece = first_; piece < kRows * kChunksPerSplit; piece += kThreads) {
+      const int row = piece % kRows * kShareRows + column_, i = piece / kRows;
+      if (row >= rows_) continue;
+      const uint16* from = static_cast<const uint16*>(input) + (block.image * kWidth + block.column + row) * kInputPitch +
+                           (block.split * kChunksPerSplit + i) * kChunk;
+      copy_bulk_to(row_blocks_, patches_ + static_cast<uint32>(i * kPatchBytes + row * kPixelBytes), from, kChunk * 2, barrier(i));
+    }
+  }
+
+  __device__ __forceinline__ void wait(int i) const { receive_wait(barrier(i)); }
 
  private:
-  uint32 barriers_;
-  int rows_;       // of the tile that exist
-  int row_;        // that this thread asks for
-  int offset_;     // of its first element
-  uint32 blocks_;  // of the cluster that need it
+  __device__ __forceinline__ uint32 barrier(int i) const { return barriers_ + static_cast<uint32>(i * 8); }
+  /// The bits of `count` members of the cluster, `step` apart, from the first.
+  __device__ static constexpr uint32 same(int count, int step) {
+    uint32 bits = 0;
+    for (int i = 0; i < count; ++i) bits |= 1u << i * step * kSplit;
+    return bits;
+  }
+
+  uint32 patches_, barriers_;
+  int rows_;                            // of the tile that exist
+  int column_, row_;                    // of this block's tile among those of the cluster
+  int first_;                           // of the copies, for this thread
+  uint32 row_blocks_, weight_blocks_;  // of the cluster that need the same
 };
 
 }  // namespace edgert::device

@@ -35,10 +35,13 @@ struct Block {
 };
 
 __device__ __forceinline__ Block this_block() {
-  const int index = static_cast<int>(blockIdx.x);
-  const int tile = index / kSplit / kTilesN;
+  // Blocks that share something follow each other: those of a tile, then those of its rows, then those of its channels.
+  constexpr int kTogether = kShareRows * kShareWeights;
+  const int index = static_cast<int>(blockIdx.x), member = index / kSplit % kTogether, group = index / kSplit / kTogether;
+  const int n = group % (kTilesN / kShareRows) * kShareRows + member % kShareRows;
+  const int tile = group / (kTilesN / kShareRows) * kShareWeights + member / kShareRows;
   return {tile / (kTilesH * kTilesW), tile / kTilesW % kTilesH * kTileHeight, tile % kTilesW * kTileWidth,
-          index / kSplit % kTilesN * kBlockN, index % kSplit, index / kSplit};
+          n * kBlockN, index % kSplit, tile * kTilesN + n};
 }
 
 struct Warp {

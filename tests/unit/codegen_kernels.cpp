@@ -81,9 +81,10 @@ std::vector<KernelSpec> all_families(const ConvTarget& target) {
   shared.shared_weights = true;
   specs.push_back(make_conv(shape, shared, target));
   if (target.arch >= 90) {
-    shared.share = 4, shared.buffers = 8;
+    shape.width = shape.out_width = 128;
+    shared.share_rows = 4, shared.share_weights = 2, shared.buffers = 8;
     specs.push_back(make_conv(shape, shared, target));
-    shared.share = 2, shared.split = 2, shared.cluster = true;
+    shared.share_rows = 2, shared.share_weights = 1, shared.split = 3, shared.cluster = true;
     specs.push_back(make_conv(shape, shared, target));
   }
   for (const std::int32_t window : {3, 5}) {

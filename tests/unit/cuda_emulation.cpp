@@ -220,29 +220,36 @@ TEST_CASE("convolution split over a cluster") {
   CHECK(run_conv(s, make_conv(s, tile_of(5, 5, 32, 16, 2, 1, 1, 4, true), target_of(90)), 5) == 0);
 }
 
-TEST_CASE("blocks of a cluster that share the rows of a product, whole and split, weights in registers and in shared memory") {
-  ConvShape s = shape_of(1, 37, 96, 72, 1, 1, 0);
-  ConvTile tile = tile_of(1, 16, 32, 32, 1, 2, 1, 1, false, 8);
-  CHECK(!conv_shared_bytes(s, [&] { ConvTile odd = tile; odd.share = 4; return odd; }(), target_of(90)));  // 3 blocks of channels
-  tile.block_n = 16, tile.warps_n = 1, tile.share = 4;
-  s.out_channels = 56;
+TEST_CASE("blocks of a cluster that share rows, weights or both of a product, whole and split") {
+  ConvShape s = shape_of(1, 53, 96, 64, 1, 1, 0);
   s.epilogue.residual = scalar::ResidualMode::AfterActivation;
+  ConvTile tile = tile_of(1, 16, 16, 32, 1, 1, 1, 1, false, 8);
+  tile.share_rows = 4;
   REQUIRE(!conv_shared_bytes(s, tile, target_of(87)));
-  const KernelSpec spec = make_conv(s, tile, target_of(90));
-  CHECK(spec.cluster == 4);
-  CHECK(run_conv(s, spec, 4) == 0);
-  tile.share = 2, tile.shared_weights = true;
-  CHECK(run_conv(s, make_conv(s, tile, target_of(90)), 5) == 0);
-  tile.shared_weights = false, tile.split = 3, tile.cluster = true, tile.block_n = 48, tile.warps_n = 3;
-  s.out_channels = 72;
-  CHECK(make_conv(s, tile, target_of(90)).cluster == 6);
+  const KernelSpec rows = make_conv(s, tile, target_of(90));
+  CHECK(rows.cluster == 4);
+  CHECK(run_conv(s, rows, 4) == 0);
+  tile.share_weights = 2;
+  CHECK(!conv_shared_bytes(s, tile, target_of(90)));  // weights in registers
+  tile.shared_weights = true;
+  const KernelSpec both = make_conv(s, tile, target_of(90));
+  CHECK(both.cluster == 8);
+  CHECK(run_conv(s, both, 5) == 0);
+  tile.share_rows = 1, tile.share_weights = 4;
   CHECK(run_conv(s, make_conv(s, tile, target_of(90)), 6) == 0);
-  KernelSpec bad = spec;
-  const std::string wait = "shared_rows.wait(buffer);";
-  REQUIRE(bad.job.source.find(wait) != std::string::npos);
-  bad.job.source.replace(bad.job.source.find(wait), wait.size(), "");
-  s.out_channels = 56;
-  CHECK(run_conv(s, bad, 4) > 0);
+  tile.share_weights = 3;  // of 4 tiles
+  CHECK(!conv_shared_bytes(s, tile, target_of(90)));
+  tile.share_rows = 2, tile.share_weights = 1, tile.split = 3, tile.cluster = true, tile.tile_width = 48;
+  CHECK(run_conv(s, make_conv(s, tile, target_of(90)), 7) == 0);
+  tile.shared_weights = false;
+  CHECK(make_conv(s, tile, target_of(90)).cluster == 6);
+  CHECK(run_conv(s, make_conv(s, tile, target_of(90)), 8) == 0);
+  for (KernelSpec bad : {rows, both}) {
+    const std::string wait = "shared.wait(buffer);";
+    REQUIRE(bad.job.source.find(wait) != std::string::npos);
+    bad.job.source.replace(bad.job.source.find(wait), wait.size(), "");
+    CHECK(run_conv(s, bad, 4) > 0);
+  }
 }
 
 TEST_CASE("more chunks than buffers, weights in several rounds") {

@@ -128,10 +128,10 @@ TEST_CASE("normalised rows are stored as well, by shares, in both types") {
 }
 
 TEST_CASE("blocks that share the rows which they normalise and store") {
-  ConvShape s = product(21, 64, 56);
+  ConvShape s = product(21, 64, 64);
   s.store_normalized = true;
   ConvTile tile = tile_of(16, 16, 32, 1, 1, 1, 2);
-  tile.share = 4;
+  tile.share_rows = 2, tile.share_weights = 2, tile.shared_weights = true;
   CHECK(run(s, make_conv(s, tile, target_of(90)), 2.0f, 3) == 0);
 }
 
