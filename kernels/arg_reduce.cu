@@ -34,7 +34,7 @@ __device__ __forceinline__ Best better(const Best& a, const Best& b) {
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(kLanes * kGroups) EDGERT_ENTRY(const X::Storage* x, Y::Storage* y) {
+extern "C" __global__ void __launch_bounds__(kLanes * kGroups) EDGERT_ENTRY(const X::Storage* x, Y::Storage* y EDGERT_EXTENT_PARAMETERS) {
   allow_next_grid();
   const Group<kLanes, kGroups, kAcross> group;
   const Index item = static_cast<Index>(blockIdx.x) * kGroups + group.group;
@@ -42,9 +42,10 @@ extern "C" __global__ void __launch_bounds__(kLanes * kGroups) EDGERT_ENTRY(cons
   Index offset[2] = {};
   locate<Kept>(active ? item : Index{0}, offset);
   wait_for_previous_grid();
+  const Index extent = EDGERT_REDUCED_EXTENTS;
   Best best = {-1, Value{}};
 #pragma unroll 4
-  for (Index i = group.lane; i < Reduced::kCount; i += kLanes) {
+  for (Index i = group.lane; i < extent; i += kLanes) {
     Index at[1] = {offset[1]};
     locate<Reduced>(i, at);
     best = better(best, {static_cast<int64>(i), X::load(x[at[0]])});

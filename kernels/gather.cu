@@ -8,7 +8,7 @@
 
 namespace edgert::device {
 
-extern "C" __global__ void __launch_bounds__(problem::kThreads) EDGERT_ENTRY(EDGERT_PARAMETERS) {
+extern "C" __global__ void __launch_bounds__(problem::kThreads) EDGERT_ENTRY(EDGERT_PARAMETERS EDGERT_EXTENT_PARAMETERS) {
   using namespace problem;
   allow_next_grid();
   const Index item = static_cast<Index>(blockIdx.x) * kThreads + static_cast<Index>(threadIdx.x);
@@ -16,10 +16,11 @@ extern "C" __global__ void __launch_bounds__(problem::kThreads) EDGERT_ENTRY(EDG
   locate<Walk>(item, offset);
   wait_for_previous_grid();
   if (item >= Walk::kCount) return;
+  const Index extent = EDGERT_AXIS_EXTENT;
   int64 index = static_cast<int64>(x1[offset[2]]);
-  if (index < 0) index += kExtent;
+  if (index < 0) index += extent;
   Values<From, kVector> in = {};
-  if (index >= 0 && index < kExtent) {
+  if (index >= 0 && index < extent) {
     const From::Storage* from = x0 + offset[1] + static_cast<Index>(index) * kAxisStride;
     in = load_values<From, kVector>(from);
   }

@@ -65,13 +65,23 @@ __device__ __forceinline__ T term(T x, T shift) {
   }
 }
 
+/// Reduced dimensions whose extent only the run knows: their coordinates are the further operands of Reduced.
+constexpr int kBounds = Reduced::kOperands - 1;
+struct Bounds {
+  Index extent[kBounds + 1];
+};
+
 template <int kFold>
-__device__ __forceinline__ Value reduce(const X::Storage* x, const Group<kLanes, kGroups, kAcross>& group, Value shift) {
+__device__ __forceinline__ Value reduce(const X::Storage* x, const Group<kLanes, kGroups, kAcross>& group, const Bounds& bounds, Value shift) {
   Value value = neutral<kFold, Value>();
 #pragma unroll 4
   for (Index i = group.lane; i < Reduced::kCount; i += kLanes) {
-    Index offset[1] = {};
+    Index offset[Reduced::kOperands] = {};
     locate<Reduced>(i, offset);
+    bool inside = true;
+#pragma unroll
+    for (int b = 0; b < kBounds; ++b) inside = inside && offset[1 + b] < bounds.extent[b];
+    if (!inside) continue;
     value = fold<kFold>(value, term<kFold>(X::load(x[offset[0]]), shift));
   }
   return group.combine(value, [](Value a, Value b) { return fold<kFold>(a, b); });
@@ -84,15 +94,15 @@ __device__ __forceinline__ T finite_or_zero(T x) {
 }
 
 template <class T>
-__device__ __forceinline__ T finish(T value, T shift) {
+__device__ __forceinline__ T finish(T value, T shift, Index count) {
   if constexpr (kIsFloating<T>) {
-    if constexpr (kKind == Mean) return Reduced::kCount == 0 ? static_cast<T>(scalar::nan_f32()) : value / static_cast<T>(Reduced::kCount);
+    if constexpr (kKind == Mean) return count == 0 ? static_cast<T>(scalar::nan_f32()) : value / static_cast<T>(count);
     else if constexpr (kKind == L2) return scalar::sqrt(value);
     else if constexpr (kKind == LogSum) return scalar::log(value);
     else if constexpr (kKind == LogSumExp) return scalar::log(value) + shift;
     else return value;
   } else {
-    if constexpr (kKind == Mean) return Reduced::kCount == 0 ? T{0} : static_cast<T>(value / static_cast<T>(Reduced::kCount));
+    if constexpr (kKind == Mean) return count == 0 ? T{0} : static_cast<T>(value / static_cast<T>(count));
     else if constexpr (kKind == L2) return scalar::saturate_cast<T>(scalar::sqrt(static_cast<double>(value)));
     else if constexpr (kKind == LogSum) return scalar::saturate_cast<T>(scalar::log(static_cast<double>(value)));
     else return value;
@@ -101,7 +111,7 @@ __device__ __forceinline__ T finish(T value, T shift) {
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(kLanes * kGroups) EDGERT_ENTRY(const X::Storage* x, Y::Storage* y) {
+extern "C" __global__ void __launch_bounds__(kLanes * kGroups) EDGERT_ENTRY(const X::Storage* x, Y::Storage* y EDGERT_EXTENT_PARAMETERS) {
   allow_next_grid();
   const Group<kLanes, kGroups, kAcross> group;
   const Index item = static_cast<Index>(blockIdx.x) * kGroups + group.group;
@@ -109,9 +119,13 @@ extern "C" __global__ void __launch_bounds__(kLanes * kGroups) EDGERT_ENTRY(cons
   Index offset[2] = {};
   locate<Kept>(active ? item : Index{0}, offset);
   wait_for_previous_grid();
+  const Bounds bounds = {EDGERT_REDUCED_EXTENTS};
+  Index count = kCount;
+#pragma unroll
+  for (int b = 0; b < kBounds; ++b) count *= bounds.extent[b];
   Value shift = Value{0};
-  if constexpr (kKind == LogSumExp) shift = finite_or_zero(reduce<Max>(x + offset[1], group, shift));
-  const Value value = finish(reduce<kKind>(x + offset[1], group, shift), shift);
+  if constexpr (kKind == LogSumExp) shift = finite_or_zero(reduce<Max>(x + offset[1], group, bounds, shift));
+  const Value value = finish(reduce<kKind>(x + offset[1], group, bounds, shift), shift, count);
   if (active && group.lane == 0) y[offset[0]] = Y::store(static_cast<Y::Value>(value));
 }
 

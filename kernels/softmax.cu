@@ -17,20 +17,20 @@ constexpr bool kHeld = kEach <= kMostHeld;
 
 /// Calls visit(i, element) for this lane's elements; the i-th lies at distance i * kLanes + lane from the line's first.
 template <class Visit>
-__device__ __forceinline__ void for_each(const X::Storage* x, Index lane, const Value (&held)[kHeld ? kEach : 1], Visit visit) {
+__device__ __forceinline__ void for_each(const X::Storage* x, Index lane, Index extent, const Value (&held)[kHeld ? kEach : 1], Visit visit) {
   if constexpr (kHeld) {
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
-      if (i * kLanes + lane < kExtent) visit(i * kLanes + lane, held[i]);
+      if (i * kLanes + lane < extent) visit(i * kLanes + lane, held[i]);
     }
   } else {
-    for (Index i = lane; i < kExtent; i += kLanes) visit(i, X::load(x[i * kInputStride]));
+    for (Index i = lane; i < extent; i += kLanes) visit(i, X::load(x[i * kInputStride]));
   }
 }
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(kLanes * kGroups) EDGERT_ENTRY(const X::Storage* input, Y::Storage* output) {
+extern "C" __global__ void __launch_bounds__(kLanes * kGroups) EDGERT_ENTRY(const X::Storage* input, Y::Storage* output EDGERT_EXTENT_PARAMETERS) {
   allow_next_grid();
   const Group<kLanes, kGroups, kAcross> group;
   const Index item = static_cast<Index>(blockIdx.x) * kGroups + group.group;
@@ -40,27 +40,28 @@ extern "C" __global__ void __launch_bounds__(kLanes * kGroups) EDGERT_ENTRY(cons
   const X::Storage* x = input + offset[1];
   Y::Storage* y = output + offset[0];
   wait_for_previous_grid();
+  const Index extent = EDGERT_AXIS_EXTENT;
   Value held[kHeld ? kEach : 1];
   if constexpr (kHeld) {
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
       const Index at = i * kLanes + group.lane;
-      held[i] = at < kExtent ? X::load(x[at * kInputStride]) : Value{};
+      held[i] = at < extent ? X::load(x[at * kInputStride]) : Value{};
     }
   }
   Value maximum = -static_cast<Value>(scalar::infinity_f32());
-  for_each(x, group.lane, held, [&](Index, Value value) { maximum = scalar::max(maximum, value); });
+  for_each(x, group.lane, extent, held, [&](Index, Value value) { maximum = scalar::max(maximum, value); });
   maximum = group.combine(maximum, [](Value a, Value b) { return scalar::max(a, b); });
   // A row of nothing but minus infinity becomes zeros instead of NaN.
   if (kZeroHidden && maximum == -static_cast<Value>(scalar::infinity_f32())) maximum = Value{0};
   Value sum = Value{0};
-  for_each(x, group.lane, held, [&](Index, Value value) { sum += scalar::exp(value - maximum); });
+  for_each(x, group.lane, extent, held, [&](Index, Value value) { sum += scalar::exp(value - maximum); });
   sum = group.combine(sum, [](Value a, Value b) { return a + b; });
   if (kZeroHidden && sum == Value{0}) sum = Value{1};
   const Value subtracted = kLogarithm ? scalar::log(sum) : Value{0};
   const Value factor = Value{1} / sum;
   if (!active) return;
-  for_each(x, group.lane, held, [&](Index i, Value value) {
+  for_each(x, group.lane, extent, held, [&](Index i, Value value) {
     const Value shifted = value - maximum;
     const Value result = kLogarithm ? shifted - subtracted : scalar::exp(shifted) * factor;
     y[i * kOutputStride] = Y::store(static_cast<Y::Value>(result));

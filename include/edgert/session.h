@@ -35,12 +35,6 @@ struct SessionOptions {
   bool external_io = false;
 };
 
-/// The extents of a tensor, outermost first.
-struct Shape {
-  std::uint32_t rank = 0;
-  std::int64_t dims[kMaxRank] = {};
-};
-
 /// A plan ready to run, in memory that the caller keeps. One caller at a time; several sessions may share one plan. Not
 /// movable while prepared. `Operators` is what the program can run: cpu::AllOperators or the set that a plan needs.
 template <class Operators = cpu::AllOperators>

@@ -21,4 +21,11 @@ __device__ __forceinline__ void locate(Index item, Index (&offset)[Nest::kOperan
   }
 }
 
+/// An extent that only a run knows, 0 to `most`.
+template <class Index>
+__device__ __forceinline__ Index extent_at(const scalar::int64* extent, Index most) {
+  const scalar::int64 actual = *extent;
+  return actual < 0 ? Index{0} : actual > most ? most : static_cast<Index>(actual);
+}
+
 }  // namespace edgert::device

@@ -107,7 +107,13 @@ void DeviceSession::commit_inputs() {
   for (std::uint32_t i = 0; i < plan().input_count(); ++i) commit(plan().profile(state_->profile).inputs()->Get(i));
 }
 
-TensorView DeviceSession::output(std::uint32_t i) { return fetch(plan().profile(state_->profile).outputs()->Get(i)); }
+TensorView DeviceSession::output(std::uint32_t i) {
+  TensorView view = fetch(plan().profile(state_->profile).outputs()->Get(i));
+  const Result<Shape> shape = state_->session.output_shape(i);
+  require(shape.ok() ? Status() : shape.status(), "an output's extents");
+  std::copy(shape->dims, shape->dims + view.rank, view.dims);
+  return view;
+}
 
 TensorView DeviceSession::fetch(std::uint32_t tensor) {
   const TensorView view = state_->view(tensor);

@@ -113,6 +113,45 @@ void define_roles(ProblemText& text, const std::vector<Role>& roles) {
   text.define("EDGERT_PARAMETERS", parameters).define("EDGERT_ARGUMENTS", arguments);
 }
 
+namespace {
+
+const TensorView& operand_of(const GenericCall& call, std::size_t operand) {
+  const std::size_t inputs = call.operands.inputs.size();
+  return operand < inputs ? call.operands.in(operand) : call.operands.out(operand - inputs);
+}
+
+}  // namespace
+
+bool GenericCall::is_bounded(std::size_t operand, std::uint32_t dim) const {
+  for (const Bound& bound : bounds) {
+    if (bound.operand == operand && bound.dim == dim) return true;
+  }
+  return false;
+}
+
+void define_extents(ProblemText& text, const GenericCall& call) {
+  std::string parameters, arguments;
+  for (std::size_t i = 0; i < call.bounds.size(); ++i) {
+    parameters += ", const int64* extent" + std::to_string(i);
+    arguments += ", extent" + std::to_string(i);
+  }
+  text.define("EDGERT_EXTENT_PARAMETERS", parameters).define("EDGERT_EXTENT_ARGUMENTS", arguments);
+}
+
+std::string extent_text(const GenericCall& call, std::size_t operand, std::uint32_t dim) {
+  const std::string most = std::to_string(operand_of(call, operand).dims[dim]);
+  for (std::size_t i = 0; i < call.bounds.size(); ++i) {
+    if (call.bounds[i].operand == operand && call.bounds[i].dim == dim) return "extent_at<Index>(extent" + std::to_string(i) + ", " + most + ")";
+  }
+  return most;
+}
+
+std::string extents_text(const GenericCall& call, std::size_t operand) {
+  std::string text;
+  for (std::uint32_t d = 0; d < operand_of(call, operand).rank; ++d) text += (d > 0 ? ", " : "") + extent_text(call, operand, d);
+  return "{" + (text.empty() ? "1" : text) + "}";
+}
+
 void set_grid(KernelSpec& spec, std::int64_t blocks, std::int32_t threads) {
   if (blocks > INT32_MAX) throw CompileError("too many elements for one launch");
   spec.grid[0] = static_cast<std::uint32_t>(blocks < 1 ? 1 : blocks);

@@ -23,6 +23,16 @@ struct GenericCall {
   /// The type of elements inside the attributes (Pad's constant) where it is not the operands': f32 for tensors stored as
   /// f16.
   DType attribute_type = DType::Undefined;
+  /// Dimension `dim` of an operand (inputs first, then outputs) has an extent that only a run knows; the view has the most
+  /// that it can be.
+  struct Bound {
+    std::size_t operand;
+    std::uint32_t dim;
+  };
+  /// The kernel's last arguments are the addresses of these extents, an int64 each, in this order.
+  std::vector<Bound> bounds;
+
+  bool is_bounded(std::size_t operand, std::uint32_t dim) const;
 };
 
 /// Names in kernels/common/element.h. CompileError for types without arithmetic.
@@ -85,6 +95,13 @@ struct Role {
 /// EDGERT_PARAMETERS and EDGERT_ARGUMENTS of the present operands, in order, and for each `name_type`, `kHasName` and
 /// `name_stride(dim)`. Absent ones become null pointers of the same name.
 void define_roles(ProblemText& text, const std::vector<Role>& roles);
+
+/// EDGERT_EXTENT_PARAMETERS, to stand behind the other parameters, and EDGERT_EXTENT_ARGUMENTS: ", const int64* extent0".
+void define_extents(ProblemText& text, const GenericCall& call);
+/// The extent of a dimension in a kernel that has these parameters: a number, or what it reads, at most the view's.
+std::string extent_text(const GenericCall& call, std::size_t operand, std::uint32_t dim);
+/// "{8, extent_at(extent0, 100), 4}": of all dimensions of an operand; "{1}" for a scalar.
+std::string extents_text(const GenericCall& call, std::size_t operand);
 
 /// At least one block. CompileError where the grid would be too large.
 void set_grid(KernelSpec& spec, std::int64_t blocks, std::int32_t threads);

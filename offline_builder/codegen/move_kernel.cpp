@@ -80,7 +80,9 @@ KernelSpec make_gather(const GenericCall& call) {
   text.define("EDGERT_ENTRY", "gather");
   define_parameters(text, {types.from, type_name(indices.dtype), types.to});
   text.code("using From = " + types.from + ";\nusing To = " + types.to + ";\nusing Index = " + index_type(call.operands) + ";\n");
-  text.set("kThreads", std::int64_t{kThreads}).set("kVector", vector).set("kExtent", "int64", std::to_string(data.dims[axis]));
+  text.set("kThreads", std::int64_t{kThreads}).set("kVector", vector);
+  define_extents(text, call);
+  text.define("EDGERT_AXIS_EXTENT", extent_text(call, 0, axis));
   text.set("kAxisStride", "Index", std::to_string(is_empty(data) ? 0 : data.strides[axis])).code(nest_struct("Walk", nest, 3, vector));
   KernelSpec spec;
   spec.entry = "gather";

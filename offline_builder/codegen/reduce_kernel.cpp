@@ -50,6 +50,31 @@ void set_group(ProblemText& text, KernelSpec& spec, const GroupShape& shape, std
   set_grid(spec, ceil_div(results, shape.groups), threads);
 }
 
+/// The reduced dimensions of x as they are, operand 0, and the coordinates along those whose extent only the run knows.
+std::string bounded_nest(const GenericCall& call, std::uint32_t axes, std::string& extents, std::int64_t& fixed) {
+  const TensorView& x = call.operands.in(0);
+  std::vector<std::int64_t> dims, strides;
+  std::vector<std::vector<std::int64_t>> units;
+  std::int64_t count = 1;
+  for (std::uint32_t d = 0; d < x.rank; ++d) {
+    if (!cpu::has_axis(axes, d)) continue;
+    dims.push_back(std::max<std::int64_t>(x.dims[d], 1));
+    strides.push_back(x.strides[d]);
+    count *= x.dims[d];
+    for (std::vector<std::int64_t>& unit : units) unit.push_back(0);
+    if (!call.is_bounded(0, d)) {
+      fixed *= x.dims[d];
+      continue;
+    }
+    units.emplace_back(dims.size(), 0);
+    units.back().back() = 1;
+    extents += (extents.empty() ? "" : ", ") + extent_text(call, 0, d);
+  }
+  std::vector<const std::int64_t*> operands{strides.data()};
+  for (const std::vector<std::int64_t>& unit : units) operands.push_back(unit.data());
+  return nest_struct("Reduced", count, static_cast<std::uint32_t>(dims.size()), dims.data(), operands, 1);
+}
+
 DType numbers(DType dtype) { return dtype == DType::Bool ? DType::U8 : dtype; }
 
 /// Kept and reduced dimensions; operand 0 is y, 1 is x, and of the reduced ones x alone.
@@ -78,7 +103,7 @@ Folded split_axes(const TensorView& x, const TensorView& y, std::uint32_t axes) 
 }
 
 KernelSpec make_fold(const GenericCall& call, const std::string& name, const std::string& file, const Folded& nests, ProblemText text,
-                     std::uint32_t value_bytes) {
+                     std::uint32_t value_bytes, const std::string& reduced) {
   const TensorView& x = call.operands.in(0);
   const bool across = nests.kept.inner_stride(1) == 1 && nests.kept.inner() >= 8 && nests.reduced.inner_stride(0) != 1;
   const GroupShape shape = choose_group(nests.kept.count, nests.reduced.count, across);
@@ -87,7 +112,8 @@ KernelSpec make_fold(const GenericCall& call, const std::string& name, const std
   text.define("EDGERT_ENTRY", "fold");
   text.code("using X = " + type_name(numbers(x.dtype)) + ";\nusing Y = " + type_name(numbers(call.operands.out(0).dtype)) + ";\n");
   text.code("using Index = " + index_type(call.operands) + ";\n");
-  text.code(nest_struct("Kept", nests.kept)).code(nest_struct("Reduced", nests.reduced));
+  text.code(nest_struct("Kept", nests.kept)).code(reduced);
+  define_extents(text, call);
   spec.job.name = name + "_" + dims_text(x) + "_" + dims_text(call.operands.out(0));
   set_group(text, spec, shape, nests.kept.count, value_bytes);
   spec.job = make_job(spec.job.name, file, text.text(), call.arch);
@@ -106,7 +132,12 @@ KernelSpec make_reduce(const GenericCall& call) {
   nests.reduced.merge();
   ProblemText text;
   text.set("kKind", std::int64_t{static_cast<int>(attributes.kind)});
-  return make_fold(call, "reduce" + std::to_string(static_cast<int>(attributes.kind)), "kernels/reduce.cu", nests, text, value_bytes(x.dtype));
+  std::string reduced, extents;
+  std::int64_t fixed = 1;
+  if (!call.bounds.empty() && !is_empty(x)) reduced = bounded_nest(call, attributes.axes, extents, fixed);
+  if (extents.empty()) reduced = nest_struct("Reduced", nests.reduced), fixed = nests.reduced.count;
+  text.define("EDGERT_REDUCED_EXTENTS", "{" + (extents.empty() ? "0" : extents) + "}").set("kCount", "Index", std::to_string(fixed));
+  return make_fold(call, "reduce" + std::to_string(static_cast<int>(attributes.kind)), "kernels/reduce.cu", nests, text, value_bytes(x.dtype), reduced);
 }
 
 KernelSpec make_arg_reduce(const GenericCall& call) {
@@ -115,7 +146,8 @@ KernelSpec make_arg_reduce(const GenericCall& call) {
   const Folded nests = split_axes(x, call.operands.out(0), 1u << attributes.axis);
   ProblemText text;
   text.set("kMinimum", attributes.minimum != 0).set("kSelectLast", attributes.select_last != 0);
-  return make_fold(call, attributes.minimum != 0 ? "arg_min" : "arg_max", "kernels/arg_reduce.cu", nests, text, 16);
+  text.define("EDGERT_REDUCED_EXTENTS", extent_text(call, 0, static_cast<std::uint32_t>(attributes.axis)));
+  return make_fold(call, attributes.minimum != 0 ? "arg_min" : "arg_max", "kernels/arg_reduce.cu", nests, text, 16, nest_struct("Reduced", nests.reduced));
 }
 
 KernelSpec make_softmax(const GenericCall& call) {
@@ -142,6 +174,8 @@ KernelSpec make_softmax(const GenericCall& call) {
   text.code(nest_struct("Lines", lines)).set("kLogarithm", attributes.log != 0).set("kZeroHidden", attributes.zero_hidden != 0).set("kMostHeld", std::int64_t{narrow ? 32 : 8});
   text.set("kExtent", "Index", std::to_string(extent)).set("kInputStride", "Index", std::to_string(x.strides[axis]));
   text.set("kOutputStride", "Index", std::to_string(y.strides[axis]));
+  define_extents(text, call);
+  text.define("EDGERT_AXIS_EXTENT", extent_text(call, 0, axis));
   set_group(text, spec, shape, lines.count, value_bytes(x.dtype));
   spec.job = make_job(spec.job.name, "kernels/softmax.cu", text.text(), call.arch);
   return spec;

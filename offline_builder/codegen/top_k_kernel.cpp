@@ -8,9 +8,9 @@ namespace edgert::codegen {
 KernelSpec make_top_k(const GenericCall& call) {
   constexpr std::int32_t kThreads = 128;
   const cpu::TopKAttributes& attributes = call.operands.as<cpu::TopKAttributes>();
-  if (call.operands.has(1)) throw CompileError("TopK whose k only the run knows has no GPU kernel");
   TensorView x = call.operands.in(0), values = call.operands.out(0);
   const TensorView& indices = call.operands.out(1);
+  const TensorView k = call.operands.has(1) ? call.operands.in(1) : TensorView{};
   for (TensorView* view : {&x, &values}) {
     if (view->dtype == DType::Bool) view->dtype = DType::U8;
   }
@@ -23,7 +23,7 @@ KernelSpec make_top_k(const GenericCall& call) {
   lines.merge();
   ProblemText text;
   text.define("EDGERT_ENTRY", "top_k").code("using Index = " + index_type(call.operands) + ";\n");
-  define_roles(text, {{"x", &x}, {"values", &values, true}, {"indices", &indices, true}});
+  define_roles(text, {{"x", &x}, {"k", &k}, {"values", &values, true}, {"indices", &indices, true}});
   text.code(nest_struct("Lines", lines)).set("kThreads", std::int64_t{kThreads}).set("kSmallest", attributes.smallest != 0);
   const auto set = [&](const char* name, std::int64_t value) { text.set(name, "Index", std::to_string(value)); };
   set("kExtent", x.dims[axis]), set("kCount", values.dims[axis]), set("kInputStride", x.strides[axis]);

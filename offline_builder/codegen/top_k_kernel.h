@@ -6,7 +6,8 @@
 
 namespace edgert::codegen {
 
-/// Operator TopK without its second input: k is the outputs' extent.
+/// Operator TopK: k is the outputs' extent. The second input, which says it again at run time, is not read: a kernel could
+/// not report that it differs.
 KernelSpec make_top_k(const GenericCall& call);
 
 }  // namespace edgert::codegen

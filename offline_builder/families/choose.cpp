@@ -18,10 +18,28 @@ using ir::ValueId;
 
 bool is_computed(const Node& node) { return node.op->view == nullptr && !ir::is_concat(*node.op); }
 
+/// Whether an operand has an extent that only a run knows.
+bool is_bounded(const ir::Graph& graph, NodeId id) {
+  const auto bounded = [&](ValueId value) { return value != kNone && graph.is_bounded(value); };
+  const Node& node = graph.node(id);
+  return std::any_of(node.inputs.begin(), node.inputs.end(), bounded) || std::any_of(node.outputs.begin(), node.outputs.end(), bounded);
+}
+
+/// What a family that may take the node makes of it.
+std::vector<Candidate> ask(const Family& family, const Context& context, NodeId id, std::size_t limit) {
+  if (family.rank != Rank::General && is_bounded(context.graph(), id)) return {};
+  std::vector<Candidate> candidates = family.candidates(context, id, limit);
+  const auto covers_bounded = [&](const Candidate& candidate) {
+    return std::any_of(candidate.covered.begin(), candidate.covered.end(), [&](NodeId node) { return is_bounded(context.graph(), node); });
+  };
+  if (std::any_of(candidates.begin(), candidates.end(), covers_bounded)) return {};
+  return candidates;
+}
+
 /// Whether a family better than the general ones takes the node.
 bool is_fast(const Context& context, NodeId id) {
   for (const Family& family : Registry::instance().families()) {
-    if (family.rank != Rank::General && !family.candidates(context, id, 1).empty()) return true;
+    if (family.rank != Rank::General && !ask(family, context, id, 1).empty()) return true;
   }
   return false;
 }
@@ -148,7 +166,7 @@ std::vector<Choice> choose_kernels(const ir::Graph& graph, const Target& target,
     choice.node = *it;
     for (const Family& family : Registry::instance().families()) {
       choice.family = &family;
-      choice.candidates = family.candidates(context, *it, limit);
+      choice.candidates = ask(family, context, *it, limit);
       if (!choice.candidates.empty()) break;
     }
     std::string why;

@@ -41,6 +41,7 @@ Operand Context::operand(ir::ValueId id) const {
   const ir::Value& value = graph_.value(id);
   operand.value = id;
   operand.dims = value.type.dims;
+  operand.extents = value.extents;
   for (const Supposed& supposed : supposed_) {
     if (supposed.value != id) continue;
     operand.dtype = supposed.stored;

@@ -44,6 +44,7 @@ struct Operand {
   /// A power of two up to 256 (64 for a constant) that the address of the first element is a multiple of.
   std::uint32_t alignment = 1;
   bool constant = false;
+  std::vector<ir::Extent> extents;  ///< of dimensions that only a run knows: dims has the most that they can be
 
   bool present() const { return value != ir::kNone; }
 };
@@ -152,7 +153,9 @@ class Context {
 enum class Rank : std::uint8_t {
   Fused,    ///< computes several nodes at once
   Fast,     ///< made for some forms of an operator
-  General,  ///< any strides, any mix of f32 and f16 operands (integers and bools where the operator has them)
+  /// Any strides, any mix of f32 and f16 operands (integers and bools where the operator has them). Only these are asked
+  /// where an operand has an extent that only a run knows; they compute the largest extents, or read the actual ones.
+  General,
 };
 
 struct Family {

@@ -60,7 +60,7 @@ DType unsigned_of(std::uint32_t bits) {
 
 }  // namespace
 
-GeneralCall::GeneralCall(const Context& context, const ir::Node& node, std::size_t inputs) {
+GeneralCall::GeneralCall(const Context& context, const ir::Node& node, std::size_t inputs) : context_(context) {
   for (std::size_t i = 0; i < std::max(inputs, node.inputs.size()); ++i) inputs_.push_back(context.input(node, i));
   for (const ir::ValueId output : node.outputs) outputs_.push_back(context.operand(output));
   for (const Operand& operand : inputs_) input_views_.push_back(view_of(operand));
@@ -97,12 +97,22 @@ void GeneralCall::pack(std::size_t i, DType dtype, const ir::Dims& dims, const i
   input_views_[i] = view_of(operand);
 }
 
+void GeneralCall::read_extents() {
+  for (std::size_t i = 0; i < inputs_.size(); ++i) {
+    for (const ir::Extent& extent : inputs_[i].extents) {
+      call_.bounds.push_back({i, extent.dim});
+      extents_.push_back(Argument::read(context_.operand(extent.actual)));
+    }
+  }
+}
+
 std::vector<Argument> GeneralCall::arguments() const {
   std::vector<Argument> arguments;
   for (std::size_t i = 0; i < inputs_.size(); ++i) {
     if (inputs_[i].present()) arguments.push_back(i == packed_ ? Argument::weights(0) : Argument::read(inputs_[i]));
   }
   for (const Operand& operand : outputs_) arguments.push_back(Argument::write(operand));
+  arguments.insert(arguments.end(), extents_.begin(), extents_.end());
   return arguments;
 }
 
@@ -117,6 +127,7 @@ struct Row {
   std::uint16_t id;  ///< of the CPU operator
   std::size_t inputs;
   codegen::KernelSpec (*make)(const codegen::GenericCall&);
+  bool reads_extents = false;  ///< else each element depends on its own alone, and the largest extents are computed
 };
 const Row kRows[] = {
     {cpu::Copy::kId, 1, &codegen::make_copy},
@@ -126,11 +137,11 @@ const Row kRows[] = {
     {cpu::DepthwiseConv::kId, 4, &codegen::make_depthwise},
     {cpu::MatMul::kId, 4, &codegen::make_matmul},
     {cpu::Pool::kId, 1, &codegen::make_pool},
-    {cpu::Reduce::kId, 1, &codegen::make_reduce},
-    {cpu::ArgReduce::kId, 1, &codegen::make_arg_reduce},
-    {cpu::Softmax::kId, 1, &codegen::make_softmax},
+    {cpu::Reduce::kId, 1, &codegen::make_reduce, true},
+    {cpu::ArgReduce::kId, 1, &codegen::make_arg_reduce, true},
+    {cpu::Softmax::kId, 1, &codegen::make_softmax, true},
     {cpu::Normalize::kId, 3, &codegen::make_normalize},
-    {cpu::Gather::kId, 2, &codegen::make_gather},
+    {cpu::Gather::kId, 2, &codegen::make_gather, true},
     {cpu::Pad::kId, 1, &codegen::make_pad},
     {cpu::Resize::kId, 1, &codegen::make_resize},
     {cpu::TopK::kId, 2, &codegen::make_top_k},
@@ -198,6 +209,7 @@ std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::si
   for (const Row& row : kRows) {
     if (node.op->kernel == nullptr || row.id != node.op->kernel->id) continue;
     GeneralCall call(context, node, row.inputs);
+    if (row.reads_extents) call.read_extents();
     bool nothing = true;
     for (const TensorView* output : call.call().operands.outputs) nothing = nothing && is_empty(*output);
     if (nothing) return {Candidate{}};

@@ -18,10 +18,13 @@ class GeneralCall {
 
   const codegen::GenericCall& call() const { return call_; }
   const Operand& input(std::size_t i) const { return inputs_[i]; }
-  const Operand& output() const { return outputs_[0]; }
+  const Operand& output(std::size_t i = 0) const { return outputs_[i]; }
   /// Takes the candidate's weights[0], of this type, these extents and strides, in place of input `i`.
   void pack(std::size_t i, DType dtype, const ir::Dims& dims, const ir::Dims& strides);
-  /// The present inputs and then the outputs.
+  /// The kernel reads the extents that only a run knows: those of the inputs.
+  void read_extents();
+  const std::vector<Argument>& extent_arguments() const { return extents_; }
+  /// The present inputs, then the outputs, then the extents that are read.
   std::vector<Argument> arguments() const;
   /// What the node's arithmetic runs in.
   DType compute() const;
@@ -30,7 +33,9 @@ class GeneralCall {
   std::vector<Operand> inputs_, outputs_;
   std::vector<TensorView> input_views_, output_views_;
   std::vector<const TensorView*> input_pointers_, output_pointers_;
+  std::vector<Argument> extents_;
   std::size_t packed_ = ~std::size_t{0};
+  const Context& context_;
   codegen::GenericCall call_;
 };
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Floats between the steps are stored in the type that the target computes in; inputs and outputs of the graph stay as
-// the model declares them, constants as they are, and so does what a bit cast reads or makes. A storage has one type, so
-// views and Concat follow their root.
+// the model declares them, constants as they are, and so does what a bit cast reads or makes, and what decides which boxes
+// are kept. A storage has one type, so views and Concat follow their root.
 #include <vector>
 
 #include "ir/windows.h"
+#include "ops/definitions.h"
 #include "passes/pipeline.h"
 
 namespace edgert::passes {
@@ -16,6 +17,9 @@ int narrow_floats(ir::Graph& graph, DType narrow) {
   for (const ir::Graph::Output& output : graph.outputs()) bound[windows.find(output.value).value().root] = true;
   for (const ir::NodeId id : graph.topological_order()) {
     const ir::Node& node = graph.node(id);
+    if (node.op == &ops::kNonMaxSuppression) {
+      for (const ir::ValueId input : {node.inputs[0], node.inputs[1]}) bound[windows.find(input).value().root] = true;
+    }
     if (!ir::is_bit_cast(graph, node)) continue;
     bound[windows.find(node.inputs[0]).value().root] = true;
     bound[windows.find(node.outputs[0]).value().root] = true;

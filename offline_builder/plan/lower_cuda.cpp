@@ -163,7 +163,12 @@ class CudaLowering {
       if (tensor.type.dims[i] == 1) tensor.strides[i] = 1;
     }
     profile_.tensors.push_back(std::move(tensor));
-    return tensor_of_[id] = static_cast<std::uint32_t>(profile_.tensors.size() - 1);
+    const std::uint32_t index = tensor_of_[id] = static_cast<std::uint32_t>(profile_.tensors.size() - 1);
+    for (const ir::Extent& extent : graph_.value(id).extents) {
+      const std::uint32_t actual = tensor_of(extent.actual);
+      profile_.tensors[index].extents.emplace_back(extent.dim, actual);
+    }
+    return index;
   }
 
   void order_launches(const std::vector<Choice>& choices, const Compiled& compiled) {
@@ -180,15 +185,24 @@ class CudaLowering {
     }
   }
 
+  /// The value, and what says its extents, are there at step `s`.
+  void touch(ValueId id, std::uint32_t s) {
+    for (const ir::Extent& extent : graph_.value(id).extents) touch(extent.actual, s);
+    Lifetime& lifetime = lifetimes_[window_of(id).root];
+    lifetime.first = std::min(lifetime.first, s);
+    lifetime.last = std::max(lifetime.last, s);
+    if (lifetime.accesses.empty() || lifetime.accesses.back() != s) lifetime.accesses.push_back(s);
+  }
+
   void find_lifetimes() {
     for (std::uint32_t s = 0; s < steps_.size(); ++s) {
       for (const Argument& argument : steps_[s].launch->arguments) {
-        if (argument.kind != Argument::Kind::Read && argument.kind != Argument::Kind::Write) continue;
-        Lifetime& lifetime = lifetimes_[window_of(argument.value).root];
-        lifetime.first = std::min(lifetime.first, s);
-        lifetime.last = std::max(lifetime.last, s);
-        if (lifetime.accesses.empty() || lifetime.accesses.back() != s) lifetime.accesses.push_back(s);
+        if (argument.kind == Argument::Kind::Read || argument.kind == Argument::Kind::Write) touch(argument.value, s);
       }
+    }
+    // After the last step the caller reads what the outputs' extents are.
+    for (const ir::Graph::Output& output : graph_.outputs()) {
+      for (const ir::Extent& extent : graph_.value(output.value).extents) touch(extent.actual, static_cast<std::uint32_t>(steps_.size()));
     }
   }
 
@@ -312,7 +326,7 @@ class CudaLowering {
 
   void plan_arena() {
     memory::Problem problem;
-    problem.schedule.steps = static_cast<std::uint32_t>(steps_.size());
+    problem.schedule.steps = static_cast<std::uint32_t>(steps_.size()) + 1;  // the last: the caller reads extents
     std::vector<std::uint32_t> arena;
     const auto add = [&](std::uint32_t index) {
       const StorageSpec& storage = profile_.storages[index];
@@ -328,7 +342,12 @@ class CudaLowering {
     }
     for (const auto& [step, index] : workspaces_) add(index);
     profile_.arena = memory::plan(problem);
-    for (std::size_t i = 0; i < arena.size(); ++i) profile_.storages[arena[i]].offset = profile_.arena.offsets[i];
+    const std::uint32_t last = steps_.empty() ? 0 : static_cast<std::uint32_t>(steps_.size()) - 1;
+    for (std::size_t i = 0; i < arena.size(); ++i) {
+      StorageSpec& storage = profile_.storages[arena[i]];
+      storage.offset = profile_.arena.offsets[i];
+      storage.last_step = std::min(storage.last_step, last);
+    }
   }
 
   /// A tensor's place in the arena in bytes; false when it lies elsewhere.
@@ -360,7 +379,14 @@ class CudaLowering {
   }
 
   void prove() {
-    std::vector<memory::StepAccess> accesses(steps_.size());
+    const auto end = static_cast<std::uint32_t>(steps_.size());
+    std::vector<memory::StepAccess> accesses(end + 1);
+    for (const ir::Graph::Output& output : graph_.outputs()) {
+      for (const ir::Extent& extent : graph_.value(output.value).extents) {
+        memory::Window window;
+        if (arena_window(extent.actual, window)) accesses[end].reads.push_back({std::move(window), producers(extent.actual, end)});
+      }
+    }
     for (std::uint32_t s = 0; s < steps_.size(); ++s) {
       bool works = false;
       for (const Argument& argument : steps_[s].launch->arguments) {
@@ -388,7 +414,7 @@ class CudaLowering {
       uses.push_back({storage.offset, storage.size, std::move(all)});
     }
     memory::Schedule schedule;
-    schedule.steps = static_cast<std::uint32_t>(steps_.size());
+    schedule.steps = end + 1;
     const std::vector<std::string> faults = memory::check(profile_.arena.bytes, schedule, accesses, uses);
     if (!faults.empty()) throw std::logic_error("the memory plan is wrong: " + faults.front());
   }

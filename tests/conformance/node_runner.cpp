@@ -91,6 +91,10 @@ Outcome run_on_gpu(const PlanView& view, const Case& test, const std::set<std::s
     plan::Bytes64 memory(std::vector<std::byte>(static_cast<std::size_t>(bytes)));
     actual.data = memory.mutable_span().data();
     if (!session.read_output(i, actual.data, static_cast<std::size_t>(bytes)).ok()) return {"error", "output: " + message};
+    const Result<Shape> shape = session.output_shape(i);
+    if (!shape.ok()) return {"error", "extents of output " + std::to_string(i) + ": " + message};
+    std::copy(shape->dims, shape->dims + actual.rank, actual.dims);
+    const std::vector<std::byte> dense = make_dense(actual);
     const std::string problem = difference(test, test.outputs[i], actual);
     if (!problem.empty()) return {"wrong", "output '" + test.outputs[i].name + "': " + problem};
   }

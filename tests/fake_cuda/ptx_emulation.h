@@ -330,6 +330,17 @@ inline float __shfl_xor_sync(unsigned warp, float value, int mask) {
   return edgert::scalar::bit_cast<float>(__shfl_xor_sync(warp, edgert::scalar::bit_cast<unsigned>(value), mask));
 }
 
+inline unsigned __ballot_sync(unsigned, int predicate) {
+  const std::uint64_t bits = predicate != 0;
+  const auto& slot = emulation::together(&bits, 1, [](emulation::WarpSlot& s) {
+    unsigned mask = 0;
+    for (int i = 0; i < 32; ++i) mask |= static_cast<unsigned>(s.in[i][0]) << i;
+    for (int i = 0; i < 32; ++i) s.out[i][0] = mask;
+  });
+  return static_cast<unsigned>(slot.out[emulation::lane()][0]);
+}
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+
 namespace edgert::device {
 
 using scalar::uint16;

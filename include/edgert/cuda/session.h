@@ -122,6 +122,33 @@ class Session {
     return device(driver().stream_synchronize(stream_), "cuStreamSynchronize");
   }
 
+  /// The extents that output i has after a run that has ended; those that only a run knows are read from the device, which
+  /// this waits for. read_output() copies the output as it lies in memory: with the strides of its largest extents.
+  Result<Shape> output_shape(std::uint32_t i) noexcept {
+    EDGERT_RETURN_IF_ERROR(usable());
+    if (i >= program_->plan().output_count()) return Status(Error::InvalidArgument, i);
+    const schema::Profile& profile = program_->plan().profile(profile_);
+    const schema::Tensor& tensor = *profile.tensors()->Get(profile.outputs()->Get(i));
+    Shape shape;
+    shape.rank = rules::count(tensor.dims());
+    for (std::uint32_t d = 0; d < shape.rank; ++d) shape.dims[d] = tensor.dims()->Get(d);
+    if (rules::count(tensor.extents()) == 0) return shape;
+    const ContextScope scope(driver(), program_->context());
+    EDGERT_RETURN_IF_ERROR(entered(scope));
+    Shape actual = shape;
+    for (std::uint32_t e = 0; e < rules::count(tensor.extents()); ++e) {
+      const schema::Extent& extent = *tensor.extents()->Get(e);
+      const schema::Tensor& counted = *profile.tensors()->Get(extent.tensor());
+      const DevicePointer from = regions(set_).address(*profile.storages()->Get(counted.storage())) + counted.offset();
+      EDGERT_RETURN_IF_ERROR(device(driver().copy_to_host_async(&actual.dims[extent.dim()], from, sizeof(std::int64_t), stream_), "cuMemcpyDtoHAsync"));
+    }
+    EDGERT_RETURN_IF_ERROR(device(driver().stream_synchronize(stream_), "cuStreamSynchronize"));
+    for (std::uint32_t d = 0; d < shape.rank; ++d) {
+      if (actual.dims[d] < 0 || actual.dims[d] > shape.dims[d]) return Status(Error::ExtentMismatch, i);
+    }
+    return actual;
+  }
+
   /// Writes the initial values of all states, or zeros, and waits.
   Status reset() noexcept {
     if (state_code_ == State::Failed) return Error::DeviceFailed;
