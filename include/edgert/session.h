@@ -16,6 +16,7 @@
 #include "edgert/golden.h"
 #include "edgert/plan.h"
 #include "edgert/session_memory.h"
+#include "edgert/shape.h"
 
 namespace edgert {
 

@@ -97,12 +97,6 @@ struct TensorView {
   }
 };
 
-/// The extents of a tensor, outermost first.
-struct Shape {
-  std::uint32_t rank = 0;
-  std::int64_t dims[kMaxRank] = {};
-};
-
 /// Whether there are no elements at all.
 constexpr bool is_empty(const TensorView& view) noexcept {
   for (std::uint32_t i = 0; i < view.rank; ++i) {

@@ -8,6 +8,7 @@
 
 #include "edgert/cuda/cubin.h"
 #include "edgert/cuda/launch_rules.h"
+#include "passes/inline_bodies.h"
 #include "plan/session_needs.h"
 #include "plan/aligned_bytes.h"
 #include "plan/lower.h"
@@ -215,6 +216,7 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
       const double within = 0.8 * static_cast<double>(index) / static_cast<double>(total);
       if (options.progress) options.progress(pass.name, (static_cast<double>(p) + within) / count);
     };
+    if (compiler != nullptr) passes::inline_bodies(graph);
     report.passes = passes::run_pipeline(graph, pipeline);
     if (options.progress) options.progress(compiler == nullptr ? "memory plan" : "kernels", (static_cast<double>(p) + 0.8) / count);
     ProfileSpec profile = compiler == nullptr ? lower(graph, spec.weights)

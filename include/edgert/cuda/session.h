@@ -6,6 +6,7 @@
 #include <ctime>
 
 #include "edgert/cuda/launch.h"
+#include "edgert/shape.h"
 
 namespace edgert::cuda {
 
