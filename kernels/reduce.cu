@@ -120,7 +120,7 @@ extern "C" __global__ void __launch_bounds__(kLanes * kGroups) EDGERT_ENTRY(cons
   locate<Kept>(active ? item : Index{0}, offset);
   wait_for_previous_grid();
   const Bounds bounds = {EDGERT_REDUCED_EXTENTS};
-  Index count = kCount;
+  Index count = EDGERT_FIXED_COUNT;
 #pragma unroll
   for (int b = 0; b < kBounds; ++b) count *= bounds.extent[b];
   Value shift = Value{0};

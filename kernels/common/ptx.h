@@ -125,6 +125,8 @@ __device__ __forceinline__ float reciprocal_approximate(float x) {
 
 /// IEEE half: 16 bits.
 struct F16 {
+  /// Numbers from fragments of the left operand as multiply() wants them.
+  __device__ static __forceinline__ void round(uint32 (&)[4]) {}
   static constexpr uint32 kLowestPair = 0xfc00fc00u;  // minus infinity, twice
   __device__ static __forceinline__ uint32 pack(float low, float high) {
     uint32 out;
@@ -167,6 +169,7 @@ struct F16 {
 
 /// bfloat16: the upper half of a float.
 struct BF16 {
+  __device__ static __forceinline__ void round(uint32 (&)[4]) {}
   static constexpr uint32 kLowestPair = 0xff80ff80u;
   __device__ static __forceinline__ uint32 pack(float low, float high) {
     uint32 out;
@@ -195,6 +198,24 @@ struct BF16 {
   }
   __device__ static __forceinline__ void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  }
+};
+
+/// A float that is rounded to 11 bits before it is multiplied. load_matrices() gives fragments of eight columns of these
+/// where it gives 16 of 16-bit elements: the same bytes.
+struct TF32 {
+  __device__ static __forceinline__ void round(uint32 (&a)[4]) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(a[i]) : "f"(scalar::bit_cast<float>(a[i])));
+  }
+  __device__ static __forceinline__ uint32 multiply_pairs(uint32 a, uint32 b) {
+    return scalar::bit_cast<uint32>(scalar::bit_cast<float>(a) * scalar::bit_cast<float>(b));
+  }
+  /// d += a * b: a is 16x8 by rows, b 8x8 by columns; d as for 16-bit elements.
+  __device__ static __forceinline__ void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) {
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
   }
@@ -267,6 +288,9 @@ __device__ __forceinline__ void send_16(uint32 address, const Vector16& v, uint3
                "r"(v.word[0]), "r"(v.word[1]), "r"(v.word[2]), "r"(v.word[3]), "r"(barrier)
                : "memory");
 }
+__device__ __forceinline__ void send_4(uint32 address, uint32 v, uint32 barrier) {
+  asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(address), "r"(v), "r"(barrier) : "memory");
+}
 /// Copies `bytes` (a multiple of 16) on its own to `to` in each block of the cluster whose bit is set in `blocks`, and
 /// counts them at `barrier` of that block. Both are addresses in this block; the same places are meant in the others.
 __device__ __forceinline__ void copy_bulk_to(uint32 blocks, uint32 to, const void* from, uint32 bytes, uint32 barrier) {
@@ -275,15 +299,19 @@ __device__ __forceinline__ void copy_bulk_to(uint32 blocks, uint32 to, const voi
       "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(barrier), "h"(static_cast<uint16>(blocks))
       : "memory");
 }
-/// Returns when all expected bytes have arrived.
-__device__ __forceinline__ void receive_wait(uint32 barrier) {
+/// Returns when all expected bytes have arrived. `parity`: of how often the barrier has been waited for before.
+__device__ __forceinline__ void receive_wait(uint32 barrier, uint32 parity = 0) {
   uint32 done = 0;
   while (done == 0) {
-    asm volatile("{.reg .pred p; mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], 0; selp.u32 %0, 1, 0, p;}"
+    asm volatile("{.reg .pred p; mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
                  : "=r"(done)
-                 : "r"(barrier)
+                 : "r"(barrier), "r"(parity)
                  : "memory");
   }
+}
+/// One thread, when what was expected has arrived and before anything more is sent: the barrier will expect `bytes` again.
+__device__ __forceinline__ void receive_again(uint32 barrier, uint32 bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
 #endif
 

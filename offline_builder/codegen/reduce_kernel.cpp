@@ -136,7 +136,7 @@ KernelSpec make_reduce(const GenericCall& call) {
   std::int64_t fixed = 1;
   if (!call.bounds.empty() && !is_empty(x)) reduced = bounded_nest(call, attributes.axes, extents, fixed);
   if (extents.empty()) reduced = nest_struct("Reduced", nests.reduced), fixed = nests.reduced.count;
-  text.define("EDGERT_REDUCED_EXTENTS", "{" + (extents.empty() ? "0" : extents) + "}").set("kCount", "Index", std::to_string(fixed));
+  text.define("EDGERT_REDUCED_EXTENTS", "{" + (extents.empty() ? "0" : extents) + "}").define("EDGERT_FIXED_COUNT", std::to_string(fixed));
   return make_fold(call, "reduce" + std::to_string(static_cast<int>(attributes.kind)), "kernels/reduce.cu", nests, text, value_bytes(x.dtype), reduced);
 }
 

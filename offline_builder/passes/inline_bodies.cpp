@@ -81,15 +81,14 @@ class Inliner {
   std::vector<ValueId> branches(ops::OnnxNode& words, const Node& node) {
     const std::size_t first = node.bodies[0].inputs().size();
     const auto begin = node.inputs.begin() + 1;
-    const ir::Value& condition = graph_.value(node.inputs[0]);
+    const bool known = graph_.value(node.inputs[0]).is_constant();
+    const bool taken = known && *graph_.value(node.inputs[0]).constant.as<std::uint8_t>() != 0;
     const auto middle = begin + static_cast<std::ptrdiff_t>(first);
     std::vector<ValueId> made[2];
     made[0] = copy_body(graph_, node.bodies[0], {begin, middle});
     made[1] = copy_body(graph_, node.bodies[1], {middle, node.inputs.end()});
     // The extents of results are results themselves, behind the others.
     std::vector<ValueId> selected;
-    const bool known = condition.is_constant();
-    const bool taken = known && *condition.constant.as<std::uint8_t>() != 0;
     for (std::size_t i = 0; i < node.outputs.size(); ++i) {
       const ir::Dims dims = graph_.value(node.outputs[i]).type.dims;
       const ValueId a = widened(words, made[0][i], dims), b = widened(words, made[1][i], dims);

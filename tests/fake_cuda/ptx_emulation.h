@@ -285,13 +285,20 @@ inline void run_cluster(unsigned first_block, unsigned shared_bytes, std::mt1993
   poison(false);
 }
 
+/// A transaction barrier in shared memory.
+struct Transactions {
+  std::int32_t pending;  ///< bytes
+  std::uint32_t phases;  ///< how often all of them have come
+};
+
 /// Counts bytes at a transaction barrier.
 inline void count_arrived(unsigned barrier, unsigned bytes) {
-  std::int64_t pending = 0;
-  std::memcpy(&pending, at(barrier, 8, 8), 8);
-  pending -= bytes;
-  if (pending < 0) fail("more bytes arrived than expected");
-  std::memcpy(at(barrier, 8, 8), &pending, 8);
+  Transactions state;
+  std::memcpy(&state, at(barrier, 8, 8), 8);
+  state.pending -= static_cast<std::int32_t>(bytes);
+  if (state.pending < 0) fail("more bytes arrived than expected");
+  if (state.pending == 0) ++state.phases;
+  std::memcpy(at(barrier, 8, 8), &state, 8);
 }
 
 /// Bulk copies arrive when this block waits for them at the barrier, and no earlier.
@@ -330,6 +337,16 @@ inline float __shfl_xor_sync(unsigned warp, float value, int mask) {
   return edgert::scalar::bit_cast<float>(__shfl_xor_sync(warp, edgert::scalar::bit_cast<unsigned>(value), mask));
 }
 
+inline unsigned __shfl_sync(unsigned, unsigned value, int from) {
+  const std::uint64_t bits[2] = {value, static_cast<std::uint64_t>(from % 32)};
+  const auto& slot = emulation::together(bits, 2, [](emulation::WarpSlot& s) {
+    for (int i = 0; i < 32; ++i) s.out[i][0] = s.in[s.in[i][1]][0];
+  });
+  return static_cast<unsigned>(slot.out[emulation::lane()][0]);
+}
+inline float __shfl_sync(unsigned warp, float value, int from) {
+  return edgert::scalar::bit_cast<float>(__shfl_sync(warp, edgert::scalar::bit_cast<unsigned>(value), from));
+}
 inline unsigned __ballot_sync(unsigned, int predicate) {
   const std::uint64_t bits = predicate != 0;
   const auto& slot = emulation::together(&bits, 1, [](emulation::WarpSlot& s) {
@@ -486,6 +503,7 @@ inline uint32 pairs_multiply_add_relu(uint32 a, uint32 b, uint32 c) {
   return Element::pack(x[0], x[1]);
 }
 struct F16 {
+  static void round(uint32 (&)[4]) {}
   static constexpr uint32 kLowestPair = 0xfc00fc00u;
   static uint16 from_float(float x) { return scalar::to_half(x).bits; }
   static float to_float(uint16 x) { return scalar::to_float(scalar::Half{x}); }
@@ -504,6 +522,7 @@ struct F16 {
   static void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) { multiply_warp<F16>(d, a, b0, b1); }
 };
 struct BF16 {
+  static void round(uint32 (&)[4]) {}
   static constexpr uint32 kLowestPair = 0xff80ff80u;
   static uint16 from_float(float x) { return scalar::to_bfloat16(x).bits; }
   static float to_float(uint16 x) { return scalar::to_float(scalar::BFloat16{x}); }
@@ -522,6 +541,32 @@ struct BF16 {
   static void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) { multiply_warp<BF16>(d, a, b0, b1); }
 };
 
+struct TF32 {
+  /// To 11 bits, halves away from zero.
+  static void round(uint32 (&a)[4]) {
+    for (uint32& bits : a) bits = (bits + 0x1000u) & 0xffffe000u;
+  }
+  static uint32 multiply_pairs(uint32 a, uint32 b) { return scalar::bit_cast<uint32>(scalar::bit_cast<float>(a) * scalar::bit_cast<float>(b)); }
+  static void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) {
+    std::uint64_t operands[8] = {a[0], a[1], a[2], a[3], b0, b1, 0, 0};
+    for (int i = 0; i < 4; ++i) operands[6 + i / 2] |= std::uint64_t{scalar::bit_cast<uint32>(d[i])} << (i % 2 * 32);
+    const auto& slot = emulation::together(operands, 8, [](emulation::WarpSlot& s) {
+      // The lowest 13 bits of an operand are not looked at.
+      const auto number = [](std::uint64_t word) { return static_cast<double>(scalar::bit_cast<float>(static_cast<uint32>(word) & 0xffffe000u)); };
+      for (int row = 0; row < 16; ++row) {
+        for (int column = 0; column < 8; ++column) {
+          const int owner = row % 8 * 4 + column / 2;
+          const int reg = row / 8 * 2 + column % 2;
+          double sum = scalar::bit_cast<float>(static_cast<uint32>(s.in[owner][6 + reg / 2] >> (reg % 2 * 32)));
+          for (int k = 0; k < 8; ++k) sum += number(s.in[row % 8 * 4 + k % 4][row / 8 + k / 4 * 2]) * number(s.in[column * 4 + k % 4][4 + k / 4]);
+          s.out[owner][reg] = scalar::bit_cast<uint32>(static_cast<float>(sum));
+        }
+      }
+    });
+    for (int i = 0; i < 4; ++i) d[i] = scalar::bit_cast<float>(static_cast<uint32>(slot.out[emulation::lane()][i]));
+  }
+};
+
 inline void wait_for_previous_grid() {
   emulation::self().waited = true;
   emulation::poison(false);
@@ -529,6 +574,7 @@ inline void wait_for_previous_grid() {
 inline void allow_next_grid() {}
 inline void hold_place(int) {}
 inline uint32 fetch_add_ordered(uint32* counter, uint32 value) {
+  emulation::yield();  // whoever waits for others lets them go on
   const uint32 old = *counter;
   *counter += value;
   return old;
@@ -546,8 +592,20 @@ inline void cluster_wait() {
   while (emulation::machine.cluster_arrived < expected) emulation::yield();
 }
 inline void receive_begin(uint32 barrier, uint32 bytes) {
-  const std::int64_t pending = bytes;
-  std::memcpy(emulation::at(barrier, 8, 8), &pending, 8);
+  const emulation::Transactions state = {static_cast<std::int32_t>(bytes), 0};
+  std::memcpy(emulation::at(barrier, 8, 8), &state, 8);
+}
+inline void receive_again(uint32 barrier, uint32 bytes) {
+  emulation::Transactions state;
+  std::memcpy(&state, emulation::at(barrier, 8, 8), 8);
+  if (state.pending != 0) emulation::fail("the barrier still expects something");
+  state.pending = static_cast<std::int32_t>(bytes);
+  std::memcpy(emulation::at(barrier, 8, 8), &state, 8);
+}
+inline void send_4(uint32 address, uint32 v, uint32 barrier) {
+  if (address >> 24 != barrier >> 24) emulation::fail("data and barrier lie in different blocks");
+  std::memcpy(emulation::at(address, 4, 4), &v, 4);
+  emulation::count_arrived(barrier, 4);
 }
 inline void send_16(uint32 address, const Vector16& v, uint32 barrier) {
   if (address >> 24 != barrier >> 24) emulation::fail("data and barrier lie in different blocks");
@@ -563,10 +621,11 @@ inline void copy_bulk_to(uint32 blocks, uint32 to, const void* from, uint32 byte
     emulation::machine.on_the_way.push_back({to | block, barrier | block, std::vector<unsigned char>(source, source + bytes)});
   }
 }
-inline void receive_wait(uint32 barrier) {
-  for (std::int64_t pending = 1; pending != 0;) {
-    std::memcpy(&pending, emulation::at(barrier, 8, 8), 8);
-    if (pending == 0) break;
+inline void receive_wait(uint32 barrier, uint32 parity = 0) {
+  for (;;) {
+    emulation::Transactions state;
+    std::memcpy(&state, emulation::at(barrier, 8, 8), 8);
+    if (state.phases % 2 != parity) break;
     emulation::deliver(barrier);
     emulation::yield();
   }

@@ -48,6 +48,72 @@ TEST_CASE("recurrent cells in both directions, with lengths and every optional o
   check(Cell::Lstm, cpu::RecurrentDirection::Forward, 40, true, true);
 }
 
+TEST_CASE("recurrent cells divided among blocks, in clusters and through memory") {
+  std::mt19937 random(5);
+  using Cell = cpu::RecurrentCell;
+  const auto check = [&](Cell cell, cpu::RecurrentDirection direction, std::int64_t hidden, bool options, std::uint32_t arch, std::size_t which) {
+    const std::int64_t steps = 5, batch = options ? 3 : 1, directions = direction == cpu::RecurrentDirection::Both ? 2 : 1;
+    const std::int64_t gates = cpu::recurrent_detail::gates_of(cell);
+    Tensor x(DType::F32, {steps, batch, directions, gates * hidden}), r(DType::F32, {directions * gates, hidden, hidden});
+    Tensor h(DType::F32, {directions, batch, hidden}), c(DType::F32, {directions, batch, hidden}), b(DType::F32, {directions, hidden}), lengths(DType::I32, {batch});
+    for (Tensor* tensor : {&x, &r, &h, &c, &b}) tensor->fill(random, -0.7, 0.7);
+    for (std::int64_t i = 0; i < batch; ++i) lengths.set_int(i, i == 0 ? 0 : steps - i + 1);
+    Tensor y(DType::F32, {steps, directions, batch, hidden}), last_h(DType::F32, {directions, batch, hidden}), last_c(DType::F32, {directions, batch, hidden});
+    alignas(16) cpu::RecurrentAttributes a = {};
+    a.cell = cell, a.direction = direction, a.linear_before_reset = 1, a.input_forget = options, a.clip = options ? 0.5f : 0.0f;
+    for (auto& of_direction : a.activation) {
+      of_direction[0].op = cell == Cell::Rnn ? scalar::PointwiseOp::Tanh : scalar::PointwiseOp::Sigmoid;
+      of_direction[1].op = scalar::PointwiseOp::Tanh;
+      of_direction[2].op = scalar::PointwiseOp::LeakyRelu, of_direction[2].alpha = 0.1f;
+    }
+    const bool lstm = cell == Cell::Lstm;
+    const std::vector<const Tensor*> inputs = {&x, &r, options ? &h : nullptr, options && lstm ? &c : nullptr, nullptr, options && cell == Cell::Gru ? &b : nullptr, options ? &lengths : nullptr};
+    std::vector<Tensor*> outputs = {&y, &last_h};
+    if (lstm) outputs.push_back(&last_c);
+    std::vector<TensorView> views, expected_views, output_views;
+    for (const Tensor* input : inputs) views.push_back(input == nullptr ? absent() : input->view());
+    std::vector<Tensor> expected;
+    for (Tensor* output : outputs) {
+      output_views.push_back(output->view());
+      expected.push_back(output->clone());
+      expected_views.push_back(expected.back().view());
+    }
+    run_on_cpu<cpu::Recurrent>(views, expected_views, a);
+    const Call call(views, output_views, &a);
+    codegen::GenericCall generic;
+    generic.operands = call.operands();
+    generic.arch = arch, generic.multiprocessors = 32;
+    const std::vector<codegen::RecurrentSplit> splits = codegen::recurrent_splits(generic);
+    REQUIRE(splits.size() > which);
+    const codegen::KernelSpec spec = codegen::make_recurrent_split(generic, splits[which]);
+    CAPTURE(spec.job.name);
+    std::vector<float> packed = codegen::pack_recurrent_weights(generic, splits[which], r.view().as<const float>());
+    std::vector<std::uint8_t> workspace(spec.workspace_bytes);
+    std::vector<std::uint32_t> counters(spec.counters + 1, 0);
+    std::vector<void*> arguments = {x.view().data, packed.data()};
+    for (const std::size_t i : {2, 3, 5, 6}) {
+      if (inputs[i] != nullptr) arguments.push_back(inputs[i]->view().data);
+    }
+    for (Tensor* output : outputs) arguments.push_back(output->view().data);
+    arguments.push_back(workspace.data());
+    arguments.push_back(counters.data());
+    std::vector<void*> parameters;
+    for (void*& argument : arguments) parameters.push_back(&argument);
+    // Blocks that meet in memory run at once as those of a cluster do.
+    const fake_cuda::EmulatedKernel kernel(spec);
+    for (unsigned run = 1; run <= 2; ++run) {
+      kernel.run(spec.grid, spec.block, static_cast<unsigned>(splits[which].share), spec.shared_bytes, parameters.data(), run);
+      for (std::size_t i = 0; i < outputs.size(); ++i) check_equal(*outputs[i], expected[i], kSums);
+      for (const std::uint32_t counter : counters) CHECK(counter == 0);
+    }
+  };
+  check(Cell::Lstm, cpu::RecurrentDirection::Both, 16, true, 90, 0);
+  check(Cell::Lstm, cpu::RecurrentDirection::Forward, 32, false, 87, 1);
+  check(Cell::Gru, cpu::RecurrentDirection::Both, 16, true, 87, 0);
+  check(Cell::Gru, cpu::RecurrentDirection::Reverse, 64, false, 90, 0);
+  check(Cell::Rnn, cpu::RecurrentDirection::Both, 128, true, 90, 0);
+}
+
 TEST_CASE("linear attention with and without past, decay and beta") {
   std::mt19937 random(2);
   for (const bool options : {false, true}) {

@@ -198,6 +198,7 @@ TEST_CASE("a detector with suppression inside, and what comes behind it") {
     add_input(graph, "boxes", {2, kBoxes, 4});
     add_input(graph, "scores", {2, 3, kBoxes});
     add_input(graph, "most", {1}, onnx::TensorProto::INT64);
+    add_input(graph, "ends", {2}, onnx::TensorProto::INT64);
     int64_constant(graph, "seven", {7});
     float_constant(graph, "iou", 0.4f);
     float_constant(graph, "threshold", 0.35f);
@@ -208,7 +209,7 @@ TEST_CASE("a detector with suppression inside, and what comes behind it") {
     int_attribute(*graph.mutable_node(graph.node_size() - 1), "axis", 1);
     add_node(graph, "Gather", {"boxes", "zero"}, {"first"});
     add_node(graph, "Gather", {"first", "places"}, {"chosen"});  // [n, 4]
-    add_node(graph, "Gather", {"chosen", "zero"}, {"best"});     // along the bounded axis
+    add_node(graph, "Gather", {"chosen", "ends"}, {"best"});     // along the bounded axis
     add_node(graph, "ReduceMax", {"chosen"}, {"extreme"});
     add_node(graph, "Softmax", {"chosen"}, {"soft"});
     int_attribute(*graph.mutable_node(graph.node_size() - 1), "axis", 0);
@@ -222,7 +223,8 @@ TEST_CASE("a detector with suppression inside, and what comes behind it") {
     for (const char* name : {"selected", "chosen", "best", "extreme", "soft", "which", "mean", "sums"}) add_output(graph, name);
     std::vector<float> scores = random_floats(2 * 3 * kBoxes, 9);
     for (float& score : scores) score = std::round(score * 8) / 8;  // many equal ones
-    const Inputs inputs{bytes_of_values(some_boxes(2 * kBoxes)), bytes_of_values(scores), bytes_of_values(std::vector<std::int64_t>{limited ? 0 : 5})};
+    const Inputs inputs{bytes_of_values(some_boxes(2 * kBoxes)), bytes_of_values(scores), bytes_of_values(std::vector<std::int64_t>{limited ? 0 : 5}),
+                        bytes_of_values(std::vector<std::int64_t>{0, -1})};
     const std::vector<Output> out = check_both(model, inputs, 1e-5);
     CHECK(out[0].dims[0] > 10);
     CHECK(out[0].dims[0] <= 2 * 3 * (limited ? 7 : 5));
@@ -288,6 +290,74 @@ TEST_CASE("slices that differ") {
     for (float& value : x) value = std::round(value);
     x[11] = std::numeric_limits<float>::quiet_NaN();
     check_both(model, {bytes_of_values(x), bytes_of_values(std::vector<std::uint8_t>(150, 1))});
+  }
+}
+
+onnx::GraphProto& body_of(onnx::NodeProto& node, const char* name) {
+  auto& attribute = *node.add_attribute();
+  attribute.set_name(name);
+  attribute.set_type(onnx::AttributeProto::GRAPH);
+  attribute.mutable_g()->set_name(name);
+  return *attribute.mutable_g();
+}
+
+TEST_CASE("branches of different extents, one of them known only at run time") {
+  onnx::ModelProto model = onnx_test::model_with_opset(13);
+  onnx::GraphProto& graph = *model.mutable_graph();
+  add_input(graph, "x", {5, 3});
+  add_input(graph, "keep", {5}, onnx::TensorProto::BOOL);
+  add_input(graph, "condition", {}, onnx::TensorProto::BOOL);
+  int64_constant(graph, "begin", {1});
+  int64_constant(graph, "end", {3});
+  onnx::NodeProto& node = add_node(graph, "If", {"condition"}, {"y"});
+  onnx::GraphProto& taken = body_of(node, "then_branch");
+  add_node(taken, "Compress", {"x", "keep"}, {"kept"});
+  int_attribute(*taken.mutable_node(0), "axis", 0);
+  add_output(taken, "kept");
+  onnx::GraphProto& otherwise = body_of(node, "else_branch");
+  add_node(otherwise, "Slice", {"x", "begin", "end"}, {"part"});
+  add_node(otherwise, "Neg", {"part"}, {"negative"});
+  add_output(otherwise, "negative");
+  add_node(graph, "Exp", {"y"}, {"z"});
+  add_output(graph, "y");
+  add_output(graph, "z");
+  for (const std::uint8_t condition : {0, 1}) {
+    const Inputs inputs{bytes_of_values(random_floats(15, 8)), bytes_of_values(std::vector<std::uint8_t>{1, 0, 1, 1, 1}),
+                        bytes_of_values(std::vector<std::uint8_t>{condition})};
+    CHECK(check_both(model, inputs, 1e-6)[0].dims[0] == (condition != 0 ? 4 : 2));
+  }
+}
+
+TEST_CASE("a loop that ends by its trip count or by its condition") {
+  onnx::ModelProto model = onnx_test::model_with_opset(13);
+  onnx::GraphProto& graph = *model.mutable_graph();
+  add_input(graph, "x", {1, 3});
+  add_input(graph, "trips", {}, onnx::TensorProto::INT64);
+  add_input(graph, "go", {}, onnx::TensorProto::BOOL);
+  float_constant(graph, "factor", 1.5f);
+  float_constant(graph, "limit", 6.0f);
+  onnx::NodeProto& node = add_node(graph, "Loop", {"trips", "go", "x"}, {"last", "all"});
+  onnx::GraphProto& body = body_of(node, "body");
+  add_input(body, "turn", {}, onnx::TensorProto::INT64);
+  add_input(body, "going", {}, onnx::TensorProto::BOOL);
+  add_input(body, "value", {1, 3});
+  add_node(body, "Mul", {"value", "factor"}, {"next"});
+  add_node(body, "ReduceSum", {"next"}, {"sum"});
+  add_node(body, "Less", {"sum", "limit"}, {"small"});
+  add_node(body, "Squeeze", {"small"}, {"more"});
+  for (const char* name : {"more", "next", "sum"}) add_output(body, name);
+  add_output(graph, "last");
+  onnx_test::set_type(*graph.add_output(), "all", {6, 1, 1});
+  struct Case {
+    std::int64_t trips;
+    bool go;
+    std::int64_t turns;
+  };
+  for (const Case& each : {Case{4, true, 4}, Case{6, true, 4}, Case{3, false, 0}}) {
+    const float start = each.trips == 6 ? 0.4f : 0.1f;
+    const Inputs inputs{bytes_of_values(std::vector<float>(3, start)), bytes_of_values(std::vector<std::int64_t>{each.trips}),
+                        bytes_of_values(std::vector<std::uint8_t>{each.go ? std::uint8_t{1} : std::uint8_t{0}})};
+    CHECK(check_both(model, inputs, 1e-5)[1].dims[0] == each.turns);
   }
 }
 
