@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where values lie relative to each other: which value owns the storage (the root) and which strided window of it a value
 // is. Views are windows into their input, and the inputs of a Concat are windows into its output, so neither costs a
-// copy at run time. An analysis of the graph; knows nothing of addresses.
+// copy at run time; what an input of a Concat is a view of lies there too. An analysis of the graph; knows nothing of
+// addresses.
 #pragma once
 
 #include <optional>
@@ -26,6 +27,9 @@ bool same_window(const StridedView& a, const StridedView& b);
 /// Whether the window is row-major without gaps.
 bool is_row_major(const StridedView& view);
 
+/// Whether the node is a view that has each element of its input once.
+bool is_whole_view(const Graph& graph, const Node& node);
+
 class Windows {
  public:
   /// `placed` tells for each value the Concat that it is written into, or kNone. Without it every input of every
@@ -38,7 +42,13 @@ class Windows {
 
  private:
   std::optional<Window> find_window(ValueId id);
+  /// Where a value lies that is written into a Concat.
+  struct Place {
+    bool placed = false;
+    std::optional<Window> window;  ///< empty when strides cannot say it
+  };
   NodeId concat_of(ValueId id) const;
+  Place place(ValueId id);
 
   const Graph& graph_;
   std::vector<NodeId> placed_;

@@ -86,7 +86,7 @@ class LayoutChooser {
       // A constant is row-major already, so the copy is only ever of a computed value.
       const std::optional<Window> source = window(node.inputs[0]);
       if (!node.op->view(node.attributes, source->view, graph_.value(node.outputs[0]).type.dims)) {
-        insert_copy(id, 0, {});
+        insert_copy(id, 0, order_before_view(node, source->view));
       }
       return;
     }
@@ -110,6 +110,29 @@ class LayoutChooser {
     } else {
       set_order(id, followed_order(node));
     }
+  }
+
+  /// The order of a copy that makes the view of it possible: where rows and columns are outermost and the view merges
+  /// dimensions into an image, one that leaves the image channels last; else row-major.
+  Order order_before_view(const Node& node, const ops::StridedView& source) const {
+    const ir::Dims& out = graph_.value(node.outputs[0]).type.dims;
+    if (node.op != &ops::kReshape || out.size() != 4 || ir::element_count(out) == 0) return {};
+    std::vector<Order> merged(4);  // the source's dimensions in each of the image's
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < 4; ++i) {
+      std::int64_t extent = 1;
+      while (next < source.dims.size() && (merged[i].empty() || extent < out[i] || (i == 3 && source.dims[next] == 1))) {
+        extent *= source.dims[next];
+        merged[i].push_back(static_cast<std::uint8_t>(next++));
+      }
+      if (extent != out[i] || merged[i].empty()) return {};
+    }
+    for (const std::uint8_t channel : merged[1]) {
+      if (source.strides[channel] >= source.strides[merged[2][0]]) return {};
+    }
+    Order order;
+    for (const std::uint8_t i : kChannelsLast) order.insert(order.end(), merged[i].begin(), merged[i].end());
+    return order;
   }
 
   void require_channels_last(NodeId id, std::size_t index) {
@@ -201,13 +224,32 @@ class LayoutChooser {
   bool placeable(NodeId concat, std::size_t index) {
     const std::vector<ValueId>& inputs = graph_.node(concat).inputs;
     const ValueId input = inputs[index];
-    const Node* producer = graph_.producer(input);
-    if (producer == nullptr || producer->op->view != nullptr || placed_[input] != kNone) return false;
-    if (producer->op->layout == ops::LayoutRule::RowMajor) return false;
-    if (graph_.is_output(input) || std::count(inputs.begin(), inputs.end(), input) != 1) return false;
+    if (std::count(inputs.begin(), inputs.end(), input) != 1) return false;
+    // What it is a view of can be written there as well.
+    const Node* producer = nullptr;
+    for (ValueId id = input;; id = producer->inputs[0]) {
+      producer = graph_.producer(id);
+      if (producer == nullptr || placed_[id] != kNone || graph_.is_output(id)) return false;
+      if (!ir::is_whole_view(graph_, *producer) || graph_.is_bounded(id)) break;
+    }
+    if (producer->op->view != nullptr || producer->op->layout == ops::LayoutRule::RowMajor) return false;
     for (const NodeId user : graph_.users(input)) {
       // Placed into one Concat, it cannot be placed into another; the other one copies.
       if (user != concat && ops::is_concat(*graph_.node(user).op) && placed_[input] == user) return false;
+    }
+    return true;
+  }
+
+  /// Whether what is written into this Concat lies where the Concat has it.
+  bool parts_hold(ir::Windows& windows, NodeId concat) {
+    const Node& node = graph_.node(concat);
+    const std::optional<Window> whole = windows.find(node.outputs[0]);
+    if (!whole) return false;
+    const std::vector<ops::StridedView> parts = ir::concat_windows(graph_, node, whole->view);
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      if (node.inputs[i] >= placed_.size() || placed_[node.inputs[i]] != concat) continue;
+      const std::optional<Window> part = windows.find(node.inputs[i]);
+      if (!part || part->root != whole->root || !ir::same_window(part->view, parts[i])) return false;
     }
     return true;
   }
@@ -223,8 +265,13 @@ class LayoutChooser {
         if (node.op->layout == ops::LayoutRule::ChannelsLast && !unit_stride(*found, 1)) return false;
         if (node.op->layout == ops::LayoutRule::InnerDense && !unit_stride(*found, found->view.dims.size() - 1)) return false;
       }
-      if (node.op->layout == ops::LayoutRule::ChannelsLast && !unit_stride(*windows.find(node.inputs[0]), dense_dim(node))) {
-        return false;
+      if (ops::is_concat(*node.op) && !parts_hold(windows, id)) return false;
+      const bool residual = node.inputs.size() > 3 && node.inputs[3] != kNone;
+      if (node.op->layout == ops::LayoutRule::ChannelsLast) {
+        if (!unit_stride(*windows.find(node.inputs[0]), dense_dim(node)) || (residual && !unit_stride(*windows.find(node.inputs[3]), 1))) return false;
+      } else if (node.op->layout == ops::LayoutRule::InnerDense && residual) {
+        const std::optional<Window> added = windows.find(node.inputs[3]);
+        if (!unit_stride(*added, added->view.dims.size() - 1)) return false;
       }
       for (std::size_t i = 0; node.op->layout == ops::LayoutRule::RowMajor && i < node.inputs.size(); ++i) {
         if (node.inputs[i] != kNone && !ir::is_row_major(windows.find(node.inputs[i])->view)) return false;
