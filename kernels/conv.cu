@@ -156,8 +156,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
 #if EDGERT_CONV_LAYER_NORM
   RowStatistics statistics;
 #endif
+  // Each group of output channels reads input channels of its own.
+  const void* input = kGroups == 1 ? arguments.x : static_cast<const uint16*>(arguments.x) + block.channel / (kOutChannels / kGroups) * kChannels;
   const auto load = [&](uint32 place, int chunk) {
-    patch_loader.load(patches + place * kPatchBytes, arguments.x, chunk);
+    patch_loader.load(patches + place * kPatchBytes, input, chunk);
 #if EDGERT_CONV_SCALED
     Patch::load_scale(patches + place * kPatchBytes, scale, chunk);
 #endif

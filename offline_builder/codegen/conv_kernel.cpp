@@ -64,7 +64,7 @@ Geometry geometry(const ConvShape& shape, const ConvTile& tile) {
   Geometry g = {};
   g.threads = 32 * tile.warps_m * tile.warps_n * tile.warps_k;
   g.taps = shape.float_planes ? shape.kernel[0] : shape.kernel[0] * shape.kernel[1];
-  g.channels = shape.float_planes ? stem_chunk(shape) : shape.channels;
+  g.channels = shape.float_planes ? stem_chunk(shape) : shape.channels / shape.groups;
   g.chunks = divide_up(g.channels, tile.chunk);
   g.chunks_per_split = divide_up(g.chunks, tile.split);
   g.block_m = round_up(tile.tile_height * tile.tile_width, 16 * tile.warps_m);
@@ -113,6 +113,10 @@ bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarge
   if (g.registers * g.threads > 65536 || g.registers > 204) return false;
   if (shape.float_planes && (tile.chunk != stem_chunk(shape) || tile.split != 1)) return false;
   if (tile.cluster && (target.arch < 90 || tile.split < 2 || tile.split > 8 || g.units % tile.split != 0)) return false;
+  if (shape.groups > 1) {
+    if (shape.channels % (16 * shape.groups) != 0 || shape.out_channels % (tile.block_n * shape.groups) != 0) return false;
+    if (shape.float_planes || shape.layer_norm || scale_rows(shape) > 0 || tile.share > 1) return false;
+  }
   if (scale_rows(shape) > 0) {
     if (shape.layer_norm || shape.float_planes || g.taps != 1 || shape.channels % 8 != 0 || g.threads < scale_rows(shape) * tile.chunk / 8) return false;
     if (shape.pre_activated && (shape.scaled || shape.pad[0] != 0 || shape.pad[1] != 0)) return false;
@@ -150,7 +154,7 @@ std::string tile_text(const ConvTile& t) {
 }
 
 std::string shape_name(const ConvShape& s) {
-  return std::string(s.store_normalized ? "normstore_" : s.layer_norm ? "norm_" : s.scaled ? "scaled_" : s.pre_activated ? "preactivated_" : "") + "conv" + number(s.kernel[0]) + "x" + number(s.kernel[1]) + "s" + number(s.stride[0]) + "_" + number(s.height) + "x" +
+  return std::string(s.store_normalized ? "normstore_" : s.layer_norm ? "norm_" : s.scaled ? "scaled_" : s.pre_activated ? "preactivated_" : "") + (s.groups > 1 ? "grouped" + number(s.groups) + "_" : "") + "conv" + number(s.kernel[0]) + "x" + number(s.kernel[1]) + "s" + number(s.stride[0]) + "_" + number(s.height) + "x" +
          number(s.width) + "x" + number(s.channels) + "_" + number(s.out_channels);
 }
 
@@ -177,7 +181,7 @@ std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geo
   }
   text.set("kPadTop", std::int64_t{shape.pad[0]}).set("kPadLeft", std::int64_t{shape.pad[1]});
   text.set("kInputPitch", std::int64_t{shape.input_pitch}).set("kOutputPitch", std::int64_t{shape.output_pitch});
-  text.set("kInputAtOnce", std::int64_t{shape.input_at_once}).set("kOutputAtOnce", std::int64_t{shape.output_at_once});
+  text.set("kGroups", std::int64_t{shape.groups}).set("kInputAtOnce", std::int64_t{shape.input_at_once}).set("kOutputAtOnce", std::int64_t{shape.output_at_once});
   text.set("kResidualAtOnce", std::int64_t{shape.residual_at_once}).set("kPlaneOutput", shape.plane_output);
   text.set("kResidualPitch", std::int64_t{shape.residual_pitch}).set("kHasBias", shape.bias).epilogue(shape.epilogue);
   text.set("kTileHeight", std::int64_t{tile.tile_height}).set("kTileWidth", std::int64_t{tile.tile_width});
@@ -235,7 +239,8 @@ KernelSpec make_conv(const ConvShape& shape, const ConvTile& tile, const ConvTar
 std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float* weights) {
   const bool stem = shape.float_planes;
   const std::int32_t taps = stem ? shape.kernel[0] : shape.kernel[0] * shape.kernel[1];
-  const std::int32_t depth = stem ? stem_chunk(shape) : shape.channels;
+  const std::int32_t channels = shape.channels / shape.groups;
+  const std::int32_t depth = stem ? stem_chunk(shape) : channels;
   const std::int32_t pixel = stem ? stem_pixel_channels(shape) : 0;
   const std::int32_t k_blocks = divide_up(depth, 16);
   const std::int32_t n_blocks = divide_up(shape.out_channels, 16);
@@ -247,9 +252,9 @@ std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float
       if (k / pixel >= shape.kernel[1]) return 0.0f;
       position = tap * shape.kernel[1] + k / pixel;
     }
-    if (n >= shape.out_channels || channel >= shape.channels) return 0.0f;
+    if (n >= shape.out_channels || channel >= channels) return 0.0f;
     const std::int64_t all_taps = std::int64_t{shape.kernel[0]} * shape.kernel[1];
-    return weights[(std::int64_t{n} * shape.channels + channel) * all_taps + position];
+    return weights[(std::int64_t{n} * channels + channel) * all_taps + position];
   };
   std::vector<std::uint16_t> packed;
   packed.reserve(static_cast<std::size_t>(taps) * static_cast<std::size_t>(k_blocks) * static_cast<std::size_t>(n_blocks) * 256);
@@ -374,7 +379,7 @@ std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& 
     for (const std::int32_t block_n : {16, 32, 48, 64, 96, 128}) {
       if (block_n > round_up(shape.out_channels, 16) && block_n > 16) continue;
       for (const std::int32_t chunk : chunks) {
-        if (!shape.float_planes && chunk > round_up(shape.channels, 16)) continue;
+        if (!shape.float_planes && chunk > round_up(shape.channels / shape.groups, 16)) continue;
         for (const std::int32_t warps_m : {1, 2, 4}) {
           if (blocks_m % warps_m != 0 || blocks_m / warps_m > 4) continue;
           for (const std::int32_t warps_n : {1, 2, 3, 4}) {

@@ -21,6 +21,9 @@ struct ConvShape {
   /// Neighbouring channels that are loaded or stored together: 2, 4 or 8 of the input, 1 to 8 of the others.
   std::int32_t input_at_once = 8, output_at_once = 8, residual_at_once = 8;
   bool bias = true;
+  /// Output channels [g, g + 1) * out_channels / groups read input channels [g, g + 1) * channels / groups. Both quotients are
+  /// multiples of 16 where there is more than one.
+  std::int32_t groups = 1;
   /// The result is float planes (NCHW): a network's last layer. output_pitch and output_at_once are of no account.
   bool plane_output = false;
   /// The input is float planes (NCHW) with at most 8 channels: a network's first layer.
@@ -83,7 +86,7 @@ KernelSpec make_conv(const ConvShape& shape, const ConvTile& tile, const ConvTar
 std::int32_t stem_pixel_channels(const ConvShape& shape);
 std::int32_t stem_chunk(const ConvShape& shape);
 
-/// Weights [out_channels][channels][kernel] in the order that the kernel reads: for each tap (for float_planes each
+/// Weights [out_channels][channels / groups][kernel] in the order that the kernel reads: for each tap (for float_planes each
 /// kernel row) and each 16 inputs, for each 16 outputs, lane by lane the fragments of mma.m16n8k16. Zeros where there is
 /// no weight. 16-bit elements of the shape's type.
 std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float* weights);

@@ -18,6 +18,9 @@ namespace {
 
 using codegen::ConvShape;
 
+/// Of groups in the graph that become one: the kernel multiplies as many zeros for each weight.
+constexpr std::int32_t kMostJoined = 16;
+
 std::int32_t to_int(std::int64_t value) { return static_cast<std::int32_t>(value); }
 
 struct Operands {
@@ -166,6 +169,27 @@ void flatten(ConvShape& shape) {
   shape.batch = shape.height = shape.out_height = 1;
 }
 
+/// Groups as kernels/conv.cu takes them, each of several neighbouring ones of the `groups` in the graph.
+std::int32_t joined_groups(std::int32_t groups, std::int32_t channels, std::int32_t out_channels) {
+  for (std::int32_t joined = groups; joined > 1; --joined) {
+    if (groups % joined == 0 && channels % (16 * joined) == 0 && out_channels % (16 * joined) == 0) return joined;
+  }
+  return 1;
+}
+
+/// Weights [out_channels][channels / groups][taps] for `joined` groups: zeros between channels that the graph's do not connect.
+std::vector<float> join_weights(const std::vector<float>& weights, const ConvShape& shape, std::int64_t groups) {
+  const std::int64_t taps = std::int64_t{shape.kernel[0]} * shape.kernel[1];
+  const std::int64_t own = shape.channels / groups, depth = shape.channels / shape.groups;
+  std::vector<float> out(static_cast<std::size_t>(shape.out_channels * depth * taps), 0.0f);
+  for (std::int64_t n = 0; n < shape.out_channels; ++n) {
+    const std::int64_t first = n / (shape.out_channels / groups) * own - n / (shape.out_channels / shape.groups) * depth;
+    const auto from = weights.begin() + static_cast<std::ptrdiff_t>(n * own * taps);
+    std::copy(from, from + static_cast<std::ptrdiff_t>(own * taps), out.begin() + static_cast<std::ptrdiff_t>((n * depth + first) * taps));
+  }
+  return out;
+}
+
 /// Where a convolution's result goes: channels last, or float planes for `planes`.
 const char* place_output(const Operand& y, bool planes, ConvShape& shape) {
   if (planes) {
@@ -186,20 +210,21 @@ std::vector<Candidate> convolution(const Context& context, const ir::Node& node,
   operands.residual = context.input(node, 3);
   operands.y = y;
   operands.bias = node.inputs.size() > 2 ? node.inputs[2] : ir::kNone;
-  if (a.groups != 1) return context.refuse("it has groups");
   if (!context.input(node, 1).constant) return context.refuse("its weights are not constant");
   if (const char* problem = epilogue_problem(context, node, a.epilogue)) return context.refuse(problem);
   ConvShape shape = shape_of(a, operands.x, operands.y);
+  shape.groups = joined_groups(a.groups, shape.channels, shape.out_channels);
+  if (a.groups / shape.groups > kMostJoined) return context.refuse("its groups are too small");
   if (const char* problem = place_output(y, !covered.empty(), shape)) return context.refuse(problem);
   if (operands.residual.present()) {
     const auto pitch = pixel_pitch(operands.residual);
     if (!pitch || operands.residual.dtype != DType::F16) return context.refuse("its residual is not f16, channels last");
     shape.residual_pitch = *pitch, shape.residual_at_once = at_once(operands.residual, *pitch);
   }
-  if (find_planes(context, node, shape, operands)) {
+  if (a.groups == 1 && find_planes(context, node, shape, operands)) {
     shape.float_planes = true;
   } else {
-    const bool product = a.kernel[0] == 1 && a.kernel[1] == 1;
+    const bool product = a.groups == 1 && a.kernel[0] == 1 && a.kernel[1] == 1;
     shape.scaled = product && find_factors(context, node, operands);
     const bool padded = a.pad_begin[0] != 0 || a.pad_begin[1] != 0 || a.pad_end[0] != 0 || a.pad_end[1] != 0;
     shape.pre_activated = product && !padded && !shape.scaled && find_pre_activation(context, node, operands);
@@ -214,7 +239,9 @@ std::vector<Candidate> convolution(const Context& context, const ir::Node& node,
     if (pointwise && ((!shape.scaled && !shape.plane_output) || shape.batch == 1)) flatten(shape);
   }
   operands.covered.insert(operands.covered.end(), covered.begin(), covered.end());
-  return launches(context, shape, operands, floats_for_f16(context, node.inputs[1]), limit);
+  std::vector<float> weights = floats_for_f16(context, node.inputs[1]);
+  if (a.groups > 1) weights = join_weights(weights, shape, a.groups);
+  return launches(context, shape, operands, weights, limit);
 }
 
 /// A convolution whose only reader copies its result to the float planes that the graph's output is.

@@ -13,20 +13,19 @@ using Op = PointwiseOp;
 
 /// Convolutions whose results are about as large as their inputs.
 struct Network : Net {
-  /// `groups` is 1, or as many as there are channels.
-  ValueId convolve(ValueId x, std::int64_t filters, int kernel, int stride = 1, bool depthwise = false) {
-    const std::int64_t depth = (depthwise ? 1 : dims(x)[1]) * kernel * kernel;
+  ValueId convolve(ValueId x, std::int64_t filters, int kernel, int stride = 1, std::int64_t groups = 1) {
+    const std::int64_t depth = dims(x)[1] / groups * kernel * kernel;
     std::vector<float> weights = numbers.floats(filters * depth), bias = numbers.floats(filters);
     for (float& w : weights) w *= 0.8f / std::sqrt(static_cast<float>(depth));
     for (float& b : bias) b *= 0.1f;
-    const ValueId w = constant({filters, depthwise ? 1 : dims(x)[1], kernel, kernel}, weights);
+    const ValueId w = constant({filters, dims(x)[1] / groups, kernel, kernel}, weights);
     const ValueId b = constant({filters}, bias);
-    if (depthwise) return node(ops::kDepthwiseConv, {x, w, b, kNone}, attributes<cpu::DepthwiseConvAttributes>(kernel, stride));
+    if (groups == filters) return node(ops::kDepthwiseConv, {x, w, b, kNone}, attributes<cpu::DepthwiseConvAttributes>(kernel, stride));
     auto a = attributes<cpu::ConvAttributes>(kernel, stride);
-    a.groups = 1;
+    a.groups = static_cast<std::int32_t>(groups);
     return node(ops::kConv, {x, w, b, kNone}, a);
   }
-  ValueId slide(ValueId x, int kernel, int stride = 1) { return convolve(x, dims(x)[1], kernel, stride, true); }
+  ValueId slide(ValueId x, int kernel, int stride = 1) { return convolve(x, dims(x)[1], kernel, stride, dims(x)[1]); }
   ValueId squeeze(ValueId x, std::int64_t squeezed, Op gate) {
     const ValueId small = unary(Op::Silu, convolve(mean(x, 12), squeezed, 1));
     const ValueId factors = unary(gate, convolve(small, dims(x)[1], 1), gate == Op::HardSigmoid ? 1.0f / 6 : 0.0f, 0.5f);
@@ -132,6 +131,34 @@ TEST_CASE("both halves of a value in a concatenation are the value") {
   const ValueId third = net.binary(Op::Add, net.convolve(second, 16, 3), second);
   net.output(net.mean(net.convolve(net.concat({first, second, third}, 1), 16, 1), 12));
   CHECK(check_plan(net) == 4);
+}
+
+TEST_CASE("groups of a few channels go to tensor cores together") {
+  Network net;
+  ValueId y = net.unary(Op::Relu, net.convolve(net.input({2, 3, 13, 10}), 64, 3, 2));
+  y = net.unary(Op::Relu, net.convolve(y, 128, 3, 1, 16));  // 4 to 8 channels: four to a group of 16 to 32
+  y = net.unary(Op::Relu, net.convolve(y, 64, 1, 1, 2));
+  y = net.convolve(y, 40, 3, 1, 4);                         // 16 to 10: all groups together
+  net.output(net.mean(y, 12));
+  CHECK(check_plan(net) == 5);
+}
+
+TEST_CASE("views of all of a value are written into a concatenation, and images stay channels last") {
+  Network net;
+  const ValueId x = net.convolve(net.input({1, 3, 12, 12}), 16, 3, 2);
+  const ValueId small = net.convolve(x, 16, 3, 2);
+  // Heads of a detector: rows of five numbers, from images of two sizes.
+  const auto rows = [&](ValueId y) {
+    const Dims d = net.dims(y);
+    return net.reshape(net.transpose(net.convolve(y, 15, 1), {0, 2, 3, 1}), {1, d[2] * d[3] * 3, 5});
+  };
+  net.output(net.unary(Op::Exp, net.concat({rows(x), rows(small)}, 1)));
+  // Channels that change places, and phases that become pixels.
+  const ValueId shuffled = net.reshape(net.transpose(net.reshape(x, {1, 2, 8, 6, 6}), {0, 2, 1, 3, 4}), {1, 16, 6, 6});
+  const ValueId phases = net.reshape(net.convolve(small, 32, 1), {1, 2, 2, 8, 3, 3});
+  const ValueId up = net.reshape(net.transpose(phases, {0, 3, 4, 1, 5, 2}), {1, 8, 6, 6});
+  net.output(net.mean(net.convolve(net.concat({net.convolve(shuffled, 16, 3), up}, 1), 16, 3), 12));
+  CHECK(check_plan(net) == 11);  // seven convolutions, exponentials, the mean, and copies that shuffle and that interleave
 }
 
 TEST_CASE("channels that are no multiple of eight, and a last convolution") {
