@@ -16,8 +16,8 @@
 #if EDGERT_CONV_LAYER_NORM
 #include "kernels/conv_norm.h"
 #endif
-#if EDGERT_CONV_SHARE
-#include "kernels/conv_share.h"
+#if EDGERT_CONV_BULK
+#include "kernels/conv_bulk.h"
 #endif
 
 namespace edgert::device {
@@ -121,7 +121,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   const Weights weights(arguments, block, warp);
   const uint32 shared_weights = patches + static_cast<uint32>(kWeightsOffset + warp.k * kStepBytes + warp.n * kBlocksN * 512 + warp.lane * 16);
   WeightItem held[kHeld];
-  if constexpr (kSharedWeights && !kShare) {
+  if constexpr (kSharedWeights && !kBulk) {
     Weights::load_all(patches + kWeightsOffset, packed_weights, block);
     copy_async_commit();
   } else if constexpr (!kSharedWeights) {
@@ -132,11 +132,11 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   if constexpr (kCluster) {
     if (threadIdx.x == 0) receive_begin(patches + kReceiveOffset + kUnits * 32, kUnits * 32);
   }
-#if EDGERT_CONV_SHARE
-  const Shared shared(block, patches, patches + kBarriersOffset);
-  if (threadIdx.x == 0) shared.expect();
+#if EDGERT_CONV_BULK
+  const BulkCopies copies(block, patches, patches + kBarriersOffset);
+  if (threadIdx.x == 0) copies.expect();
 #endif
-  if constexpr (kCluster || kShare) {
+  if constexpr (kCluster || kBulk) {
     __syncwarp();
     cluster_arrive();
   }
@@ -164,11 +164,11 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     Patch::load_scale(patches + place * kPatchBytes, scale, chunk);
 #endif
   };
-#if EDGERT_CONV_SHARE
+#if EDGERT_CONV_BULK
   cluster_wait();  // all blocks of the cluster run and know what to expect
-  if constexpr (kSharedWeights) shared.load_weights(packed_weights, block);
+  if constexpr (kSharedWeights) copies.load_weights(packed_weights, block);
   wait_for_previous_grid();
-  shared.load_rows(arguments.x, block);
+  copies.load_rows(arguments.x, block);
 #else
   wait_for_previous_grid();
 #pragma unroll
@@ -183,9 +183,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   int buffer = 0;
 #pragma unroll 1
   for (int chunk = begin; chunk < end; ++chunk) {
-#if EDGERT_CONV_SHARE
+#if EDGERT_CONV_BULK
     if (chunk == begin) __syncthreads();  // zeros of rows that do not exist
-    shared.wait(buffer);
+    copies.wait(buffer);
 #else
     copy_async_wait<kAhead - 1>();
     __syncthreads();

@@ -133,7 +133,7 @@ class Finish {
 __device__ __forceinline__ void exchange(const float* plane, uint32 receive, uint32 barrier) {
   const uint32 rank = cluster_rank(), self = rank % kSplit, first = rank - self;  // among those that share the tile
   // Pairs with the arrival at the kernel's start: all blocks of the cluster run and expect parts.
-  if constexpr (!kShare) cluster_wait();
+  if constexpr (!kBulk) cluster_wait();
 #pragma unroll
   for (int i = 0; i < (kUnits + kThreads - 1) / kThreads; ++i) {
     const int unit = static_cast<int>(threadIdx.x) + i * kThreads;

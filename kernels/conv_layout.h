@@ -32,6 +32,6 @@ constexpr int kStepsPerSplit = kChunksPerSplit * (kChunk / 16);
 constexpr int kStepBytes = kBlockN / 16 * 512;
 constexpr int kWeightsBytes = kSharedWeights ? kTaps * kStepsPerSplit * kStepBytes : 0;
 constexpr int kBarriersOffset = kWeightsOffset + kWeightsBytes;
-static_assert(kBarriersOffset + (kShare ? kPatchBuffers * 8 : 0) == kSharedBytes, "the host computes another size of shared memory");
+static_assert(kBarriersOffset + (kBulk ? kPatchBuffers * 8 : 0) == kSharedBytes, "the host computes another size of shared memory");
 
 }  // namespace edgert::device

@@ -291,6 +291,12 @@ __device__ __forceinline__ void send_16(uint32 address, const Vector16& v, uint3
 __device__ __forceinline__ void send_4(uint32 address, uint32 v, uint32 barrier) {
   asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(address), "r"(v), "r"(barrier) : "memory");
 }
+/// Copies `bytes` (a multiple of 16) on its own to `to` in this block's shared memory, and counts them at `barrier`.
+__device__ __forceinline__ void copy_bulk(uint32 to, const void* from, uint32 bytes, uint32 barrier) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+               "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(barrier)
+               : "memory");
+}
 /// Copies `bytes` (a multiple of 16) on its own to `to` in each block of the cluster whose bit is set in `blocks`, and
 /// counts them at `barrier` of that block. Both are addresses in this block; the same places are meant in the others.
 __device__ __forceinline__ void copy_bulk_to(uint32 blocks, uint32 to, const void* from, uint32 bytes, uint32 barrier) {

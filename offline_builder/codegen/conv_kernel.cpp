@@ -14,8 +14,6 @@ namespace {
 std::int32_t divide_up(std::int32_t a, std::int32_t b) { return (a + b - 1) / b; }
 std::int32_t round_up(std::int32_t a, std::int32_t b) { return divide_up(a, b) * b; }
 
-bool shares(const ConvTile& tile) { return tile.share_rows * tile.share_weights > 1; }
-
 /// The sizes that follow from a shape and a tile; the kernel computes the same and compares the total.
 struct Geometry {
   std::int32_t threads, taps, channels, chunks, chunks_per_split;
@@ -91,7 +89,7 @@ Geometry geometry(const ConvShape& shape, const ConvTile& tile) {
     const std::int64_t weights = std::int64_t{g.taps} * g.chunks_per_split * tile.chunk * tile.block_n * 2;
     g.shared_bytes = static_cast<std::int32_t>(std::min<std::int64_t>(g.shared_bytes + weights, 1 << 30));
   }
-  if (shares(tile)) g.shared_bytes += g.buffers * 8;
+  if (tile.bulk) g.shared_bytes += g.buffers * 8;
   return g;
 }
 
@@ -126,7 +124,8 @@ bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarge
     if (!product || shape.float_planes || tile.tile_height != 1 || tile.split != 1 || shape.channels % 8 != 0 || !shape.bias || shape.input_at_once < 8) return false;
     if (shape.store_normalized && g.buffers < g.chunks) return false;  // the rows are read again when all is known
   }
-  if (shares(tile)) {
+  if (!tile.bulk && tile.share_rows * tile.share_weights > 1) return false;
+  if (tile.bulk) {
     const bool product = shape.out_height == 1 && shape.height == 1 && g.taps == 1 && shape.stride[1] == 1 && shape.pad[1] == 0 && shape.width == shape.out_width;
     if (target.arch < 90 || !product || shape.float_planes || scale_rows(shape) > 0 || shape.input_at_once < 8 || shape.channels % tile.chunk != 0) return false;
     if (g.buffers < g.chunks_per_split || g.chunks % tile.split != 0 || round_up(shape.out_channels, 16) % (tile.block_n * tile.share_rows) != 0) return false;
@@ -143,14 +142,14 @@ std::string number(std::int32_t value) { return std::to_string(value); }
 std::string tile_name(const ConvTile& t) {
   return "t" + number(t.tile_height) + "x" + number(t.tile_width) + "_n" + number(t.block_n) + "_c" + number(t.chunk) + "_b" +
          number(t.buffers) + "_w" + number(t.warps_m) + number(t.warps_n) + number(t.warps_k) + "_k" + number(t.split) +
-         (t.cluster ? "c" : "") + (t.shared_weights ? "s" : "") + (shares(t) ? "_i" + number(t.share_rows) + number(t.share_weights) : "");
+         (t.cluster ? "c" : "") + (t.shared_weights ? "s" : "") + (t.bulk ? "_i" + number(t.share_rows) + number(t.share_weights) : "");
 }
 
 std::string tile_text(const ConvTile& t) {
   return "tile " + number(t.tile_height) + "x" + number(t.tile_width) + "x" + number(t.block_n) + " k" + number(t.chunk) + " warps " +
          number(t.warps_m) + "x" + number(t.warps_n) + "x" + number(t.warps_k) + " buffers " + number(t.buffers) +
          (t.split > 1 ? " split " + number(t.split) : "") + (t.cluster ? " cluster" : "") + (t.shared_weights ? " shared weights" : "") +
-         (shares(t) ? " sharing " + number(t.share_rows) + "x" + number(t.share_weights) : "");
+         (t.bulk ? " bulk" : "") + (t.share_rows * t.share_weights > 1 ? " sharing " + number(t.share_rows) + "x" + number(t.share_weights) : "");
 }
 
 std::string shape_name(const ConvShape& s) {
@@ -163,7 +162,7 @@ std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geo
   text.define("EDGERT_ENTRY", "conv").define("EDGERT_CONV_STEM", shape.float_planes ? "1" : "0");
   text.define("EDGERT_CONV_LAYER_NORM", shape.layer_norm ? "1" : "0");
   text.define("EDGERT_CONV_STORE_NORMALIZED", shape.store_normalized ? "1" : "0");
-  text.define("EDGERT_CONV_SHARE", shares(tile) ? "1" : "0").set("kShare", shares(tile));
+  text.define("EDGERT_CONV_BULK", tile.bulk ? "1" : "0").set("kBulk", tile.bulk);
   text.set("kShareRows", std::int64_t{tile.share_rows}).set("kShareWeights", std::int64_t{tile.share_weights});
   text.define("EDGERT_CONV_SCALED", scale_rows(shape) > 0 ? "1" : "0").set("kScaled", shape.scaled).set("kPreActivated", shape.pre_activated);
   text.define("EDGERT_CONV_MORE_PARAMETERS", shape.store_normalized ? ", uint16* normalized" : scale_rows(shape) > 0 ? ", const uint16* scale" : "");
@@ -323,7 +322,7 @@ double estimate(const ConvShape& shape, const ConvTile& tile, const ConvTarget& 
   const double late_weights = tile.shared_weights ? 0 : weight_bytes * (1.0 - double(g.held) / (double(g.chunks_per_split) * g.items));
   const double bandwidth = std::min(60.0, 24.0 * 132 / std::min(double(g.blocks), 132.0));  // bytes a cycle and block
   // A bulk copy, of a row's part of a chunk, takes about 45 cycles to ask for.
-  const double asked = shares(tile) ? 300 + 45.0 * g.chunks_per_split * tile.tile_width / tile.share_rows : input_bytes / 16 / g.threads * 12;
+  const double asked = tile.bulk ? 300 + 45.0 * g.chunks_per_split * tile.tile_width / tile.share_rows : input_bytes / 16 / g.threads * 12;
   const double input = 500 + std::max(input_bytes / tile.share_rows / bandwidth, asked) * per_sm;
   const double late = late_weights * per_sm / bandwidth;
   const double prefetch = 0.25 * weight_bytes * tile.warps_m / bandwidth * per_sm;  // hidden behind the previous kernel in part
@@ -359,7 +358,7 @@ std::optional<double> estimate_with_buffers(const ConvShape& shape, ConvTile& ti
     tile.buffers = buffers;
     if (!tile_is_valid(shape, tile, target)) continue;
     const bool fits_twice = geometry(shape, tile).shared_bytes * 2 <= target.shared_bytes;
-    if (fits_twice || shares(tile) || (buffers == 2 && !tile.shared_weights)) return estimate(shape, tile, target);
+    if (fits_twice || tile.bulk || (buffers == 2 && !tile.shared_weights)) return estimate(shape, tile, target);
   }
   return std::nullopt;
 }
@@ -370,10 +369,10 @@ std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& 
   std::vector<std::pair<double, ConvTile>> all;
   std::vector<std::int32_t> chunks = {16, 32, 64, 128, 256, 384, 768};
   if (shape.float_planes) chunks = {stem_chunk(shape)};
-  std::vector<std::pair<std::int32_t, std::int32_t>> sharings = {{1, 1}};
+  std::vector<std::pair<std::int32_t, std::int32_t>> sharings = {{0, 0}};
   // Where a block reads little, asking one by one is faster than meeting.
   const bool large = shape.out_height == 1 && shape.channels >= 256 && std::int64_t{shape.width} * shape.out_channels >= 65536;
-  if (target.arch >= 90 && large) sharings.insert(sharings.end(), {{2, 1}, {4, 1}, {1, 2}, {2, 2}, {4, 2}, {1, 4}, {2, 4}});
+  if (target.arch >= 90 && large) sharings.insert(sharings.end(), {{1, 1}, {2, 1}, {4, 1}, {1, 2}, {2, 2}, {4, 2}});
   for (const auto& [height, width] : tile_extents(shape)) {
     const std::int32_t blocks_m = divide_up(height * width, 16);
     for (const std::int32_t block_n : {16, 32, 48, 64, 96, 128}) {
@@ -397,8 +396,9 @@ std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& 
                   for (const bool shared_weights : {false, true}) {
                     tile.shared_weights = shared_weights;
                     for (const auto& [rows, weights] : sharings) {
-                      tile.share_rows = rows, tile.share_weights = weights;
-                      if (shares(tile) ? chunk < 128 || warps < 4 || (split > 1 && !cluster) : chunk > 128) continue;
+                      tile.bulk = rows > 0;
+                      tile.share_rows = std::max(rows, 1), tile.share_weights = std::max(weights, 1);
+                      if (tile.bulk ? chunk < 128 || warps < 4 || (split > 1 && !cluster) : chunk > 128) continue;
                       if (const auto time = estimate_with_buffers(shape, tile, target)) all.emplace_back(*time, tile);
                     }
                   }

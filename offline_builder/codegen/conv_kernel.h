@@ -53,9 +53,11 @@ struct ConvTile {
   std::int32_t warps_m = 2, warps_n = 2, warps_k = 1;
   std::int32_t split = 1;
   bool shared_weights = false;  ///< all of a block's weights in shared memory, requested before the wait; else in registers
-  /// Blocks with neighbouring channels that read the input once for all, and blocks with neighbouring rows that read the
-  /// weights once for all (shared_weights): they form a cluster (sm_90 and later). For matrix products whose depth lies in
-  /// shared memory as a whole, split among blocks of the cluster or not at all.
+  /// Rows, and weights in shared memory, come in bulk copies (sm_90 and later): for matrix products whose depth lies in
+  /// shared memory as a whole.
+  bool bulk = false;
+  /// With `bulk`: blocks with neighbouring channels that read the input once for all, and blocks with neighbouring rows that read the
+  /// weights once for all (shared_weights). They form a cluster, to which the splits belong where there are any.
   std::int32_t share_rows = 1, share_weights = 1;
   bool cluster = false;  ///< the splits form a cluster (sm_90 and later) instead of meeting in a workspace
 };

@@ -621,6 +621,9 @@ inline void copy_bulk_to(uint32 blocks, uint32 to, const void* from, uint32 byte
     emulation::machine.on_the_way.push_back({to | block, barrier | block, std::vector<unsigned char>(source, source + bytes)});
   }
 }
+inline void copy_bulk(uint32 to, const void* from, uint32 bytes, uint32 barrier) {
+  copy_bulk_to(1u << cluster_rank(), to, from, bytes, barrier);
+}
 inline void receive_wait(uint32 barrier, uint32 parity = 0) {
   for (;;) {
     emulation::Transactions state;

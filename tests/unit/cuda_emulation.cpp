@@ -220,11 +220,11 @@ TEST_CASE("convolution split over a cluster") {
   CHECK(run_conv(s, make_conv(s, tile_of(5, 5, 32, 16, 2, 1, 1, 4, true), target_of(90)), 5) == 0);
 }
 
-TEST_CASE("blocks of a cluster that share rows, weights or both of a product, whole and split") {
+TEST_CASE("rows and weights of a product copied in bulk, for a block alone, for clusters that share either or both") {
   ConvShape s = shape_of(1, 53, 96, 64, 1, 1, 0);
   s.epilogue.residual = scalar::ResidualMode::AfterActivation;
   ConvTile tile = tile_of(1, 16, 16, 32, 1, 1, 1, 1, false, 8);
-  tile.share_rows = 4;
+  tile.bulk = true, tile.share_rows = 4;
   REQUIRE(!conv_shared_bytes(s, tile, target_of(87)));
   const KernelSpec rows = make_conv(s, tile, target_of(90));
   CHECK(rows.cluster == 4);
@@ -237,6 +237,9 @@ TEST_CASE("blocks of a cluster that share rows, weights or both of a product, wh
   CHECK(run_conv(s, both, 5) == 0);
   tile.share_rows = 1, tile.share_weights = 4;
   CHECK(run_conv(s, make_conv(s, tile, target_of(90)), 6) == 0);
+  tile.share_weights = 1;
+  CHECK(make_conv(s, tile, target_of(90)).cluster == 1);
+  CHECK(run_conv(s, make_conv(s, tile, target_of(90)), 9) == 0);
   tile.share_weights = 3;  // of 4 tiles
   CHECK(!conv_shared_bytes(s, tile, target_of(90)));
   tile.share_rows = 2, tile.share_weights = 1, tile.split = 3, tile.cluster = true, tile.tile_width = 48;
@@ -245,7 +248,7 @@ TEST_CASE("blocks of a cluster that share rows, weights or both of a product, wh
   CHECK(make_conv(s, tile, target_of(90)).cluster == 6);
   CHECK(run_conv(s, make_conv(s, tile, target_of(90)), 8) == 0);
   for (KernelSpec bad : {rows, both}) {
-    const std::string wait = "shared.wait(buffer);";
+    const std::string wait = "copies.wait(buffer);";
     REQUIRE(bad.job.source.find(wait) != std::string::npos);
     bad.job.source.replace(bad.job.source.find(wait), wait.size(), "");
     CHECK(run_conv(s, bad, 4) > 0);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Matrix products whose blocks form clusters: kShareRows blocks with neighbouring channels need the same input rows,
-// kShareWeights blocks with neighbouring rows the same weights. Each asks for its part and has it delivered to all, in
-// bulk, so that the L2 cache, whose bandwidth bounds large products at batch 1, is read once a cluster. Rows and weights of
-// a chunk are counted at one barrier.
+// Input rows, and weights where they lie in shared memory, of matrix products copied in bulk: one instruction a row's part
+// of a chunk in place of one for each 16 bytes. Blocks may share them in clusters: kShareRows blocks with neighbouring
+// channels need the same rows, kShareWeights blocks with neighbouring rows the same weights; each asks for its part and has
+// it delivered to all. Rows and weights of a chunk are counted at one barrier.
 #pragma once
 
 #include "kernels/conv_layout.h"
@@ -10,13 +10,13 @@
 #if __CUDA_ARCH__ >= 900
 namespace edgert::device {
 
-static_assert(kTaps == 1 && kStrideWidth == 1 && kTileHeight == 1 && kOutHeight == 1 && kPadLeft == 0, "only products are shared");
+static_assert(kTaps == 1 && kStrideWidth == 1 && kTileHeight == 1 && kOutHeight == 1 && kPadLeft == 0, "only products are copied in bulk");
 static_assert(kChannels % kChunk == 0 && kChunks % kSplit == 0 && kOutBlocks * 16 % kBlockN == 0, "all copies have the same size");
 static_assert(kSplit == 1 || kCluster, "blocks that share a tile's depth must be in the cluster too");
 
-class Shared {
+class BulkCopies {
  public:
-  __device__ __forceinline__ Shared(const Block& block, uint32 patches, uint32 barriers) : patches_(patches), barriers_(barriers) {
+  __device__ __forceinline__ BulkCopies(const Block& block, uint32 patches, uint32 barriers) : patches_(patches), barriers_(barriers) {
     rows_ = kWidth - block.column < kTileWidth ? kWidth - block.column : kTileWidth;
     const int rank = static_cast<int>(cluster_rank()), member = rank / kSplit;
     column_ = member % kShareRows;
@@ -40,7 +40,7 @@ class Shared {
 #pragma unroll 1
     for (int step = row_ + first_ * kShareWeights; step < kSteps; step += kThreads * kShareWeights) {
       const Vector16* from = weights + ((block.split * kSteps + step) * kOutBlocks + block.channel / 16) * 32;
-      copy_bulk_to(weight_blocks_, patches_ + static_cast<uint32>(kWeightsOffset + step * kStepBytes), from, kStepBytes, barrier(step / (kChunk / 16)));
+      copy<kShareWeights>(weight_blocks_, kWeightsOffset + step * kStepBytes, from, kStepBytes, barrier(step / (kChunk / 16)));
     }
   }
 
@@ -53,7 +53,7 @@ class Shared {
       if (row >= rows_) continue;
       const uint16* from = static_cast<const uint16*>(input) + (block.image * kWidth + block.column + row) * kInputPitch +
                            (block.split * kChunksPerSplit + i) * kChunk;
-      copy_bulk_to(row_blocks_, patches_ + static_cast<uint32>(i * kPatchBytes + row * kPixelBytes), from, kChunk * 2, barrier(i));
+      copy<kShareRows>(row_blocks_, i * kPatchBytes + row * kPixelBytes, from, kChunk * 2, barrier(i));
     }
   }
 
@@ -61,6 +61,12 @@ class Shared {
 
  private:
   __device__ __forceinline__ uint32 barrier(int i) const { return barriers_ + static_cast<uint32>(i * 8); }
+  template <int kBlocks>
+  __device__ __forceinline__ void copy(uint32 blocks, int offset, const void* from, uint32 bytes, uint32 barrier) const {
+    const uint32 to = patches_ + static_cast<uint32>(offset);
+    if constexpr (kBlocks > 1) copy_bulk_to(blocks, to, from, bytes, barrier);
+    else copy_bulk(to, from, bytes, barrier);
+  }
   /// The bits of `count` members of the cluster, `step` apart, from the first.
   __device__ static constexpr uint32 same(int count, int step) {
     uint32 bits = 0;
