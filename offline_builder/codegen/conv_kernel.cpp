@@ -113,7 +113,7 @@ bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarge
   if (tile.cluster && (target.arch < 90 || tile.split < 2 || tile.split > 8 || g.units % tile.split != 0)) return false;
   if (shape.groups > 1) {
     if (shape.channels % (16 * shape.groups) != 0 || shape.out_channels % (tile.block_n * shape.groups) != 0) return false;
-    if (shape.float_planes || shape.layer_norm || scale_rows(shape) > 0 || shares(tile)) return false;
+    if (shape.float_planes || shape.layer_norm || scale_rows(shape) > 0 || tile.bulk) return false;
   }
   if (scale_rows(shape) > 0) {
     if (shape.layer_norm || shape.float_planes || g.taps != 1 || shape.channels % 8 != 0 || g.threads < scale_rows(shape) * tile.chunk / 8) return false;
