@@ -10,6 +10,7 @@
 #include "cli/loaded_plan.h"
 #include "cli/progress.h"
 #include "cli/shape_options.h"
+#include "cli/tuning_options.h"
 #include "io/file.h"
 #include "plan/aligned_bytes.h"
 #include "plan/build.h"
@@ -26,6 +27,7 @@ struct Options {
   std::vector<std::string> values;
   std::vector<std::string> metadata;
   CudaArguments cuda;
+  TuningArguments tuning;
   std::vector<std::string> states;
   std::vector<std::string> golden;
   std::vector<std::uint64_t> golden_seeds;
@@ -123,7 +125,17 @@ void write_embedding(const Options& options, const std::vector<std::byte>& bytes
   }
 }
 
-void print_report(const Options& options, const plan::BuildResult& result) {
+nlohmann::json to_json(const plan::TuningReport& r) {
+  nlohmann::json json = {{"shapes", r.shapes}, {"from_records", r.from_records}, {"measured", r.measured}, {"estimated", r.missed},
+                         {"kernels_run", r.kernels}, {"rejected", r.rejected}, {"network_trials", r.trials}, {"seconds", r.seconds},
+                         {"records_ignored", {{"other_devices", r.other_devices}, {"other_nvrtc", r.other_compilers}, {"older_kernels", r.stale}}}};
+  if (!r.device.empty()) json["device"] = r.device;
+  if (r.tuned_us > 0) json["network_us"] = {{"estimated", r.untuned_us}, {"tuned", r.tuned_us}};
+  return json;
+}
+
+void print_report(const Options& options, const std::string& target, const plan::BuildResult& result) {
+  const bool tactics = !options.tuning.records.empty() || options.tuning.tune || options.cuda.target == "local";
   if (!options.quiet) {
     for (const std::string& note : result.notes) std::fprintf(stderr, "note: %s\n", note.c_str());
   }
@@ -131,7 +143,7 @@ void print_report(const Options& options, const plan::BuildResult& result) {
     nlohmann::json json;
     json["plan"] = options.output;
     json["plan_bytes"] = result.bytes.size();
-    json["target"] = options.cuda.target;
+    json["target"] = target;
     json["notes"] = result.notes;
     for (const plan::ProfileReport& profile : result.profiles) {
       nlohmann::json passes = nlohmann::json::array();
@@ -147,27 +159,31 @@ void print_report(const Options& options, const plan::BuildResult& result) {
       if (profile.cuda.kernels != 0) {
         json["profiles"].back()["kernels"] = profile.cuda.kernels;
         json["profiles"].back()["kernels_cached"] = profile.cuda.cached;
+        if (tactics) json["profiles"].back()["tuning"] = to_json(profile.cuda.tuning);
       }
     }
     std::printf("%s\n", json.dump(2).c_str());
     return;
   }
   if (options.quiet) return;
-  std::printf("%s: %zu bytes, target %s\n", options.output.c_str(), result.bytes.size(), options.cuda.target.c_str());
+  std::printf("%s: %zu bytes, target %s\n", options.output.c_str(), result.bytes.size(), target.c_str());
   for (const plan::ProfileReport& profile : result.profiles) {
     std::printf("  profile %s: %zu nodes -> %zu steps, arena %llu bytes (lower bound %llu, %s)\n", profile.name.c_str(),
                 profile.imported_nodes, profile.steps, static_cast<unsigned long long>(profile.arena.bytes),
                 static_cast<unsigned long long>(profile.arena.lower_bound), profile.arena.heuristic.c_str());
+    if (tactics) print_tuning(profile.cuda.tuning);
   }
 }
 
 int build(const Options& options) {
   plan::BuildOptions build_options;
-  build_options.cuda = cuda_options(options.cuda);
+  const std::shared_ptr<tune::Worker> worker = open_worker(options.tuning, options.cuda);
+  build_options.cuda = cuda_options(options.cuda, worker == nullptr ? nullptr : &worker->device());
   if (build_options.cuda && (!options.header.empty() || !options.object.empty())) {
     throw UsageError("--emit-header and --emit-object are for plans that run on the CPU");
   }
   Progress progress("build", options.quiet || options.json);
+  if (build_options.cuda) build_options.cuda->tuning = tuning_options(options.tuning, worker, progress);
   progress.update("read " + options.model, 0.0);
   onnx_import::ImportOptions parse;
   parse.external_data = !options.no_external_data;
@@ -192,7 +208,7 @@ int build(const Options& options) {
   const plan::BuildResult result = plan::build(model, build_options);
   io::write_file(options.output, {result.bytes.data(), result.bytes.size()});
   write_embedding(options, result.bytes);
-  print_report(options, result);
+  print_report(options, build_options.cuda ? "sm_" + std::to_string(std::max(build_options.cuda->device.arch, build_options.cuda->compiler.code_arch)) : "cpu", result);
   return kOk;
 }
 
@@ -208,6 +224,8 @@ void add_build(CLI::App& program, std::function<int()>& run) {
       "  edgert build net.onnx -o net.plan --shape image=1x3x224x224:4x3x224x224:8x3x224x224   (three profiles)\n"
       "  edgert build net.onnx -o net.plan --value k=5 --meta edgert.task=classify\n"
       "  edgert build net.onnx -o net.plan --target sm_87 --fp16\n"
+      "  edgert build net.onnx -o net.plan --target local --tuning-records orin.jsonl --device-profile orin-15w   (on the device)\n"
+      "  edgert build net.onnx -o net.plan --target sm_87 --tuning-records orin.jsonl --error-on-miss   (anywhere)\n"
       "  edgert build net.onnx -o net.plan --state past=present --golden-seed 1\n"
       "  edgert build net.onnx -o net.plan --emit-header net.h --emit-object net.o --object-machine aarch64");
   command->add_option("model", options->model, "ONNX file")->required();
@@ -219,6 +237,7 @@ void add_build(CLI::App& program, std::function<int()>& run) {
   command->add_option("--value", options->values, "Fix an input that decides shapes: name=1,2,3");
   command->add_option("--meta", options->metadata, "Metadata to store in the plan: key=value");
   add_cuda_options(*command, options->cuda);
+  add_tuning_options(*command, options->tuning);
   command->add_flag("--no-winograd", options->no_winograd,
                     "CPU: compute 3x3 convolutions by their definition: slower, smaller plan, smaller rounding errors");
   command->add_option("--state", options->states,

@@ -31,7 +31,7 @@ std::string default_kernel_cache() {
 }
 
 void add_cuda_options(CLI::App& command, CudaArguments& a) {
-  command.add_option("--target", a.target, "What the plan runs on: cpu, or a GPU by its SM: " + codegen::target_names())->capture_default_str();
+  command.add_option("--target", a.target, "What the plan runs on: cpu, local (the GPU of this machine, for which it is tuned), or a GPU by its SM: " + codegen::target_names())->capture_default_str();
   command.add_option("--precision", a.precision,
                      "For a GPU, what values are stored as and multiplied in: fp16 (the default; sums are kept in 32 bits, inputs and outputs stay as "
                      "the model has them) or fp32");
@@ -46,27 +46,31 @@ void add_cuda_options(CLI::App& command, CudaArguments& a) {
   command.add_option("--compile-threads", a.threads, "Kernels compiled at once; default: as many as there are processors")->check(CLI::Range(1, 256));
 }
 
-std::optional<plan::CudaOptions> cuda_options(const CudaArguments& a) {
+std::optional<plan::CudaOptions> cuda_options(const CudaArguments& a, const tune::Device* device) {
   if (a.target == "cpu") {
     if (!a.precision.empty() || a.fp16 || a.fp32 || !a.nvrtc.empty() || !a.instructions.empty() || a.multiprocessors != 0) {
       throw UsageError("--precision, --fp16, --fp32, --instructions, --nvrtc and --multiprocessors are for GPUs: give --target sm_87 or the like");
     }
     return std::nullopt;
   }
-  const std::optional<codegen::ConvTarget> device = codegen::target_named(a.target);
-  if (!device && a.target.rfind("sm_", 0) == 0 && a.target.size() == 5 && a.target < "sm_80") {
+  const bool local = a.target == "local";
+  if (local && device == nullptr) throw UsageError("--target local: only edgert build looks for the device of this machine");
+  const std::optional<codegen::ConvTarget> target = codegen::target_named(local ? "sm_" + std::to_string(device->arch) : a.target);
+  if (!target && local) throw ir::BuildError("the device here, " + device->name + ", is sm_" + std::to_string(device->arch) + "; there are kernels for " + codegen::target_names());
+  if (!target && a.target.rfind("sm_", 0) == 0 && a.target.size() == 5 && a.target < "sm_80") {
     throw UsageError("--target " + a.target + ": GPUs before sm_80 are not supported (Xavier's sm_72 among them); known are " + codegen::target_names());
   }
-  if (!device) throw UsageError("--target " + a.target + ": expected cpu, " + codegen::target_names());
+  if (!target) throw UsageError("--target " + a.target + ": expected cpu, local, " + codegen::target_names());
   plan::CudaOptions options;
-  options.device = *device;
+  options.device = *target;
   if (!a.instructions.empty()) {
     const std::optional<codegen::ConvTarget> earlier = codegen::target_named(a.instructions);
-    if (!earlier || earlier->arch > device->arch) throw UsageError("--instructions " + a.instructions + ": expected an SM not later than --target " + a.target);
+    if (!earlier || earlier->arch > target->arch) throw UsageError("--instructions " + a.instructions + ": expected an SM not later than --target " + a.target);
     options.device = *earlier;
-    options.device.multiprocessors = device->multiprocessors;
-    if (earlier->arch != device->arch) options.compiler.code_arch = device->arch;
+    options.device.multiprocessors = target->multiprocessors;
+    if (earlier->arch != target->arch) options.compiler.code_arch = target->arch;
   }
+  if (device != nullptr && device->arch == target->arch) options.device.multiprocessors = static_cast<std::int32_t>(device->multiprocessors);
   if (a.multiprocessors != 0) options.device.multiprocessors = a.multiprocessors;
   options.precision = precision_of(a);
   options.compiler.nvrtc = a.nvrtc;

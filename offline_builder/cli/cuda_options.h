@@ -28,7 +28,9 @@ struct CudaArguments {
 std::string default_kernel_cache();
 
 void add_cuda_options(CLI::App& command, CudaArguments& arguments);
-/// Nothing for --target cpu. Throws UsageError for what is unknown or does not go together.
-std::optional<plan::CudaOptions> cuda_options(const CudaArguments& arguments);
+/// Nothing for --target cpu. `device` is the one of this machine, where the command has found one: what --target local
+/// means, and how many multiprocessors another target has if it is of its kind. Throws UsageError for what is unknown or
+/// does not go together, BuildError for a device that the kernels cannot run on.
+std::optional<plan::CudaOptions> cuda_options(const CudaArguments& arguments, const tune::Device* device = nullptr);
 
 }  // namespace edgert::cli

@@ -220,7 +220,8 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
     report.passes = passes::run_pipeline(graph, pipeline);
     if (options.progress) options.progress(compiler == nullptr ? "memory plan" : "kernels", (static_cast<double>(p) + 0.8) / count);
     ProfileSpec profile = compiler == nullptr ? lower(graph, spec.weights)
-                                              : lower_cuda(graph, options.cuda->device, narrow, *compiler, spec.weights, modules, report.cuda);
+                                              : lower_cuda(graph, options.cuda->device, narrow, *compiler, spec.weights, modules,
+                                                           options.cuda->tuning, report.cuda);
     profile.name = report.name;
     report.steps = profile.steps.size();
     report.arena = profile.arena;

@@ -22,6 +22,7 @@ struct CudaOptions {
   /// What floats between steps are stored as and multiplied in: F16 (sums are kept in f32), or F32 exactly.
   DType precision = DType::F16;
   codegen::CompilerOptions compiler;
+  std::optional<TuningOptions> tuning;  ///< nothing: the model's estimate chooses tactics
 };
 
 struct BuildOptions {

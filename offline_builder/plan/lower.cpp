@@ -512,6 +512,8 @@ class Lowering {
 }  // namespace
 
 std::uint64_t WeightStore::add(const ir::Bytes& bytes) {
+  const auto known = by_address_.find(bytes.data());
+  if (known != by_address_.end() && pieces_[known->second].bytes.size() == bytes.size()) return pieces_[known->second].offset;
   const std::uint64_t hash = (std::uint64_t{crc32c(bytes.data(), bytes.size())} << 32) ^ bytes.size();
   const auto [begin, end] = by_hash_.equal_range(hash);
   for (auto it = begin; it != end; ++it) {
@@ -522,6 +524,7 @@ std::uint64_t WeightStore::add(const ir::Bytes& bytes) {
   }
   const std::uint64_t offset = size_;
   by_hash_.emplace(hash, pieces_.size());
+  by_address_.emplace(bytes.data(), pieces_.size());
   pieces_.push_back({offset, bytes});
   size_ = align_up(offset + bytes.size(), 64);
   return offset;

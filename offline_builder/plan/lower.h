@@ -106,6 +106,7 @@ class WeightStore {
 
  private:
   std::multimap<std::uint64_t, std::size_t> by_hash_;
+  std::map<const std::byte*, std::size_t> by_address_;  ///< of the pieces, which keep their bytes
   std::vector<Piece> pieces_;
   std::uint64_t size_ = 0;
 };

@@ -10,13 +10,13 @@
 #include "ir/windows.h"
 #include "memory/checker.h"
 #include "passes/pipeline.h"
+#include "plan/tactics.h"
 
 namespace edgert::plan {
 namespace {
 
 using families::Argument;
 using families::Candidate;
-using families::Choice;
 using families::Launch;
 using ir::kNone;
 using ir::NodeId;
@@ -26,66 +26,19 @@ constexpr std::uint32_t kAlignment = 256;     ///< what the runtime gives every 
 constexpr std::size_t kCandidates = 3;        ///< a tile whose kernel does not fit the registers gives way to the next
 constexpr std::size_t kPrefetchDistance = 2;  ///< launches between asking for weights and using them
 
-/// A candidate of each choice, and its compiled kernels.
-struct Compiled {
-  std::vector<const Candidate*> candidates;
-  std::vector<std::vector<codegen::CompiledKernel>> kernels;
-};
-
-bool spills(const std::vector<codegen::CompiledKernel>& kernels) {
-  for (const codegen::CompiledKernel& compiled : kernels) {
-    for (const codegen::KernelResources& kernel : compiled.kernels) {
-      if (kernel.spill_bytes > 0) return true;
-    }
-  }
-  return false;
-}
-
-/// Compiles the first candidate of each choice, all at once; where it spills registers the next, while there are any.
-Compiled compile(const std::vector<Choice>& choices, codegen::Compiler& compiler, CudaReport& report) {
-  Compiled out;
-  out.candidates.resize(choices.size());
-  out.kernels.resize(choices.size());
-  std::vector<std::size_t> open(choices.size());
-  for (std::size_t i = 0; i < open.size(); ++i) open[i] = i;
-  for (std::size_t round = 0; !open.empty(); ++round) {
-    std::vector<codegen::CompileJob> jobs;
-    for (const std::size_t i : open) {
-      for (const Launch& launch : choices[i].candidates[round].launches) jobs.push_back(launch.spec.job);
-    }
-    std::vector<codegen::CompiledKernel> results = compiler.compile(jobs);
-    std::vector<std::size_t> again;
-    std::size_t next = 0;
-    for (const std::size_t i : open) {
-      const Candidate& candidate = choices[i].candidates[round];
-      std::vector<codegen::CompiledKernel> kernels;
-      for (std::size_t l = 0; l < candidate.launches.size(); ++l) kernels.push_back(std::move(results[next++]));
-      const bool spilling = spills(kernels);
-      if (out.candidates[i] == nullptr || !spilling) {
-        out.candidates[i] = &candidate;
-        out.kernels[i] = std::move(kernels);
-      }
-      if (spilling && round + 1 < choices[i].candidates.size()) again.push_back(i);
-    }
-    open = std::move(again);
-  }
-  report.cached = compiler.cache_hits();
-  return out;
-}
-
 class CudaLowering {
  public:
   CudaLowering(const ir::Graph& graph, const families::Target& target, std::uint32_t code_arch, WeightStore& weights, ModuleStore& modules)
       : graph_(graph), target_(target), code_arch_(code_arch), weights_(weights), modules_(modules), windows_(graph) {}
 
-  ProfileSpec run(const std::vector<Choice>& choices, const Compiled& compiled) {
-    for (std::size_t i = 0; i < graph_.inputs().size(); ++i) add_binding(graph_.inputs()[i], Region::Input, i);
-    for (std::size_t i = 0; i < graph_.outputs().size(); ++i) add_binding(window_of(graph_.outputs()[i].value).root, Region::Output, i);
-    order_launches(choices, compiled);
+  ProfileSpec run(const std::vector<ValueId>& inputs, const std::vector<ValueId>& outputs, const std::vector<Selected>& selected) {
+    for (std::size_t i = 0; i < inputs.size(); ++i) add_binding(inputs[i], Region::Input, i);
+    for (std::size_t i = 0; i < outputs.size(); ++i) add_binding(window_of(outputs[i]).root, Region::Output, i);
+    order_launches(selected);
     find_lifetimes();
     for (std::size_t s = 0; s < steps_.size(); ++s) add_step(s);
-    for (const ValueId id : graph_.inputs()) profile_.inputs.push_back(tensor_of(id));
-    for (const ir::Graph::Output& output : graph_.outputs()) profile_.outputs.push_back(tensor_of(output.value));
+    for (const ValueId id : inputs) profile_.inputs.push_back(tensor_of(id));
+    for (const ValueId id : outputs) profile_.outputs.push_back(tensor_of(id));
     plan_arena();
     prove();
     return std::move(profile_);
@@ -171,15 +124,15 @@ class CudaLowering {
     return index;
   }
 
-  void order_launches(const std::vector<Choice>& choices, const Compiled& compiled) {
+  void order_launches(const std::vector<Selected>& selected) {
     steps_of_.assign(graph_.node_count(), {});
-    for (std::size_t c = 0; c < choices.size(); ++c) {
-      const Candidate& candidate = *compiled.candidates[c];
+    for (const Selected& each : selected) {
+      const Candidate& candidate = *each.candidate;
       const auto first = static_cast<std::uint32_t>(steps_.size());
       const auto count = static_cast<std::uint32_t>(candidate.launches.size());
       for (std::uint32_t l = 0; l < count; ++l) {
-        steps_.push_back({choices[c].node, &candidate, &candidate.launches[l], &compiled.kernels[c][l], first, first + count - 1});
-        steps_of_[choices[c].node].push_back(first + l);
+        steps_.push_back({each.node, &candidate, &candidate.launches[l], &each.kernels->at(l), first, first + count - 1});
+        steps_of_[each.node].push_back(first + l);
         for (const NodeId covered : candidate.covered) steps_of_[covered].push_back(first + l);
       }
     }
@@ -451,17 +404,32 @@ std::uint16_t ModuleStore::add(std::uint32_t arch, const std::string& entry, con
   return static_cast<std::uint16_t>(modules_.size() - 1);
 }
 
+ProfileSpec lower_selected(const ir::Graph& graph, const families::Target& target, std::uint32_t code_arch, const std::vector<Selected>& selected,
+                           WeightStore& weights, ModuleStore& modules) {
+  std::vector<ValueId> outputs;
+  for (const ir::Graph::Output& output : graph.outputs()) outputs.push_back(output.value);
+  return CudaLowering(graph, target, code_arch, weights, modules).run(graph.inputs(), outputs, selected);
+}
+
+ProfileSpec lower_alone(const ir::Graph& graph, const families::Target& target, std::uint32_t code_arch, const Selected& selected, std::size_t copies,
+                        const std::vector<ValueId>& inputs, const std::vector<ValueId>& outputs, WeightStore& weights, ModuleStore& modules) {
+  return CudaLowering(graph, target, code_arch, weights, modules).run(inputs, outputs, std::vector<Selected>(copies, selected));
+}
+
 ProfileSpec lower_cuda(ir::Graph& graph, const families::Target& target, DType narrow, codegen::Compiler& compiler, WeightStore& weights,
-                       ModuleStore& modules, CudaReport& report) {
+                       ModuleStore& modules, const std::optional<TuningOptions>& tuning, CudaReport& report) {
   if (narrow != DType::Undefined) {
     passes::narrow_floats(graph, narrow);
     families::insert_conversions(graph, target, narrow);
     ir::verify(graph);
   }
-  const std::vector<Choice> choices = families::choose_kernels(graph, target, kCandidates);
-  const Compiled compiled = compile(choices, compiler, report);
-  for (const Choice& choice : choices) report.kernels += static_cast<std::uint32_t>(choice.candidates[0].launches.size());
-  return CudaLowering(graph, target, compiler.code_arch(target.arch), weights, modules).run(choices, compiled);
+  const std::vector<families::Choice> choices = families::choose_kernels(graph, target, tuning ? tuning->candidates : kCandidates);
+  std::vector<Selected> selected;
+  if (tuning) selected = choose_tactics(graph, target, choices, compiler, *tuning, report.tuning);
+  else selected = model_tactics(choices, compiler);
+  report.cached = compiler.cache_hits();
+  for (const Selected& each : selected) report.kernels += static_cast<std::uint32_t>(each.candidate->launches.size());
+  return lower_selected(graph, target, compiler.code_arch(target.arch), selected, weights, modules);
 }
 
 }  // namespace edgert::plan

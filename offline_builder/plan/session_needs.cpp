@@ -27,7 +27,7 @@ ir::Bytes record(const TensorView& actual, const TensorView& largest) {
 
 }  // namespace
 
-std::vector<ir::Bytes> record_outputs(const PlanView& view, std::uint32_t profile, const std::vector<ir::Bytes>& inputs) {
+std::vector<ir::Bytes> record_outputs(const PlanView& view, std::uint32_t profile, const std::vector<ir::Bytes>& inputs, cpu::Isa isa) {
   std::string message;
   SessionOptions options;
   options.log.user = &message;
@@ -40,7 +40,7 @@ std::vector<ir::Bytes> record_outputs(const PlanView& view, std::uint32_t profil
   Bytes64 memory(std::vector<std::byte>(static_cast<std::size_t>(*needed)));
   const auto session = std::make_unique<Session<>>();
   require(session->prepare(view, memory.mutable_span(), options));
-  session->limit_isa(cpu::Isa::Baseline);
+  session->limit_isa(isa);
   require(session->set_profile(profile));
   for (std::uint32_t i = 0; i < view.input_count(); ++i) {
     const TensorView target = *session->input(i);
