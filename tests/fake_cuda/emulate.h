@@ -68,6 +68,8 @@ class EmulatedKernel {
     run_(grid, block, cluster, shared_bytes, parameters, nullptr, 0, seed);
   }
   int parameters() const { return parameters_; }
+  /// The compiled library, which is gone with this object.
+  std::filesystem::path library() const { return folder_ / "kernel.so"; }
 
  private:
   using Run = void (*)(const unsigned*, const unsigned*, unsigned, unsigned, void**, const Region*, std::size_t, unsigned);

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // A CUDA driver without a device, with the functions of driver_symbols.def: device memory is host memory, streams are
 // in order and done at once, graphs replay what was recorded. It knows a few kernels by name and runs them; others it
-// gives to an executor, if the test has set one (plan_emulation.h). It counts what is alive, notices misuse, and fails any call that a test asks it to. Built into a library by fake_driver.h.
+// gives to an executor, if the test has set one (plan_emulation.h), or takes from the folder of libraries that
+// EDGERT_FAKE_CUDA_KERNELS names, for processes that no test runs in (worker_emulation.h). Its clock counts threads. It counts what is alive, notices misuse, and fails any call that a test asks it to. Built into a library by fake_driver.h.
+#include <dlfcn.h>
+
+#include <cctype>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -46,10 +50,48 @@ struct State {
   std::vector<std::function<void()>>* capture = nullptr;
   std::map<void*, const void*> images;  // of each module
   std::vector<Foreign> foreign;         // functions are numbered from kForeign on
+  double clock_ms = 0;                  // a thread of a launch takes a nanosecond
+  std::map<void*, double> events;       // when each was recorded
 };
 State state;
 Executor executor;
 constexpr std::uintptr_t kForeign = 1000;
+
+/// Kernels in a folder: NAME.so is the emulated source of the image that has a symbol NAME, a SHA-256 in hexadecimal.
+struct Library {
+  using Run = void (*)(const unsigned*, const unsigned*, unsigned, unsigned, void**, const void*, std::size_t, unsigned);
+  Run run = nullptr;
+  int parameters = -1;
+};
+const Library& library_of(const void* image) {
+  static std::map<const void*, Library> libraries;
+  const auto [found, added] = libraries.emplace(image, Library());
+  if (!added) return found->second;
+  const auto* bytes = static_cast<const char*>(image);
+  std::uint64_t sections = 0;  // an ELF image ends with its section headers
+  std::uint16_t count = 0;
+  std::memcpy(&sections, bytes + 40, 8);
+  std::memcpy(&count, bytes + 60, 2);
+  std::string name;
+  for (std::uint64_t i = 0; i < sections + count * 64u && name.size() < 64; ++i) {
+    if (std::isxdigit(static_cast<unsigned char>(bytes[i])) != 0) name += bytes[i];
+    else name.clear();
+  }
+  const std::string path = std::string(std::getenv("EDGERT_FAKE_CUDA_KERNELS")) + "/" + name + ".so";
+  if (void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL); handle != nullptr) {
+    found->second.run = reinterpret_cast<Library::Run>(::dlsym(handle, "edgert_emulate"));
+    found->second.parameters = *reinterpret_cast<const int*>(::dlsym(handle, "edgert_parameters"));
+  }
+  return found->second;
+}
+void use_folder() {
+  if (executor.run != nullptr || std::getenv("EDGERT_FAKE_CUDA_KERNELS") == nullptr) return;
+  executor.parameters = [](const void* image, const char*) { return library_of(image).parameters; };
+  executor.run = [](const void* image, const char*, const unsigned* grid, const unsigned* block, unsigned cluster, unsigned shared, void** parameters) {
+    static unsigned seed = 0;
+    library_of(image).run(grid, block, cluster, shared, parameters, nullptr, 0, ++seed);
+  };
+}
 
 const char* const kKernels[] = {"affine", "accumulate", "fault"};
 
@@ -106,6 +148,7 @@ float* floats(std::uint64_t address, std::size_t count) {
 DriverResult run_foreign(Function function, const LaunchConfig& config, void** parameters) {
   const Foreign foreign = state.foreign.at(reinterpret_cast<std::uintptr_t>(function) - kForeign);
   ++state.launches;
+  use_folder();
   if (executor.run == nullptr) return DriverResult::Success;
   const int count = executor.parameters(foreign.image, foreign.entry.c_str());
   if (count < 0) {
@@ -121,6 +164,7 @@ DriverResult run_foreign(Function function, const LaunchConfig& config, void** p
   submit([foreign, config, cluster, values]() mutable {
     std::vector<void*> pointers;
     for (std::uint64_t& value : values) pointers.push_back(&value);
+    state.clock_ms += 1e-6 * config.grid[0] * config.grid[1] * config.grid[2] * config.block[0] * config.block[1] * config.block[2];
     executor.run(foreign.image, foreign.entry.c_str(), config.grid, config.block, cluster, config.shared_bytes, pointers.data());
   });
   return DriverResult::Success;
@@ -188,7 +232,9 @@ DriverResult cuDeviceGet(Device* device, int ordinal) {
 DriverResult cuDeviceGetName(char* name, int bytes, Device) { COUNT_CALL(); std::strncpy(name, "fake", static_cast<std::size_t>(bytes)); return DriverResult::Success; }
 DriverResult cuDeviceGetAttribute(int* value, DeviceAttribute attribute, Device) {
   COUNT_CALL();
-  *value = attribute == DeviceAttribute::ComputeCapabilityMajor ? state.arch / 10 : attribute == DeviceAttribute::ComputeCapabilityMinor ? state.arch % 10 : 0;
+  *value = attribute == DeviceAttribute::ComputeCapabilityMajor ? state.arch / 10 : attribute == DeviceAttribute::ComputeCapabilityMinor ? state.arch % 10
+           : attribute == DeviceAttribute::MultiprocessorCount ? 4
+           : attribute == DeviceAttribute::SharedBytesPerBlockOptIn ? 227 * 1024 : 0;
   return DriverResult::Success;
 }
 DriverResult cuDevicePrimaryCtxRetain(Context* context, Device) {
@@ -318,10 +364,14 @@ DriverResult cuStreamEndCapture(Stream stream, Graph* graph) {
 }
 DriverResult cuEventCreate(Event* event, unsigned int) { COUNT_CALL(); *event = make_object<Event>(); return DriverResult::Success; }
 DriverResult cuEventDestroy_v2(Event event) { return drop(event); }
-DriverResult cuEventRecord(Event, Stream) { COUNT_CALL(); return DriverResult::Success; }
+DriverResult cuEventRecord(Event event, Stream) { COUNT_CALL(); state.events[event] = state.clock_ms; return DriverResult::Success; }
 DriverResult cuEventQuery(Event) { COUNT_CALL(); return DriverResult::Success; }
 DriverResult cuEventSynchronize(Event) { COUNT_CALL(); return DriverResult::Success; }
-DriverResult cuEventElapsedTime(float* milliseconds, Event, Event) { COUNT_CALL(); *milliseconds = 0; return DriverResult::Success; }
+DriverResult cuEventElapsedTime(float* milliseconds, Event begin, Event end) {
+  COUNT_CALL();
+  *milliseconds = static_cast<float>(state.events[end] - state.events[begin]);
+  return DriverResult::Success;
+}
 DriverResult cuGraphInstantiateWithFlags(GraphExec* exec, Graph graph, unsigned long long) {
   COUNT_CALL();
   alive(graph);

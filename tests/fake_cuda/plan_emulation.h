@@ -36,10 +36,18 @@ class PlanEmulation {
     }
     codegen::CompiledKernel compiled;
     compiled.cubin = small_cubin(0x41, job.arch << 8, {entry, key});
+    if (!folder_.empty() && !std::filesystem::exists(folder_ / (key + ".so"))) {
+      codegen::KernelSpec spec;
+      spec.job = job;
+      std::filesystem::copy_file(EmulatedKernel(spec).library(), folder_ / (key + ".so"));
+    }
     const std::lock_guard<std::mutex> lock(mutex_);
     jobs_[key] = {job, compiled.cubin};
     return compiled;
   }
+
+  /// What is compiled from now on is also left in this folder, for other processes (EDGERT_FAKE_CUDA_KERNELS).
+  void share(const std::filesystem::path& folder) { folder_ = folder; }
 
  private:
   struct Job {
@@ -65,6 +73,7 @@ class PlanEmulation {
     throw std::runtime_error("an image that this process has not made");
   }
 
+  std::filesystem::path folder_;
   std::mutex mutex_;
   std::map<std::string, Job> jobs_;
   std::map<std::string, std::unique_ptr<EmulatedKernel>> kernels_;

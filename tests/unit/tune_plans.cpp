@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tuning a network end to end without a GPU: candidates of the kernel families are verified and timed by the worker on the
+// fake driver, which runs their very sources; what it records builds the same plan without any device.
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "../fake_cuda/worker_emulation.h"
+#include "codegen/target.h"
+#include "edgert/cpu/ops/matmul.h"
+#include "ops/definitions.h"
+#include "passes/pipeline.h"
+#include "plan/build.h"
+#include "plan/tuning_trial.h"
+
+namespace {
+
+using namespace edgert;
+
+std::vector<float> numbers(std::size_t count) {
+  std::vector<float> out(count);
+  std::uint32_t state = 7;
+  for (float& x : out) x = static_cast<float>((state = state * 1664525u + 1013904223u) >> 8) * 0x1p-24f - 0.5f;
+  return out;
+}
+
+/// relu(x [24, 40] times a constant [40, 24] + bias): neither extent is a multiple of a tile.
+std::vector<ir::Graph> product_graph() {
+  std::vector<ir::Graph> graphs(1);
+  ir::Graph& graph = graphs[0];
+  const ir::ValueId x = graph.add_input("x", {DType::F32, {24, 40}});
+  const std::vector<float> weights = numbers(40 * 24), bias = numbers(24);
+  const ir::ValueId w = graph.add_constant("w", {DType::F32, {40, 24}}, ir::Bytes::copy(weights.data(), weights.size() * sizeof(float)));
+  const ir::ValueId b = graph.add_constant("b", {DType::F32, {24}}, ir::Bytes::copy(bias.data(), bias.size() * sizeof(float)));
+  cpu::MatMulAttributes attributes{};
+  attributes.epilogue.activation = scalar::PointwiseOp::Relu;
+  const ir::NodeId node = graph.add_node(ops::kMatMul, {x, w, b, ir::kNone}, ir::AttributeBlob::of(attributes), {"product"});
+  graph.add_output("y", graph.node(node).outputs[0]);
+  return graphs;
+}
+
+/// A kernel without its activation if its name is `wrong`, or whatever its name if that is "all".
+codegen::CompiledKernel compile(const codegen::CompileJob& job, const std::string& wrong) {
+  codegen::CompileJob changed = job;
+  static std::string problem;  // a header is a view
+  if (job.name == wrong || (wrong == "all" && job.name.find("conv") == 0)) {
+    problem = changed.headers.back().text;
+    const std::string relu = "kActivation = static_cast<scalar::PointwiseOp>(" + std::to_string(static_cast<unsigned>(scalar::PointwiseOp::Relu)) + ")";
+    const std::size_t at = problem.find(relu);
+    REQUIRE(at != std::string::npos);
+    problem.replace(at, relu.size(), "kActivation = static_cast<scalar::PointwiseOp>(" + std::to_string(static_cast<unsigned>(scalar::PointwiseOp::Identity)) + ")");
+    changed.headers.back().text = problem;
+  }
+  return fake_cuda::PlanEmulation::get().compile(changed);
+}
+
+plan::BuildOptions options_for(bool device, const std::vector<tune::Record>& records, const std::string& wrong = "") {
+  (void)fake_cuda::shared_kernels();
+  plan::CudaOptions cuda;
+  cuda.device = codegen::target_named("sm_90").value();
+  cuda.device.multiprocessors = 4;
+  cuda.compiler.substitute = [wrong](const codegen::CompileJob& job) { return compile(job, wrong); };
+  plan::TuningOptions& tuning = cuda.tuning.emplace();
+  tuning.candidates = 3;
+  tuning.records = records;
+  tuning.effort = {{}, {}, 1, 1, 2, 2, 0, 0};
+  tuning.network_samples = 2;
+  if (device) tuning.worker = std::make_shared<tune::Worker>(fake_cuda::emulated_worker(EDGERT_WORKER));
+  plan::BuildOptions options;
+  options.cuda = cuda;
+  return options;
+}
+
+plan::BuildResult build(const plan::BuildOptions& options) { return plan::build(product_graph(), options); }
+
+const plan::TuningReport& report_of(const plan::BuildResult& result) { return result.profiles[0].cuda.tuning; }
+
+/// Tuned once for all tests.
+struct Tuned {
+  std::vector<tune::Record> records;
+  plan::BuildResult result;
+};
+const Tuned& tuned() {
+  static const Tuned once = [] {
+    Tuned out;
+    plan::BuildOptions options = options_for(true, {});
+    options.cuda->tuning->on_record = [&out](const tune::Record& record) { out.records.push_back(record); };
+    out.result = build(options);
+    return out;
+  }();
+  return once;
+}
+
+TEST_CASE("a network is tuned: every candidate verified, the best recorded") {
+  const plan::TuningReport& report = report_of(tuned().result);
+  for (const std::string& rejected : report.rejected) MESSAGE(rejected);
+  CHECK(report.shapes == 1);
+  CHECK(report.measured == 1);
+  CHECK(report.kernels == 3);
+  CHECK(report.rejected.empty());
+  CHECK(report.tuned_us > 0);
+  CHECK(report.tuned_us <= report.untuned_us);
+  REQUIRE(tuned().records.size() == 4);  // three alone, and the choice in the network
+  CHECK(tuned().records[0].tactic.find("conv tile ") == 0);
+  CHECK(tuned().records[0].profile == "fake");
+  CHECK(tuned().records[3].network.size() == 32);
+  CHECK(tuned().result.profiles[0].steps == 3);
+}
+
+TEST_CASE("records build the same plan without a device, and say what they do not know") {
+  plan::BuildOptions options = options_for(false, tuned().records);
+  options.cuda->tuning->error_on_miss = true;
+  const plan::BuildResult again = build(options);
+  CHECK(again.bytes == tuned().result.bytes);
+  CHECK(report_of(again).from_records == 1);
+  CHECK(report_of(again).missed == 0);
+
+  // With a device nothing is left to be measured.
+  const plan::BuildResult beside = build(options_for(true, tuned().records));
+  CHECK(beside.bytes == again.bytes);
+  CHECK(report_of(beside).kernels == 0);
+  CHECK(report_of(beside).trials == 0);
+
+  plan::BuildOptions other = options_for(false, tuned().records);
+  other.cuda->device = codegen::target_named("sm_87").value();
+  const plan::BuildResult estimated = build(other);
+  CHECK(report_of(estimated).other_devices == 4);
+  CHECK(report_of(estimated).missed == 1);
+  other.cuda->tuning->error_on_miss = true;
+  CHECK_THROWS_WITH_AS(build(other), doctest::Contains("no tuning record says how to compute 1 of 1 shapes, 4 of other devices"), ir::BuildError);
+}
+
+TEST_CASE("a pinned tactic is taken whatever was measured") {
+  std::vector<tune::Record> records = tuned().records;
+  for (std::size_t i = 0; i < 3; ++i) {
+    std::vector<tune::Record> pinned = records;
+    pinned.push_back(records[i]);
+    pinned.back().pin = true;
+    const std::vector<std::byte> bytes = build(options_for(false, pinned)).bytes;
+    CHECK((bytes == tuned().result.bytes) == (records[i].tactic == records[3].tactic));
+  }
+}
+
+TEST_CASE("a wrong kernel is found and does not win, and if all are wrong nothing is built") {
+  // The one that would have won.
+  std::string wrong;
+  plan::BuildOptions probe = options_for(false, {});
+  probe.cuda->compiler.substitute = [&](const codegen::CompileJob& job) {
+    if (job.name.find("conv") == 0) wrong = job.name;
+    return compile(job, "");
+  };
+  (void)build(probe);
+  REQUIRE(!wrong.empty());
+  const plan::BuildResult built = build(options_for(true, {}, wrong));
+  REQUIRE(report_of(built).rejected.size() == 1);
+  MESSAGE(report_of(built).rejected[0]);
+  CHECK(report_of(built).rejected[0].find("wrong: ") != std::string::npos);
+  CHECK(report_of(built).kernels == 3);
+  CHECK_THROWS_WITH_AS(build(options_for(true, {}, "all")), doctest::Contains("none of 3 kernels"), ir::BuildError);
+}
+
+TEST_CASE("a device of another kind than the target is refused") {
+  plan::BuildOptions options = options_for(true, {});
+  options.cuda->device = codegen::target_named("sm_87").value();
+  CHECK_THROWS_WITH_AS(build(options), doctest::Contains("the plan is for sm_87 with 16 multiprocessors, but the device here, fake, is sm_90 with 4"), ir::BuildError);
+}
+
+TEST_CASE("bounds let pass what rounding does, and little more") {
+  const auto folder = std::filesystem::path(__FILE__).parent_path() / "../../examples/models";
+  for (const char* name : {"digits_resnet.onnx", "digits_mobilenet.onnx", "digits_vit.onnx"}) {
+    CAPTURE(name);
+    ir::Graph graph = onnx_import::import(onnx_import::parse_file((folder / name).string()), {}, nullptr);
+    passes::PipelineOptions pipeline;
+    pipeline.for_cpu = false;
+    (void)passes::run_pipeline(graph, pipeline);
+    const families::Target target = codegen::target_named("sm_90").value();
+    passes::narrow_floats(graph, DType::F16);
+    families::insert_conversions(graph, target, DType::F16);
+    int tried = 0;
+    for (const families::Choice& choice : families::choose_kernels(graph, target, 4)) {
+      if (choice.candidates.size() < 2) continue;
+      CAPTURE(choice.candidates[0].tactic);
+      const plan::TuningTrial trial = plan::make_tuning_trial(graph, choice);
+      REQUIRE(trial.checks.size() >= 1);
+      REQUIRE(trial.checks[0].bound.has_value());
+      const ir::Bytes& expected = trial.checks[0].expected.bytes;
+      const ir::Bytes& bound = trial.checks[0].bound->bytes;
+      double size = 0, mean = 0;
+      const std::size_t count = expected.size() / sizeof(float);
+      for (std::size_t i = 0; i < count; ++i) {
+        size += double(expected.as<float>()[i]) * double(expected.as<float>()[i]);
+        mean += double(bound.as<float>()[i]) / static_cast<double>(count);
+      }
+      size = std::sqrt(size / static_cast<double>(count));
+      CHECK(mean > 0x1p-11 * size);  // what storing the result alone does
+      CHECK(mean < 0.02 * size);     // a term more or less of a sum of a thousand is more
+      ++tried;
+    }
+    CHECK(tried >= 3);
+  }
+}
+
+}  // namespace
