@@ -199,8 +199,9 @@ def report(rows, arguments, seconds):
         import torch
 
         peer = f", PyTorch {torch.__version__}"
+    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]  # folders are this machine's
     lines = [f"# Plans beside PyTorch on one GPU: {datetime.date.today()}", "",
-             f"{first['edgert']['device']}{driver}{peer}; `{shlex.join(['python3', 'bench/gpu_vs_peers.py', *sys.argv[1:]])}`, {seconds:.0f} s.", "",
+             f"{first['edgert']['device']}{driver}{peer}; `{shlex.join(['python3', 'bench/gpu_vs_peers.py', *words])}`, {seconds:.0f} s.", "",
              "GPU time of one graph launch in µs: median (99th percentile by median). Cold: the L2 cache overwritten before each run.",
              f"The device: {rates_text(first['edgert'])}."]
     for batch in arguments.batches:

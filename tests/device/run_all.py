@@ -12,6 +12,7 @@ import argparse
 import ctypes
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -47,7 +48,7 @@ class Tests:
                                   errors="replace", timeout=timeout, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"})
         except subprocess.TimeoutExpired:
             return 124, f"still running after {timeout} s"
-        lines = [line for line in done.stdout.splitlines() if line.strip()]
+        lines = [line.lstrip("= ") for line in done.stdout.splitlines() if line.strip()]
         return done.returncode, lines[-1] if lines else ""
 
     def build(self, name, model, *words, target=""):
@@ -84,6 +85,12 @@ def full_size(folder, name):
     return path
 
 
+def find_sanitizer():
+    """NVIDIA's compute-sanitizer, where a toolkit is installed."""
+    found = shutil.which("compute-sanitizer") or next(map(str, pathlib.Path("/usr/local").glob("cuda*/bin/compute-sanitizer")), None)
+    return [found] if found else []
+
+
 def run(tests, models):
     arguments = tests.arguments
     examples = REPOSITORY / "examples/models"
@@ -100,6 +107,13 @@ def run(tests, models):
     tests.add("wrong SM", tests.wrong_device, good=(3,))
     tests.add("with PyTorch", [sys.executable, REPOSITORY / "tests/device/with_torch.py", arguments.library, image])
     tests.add("accuracy", [arguments.edgert, "run", digits, "--inputs", examples / "digits_test.npz", "--labels", "label"])
+    for sanitizer in find_sanitizer():
+        detector = tests.build("detector", examples / "shapes_detector.onnx")
+        mobile = tests.build("mobile", examples / "digits_mobilenet.onnx", "--shape", "image=1x1x8x8")
+        exact = tests.build("exact", examples / "digits_vit.onnx", "--shape", "image=1x1x8x8", "--fp32")
+        for tool in ("memcheck", "racecheck"):
+            for plan in (digits, vit, mobile, detector, exact):
+                tests.add(f"{tool}, {plan.stem}", [sanitizer, "--tool", tool, "--error-exitcode", "9", checks, "runs", plan, "2"])
     if arguments.runner:
         tests.add("conformance", [sys.executable, REPOSITORY / "tests/conformance/node_tests.py", "--runner", arguments.runner, "--target", tests.target,
                                   "--jobs", str(os.cpu_count())])
