@@ -42,7 +42,7 @@ const std::vector<Pass>& pipeline() {
       {"remove_identity", "nodes that change nothing, nested views and casts", &remove_identity},
       {"eliminate_common", "equal nodes and equal constants become one", &eliminate_common},
       {"eliminate_dead", "nodes that nobody reads", &eliminate_dead},
-      {"optimize_bodies", "all of this inside of If and Loop", &optimize_bodies, true},
+      {"optimize_bodies", "all of this inside of If and Loop", &optimize_bodies, true, true},
       // Transposes out of the way, so that what belongs together meets.
       {"eliminate_transposes", "transposes sink through pointwise, merge and cancel", &eliminate_transposes},
       {"remove_identity", "what merged transposes made superfluous", &remove_identity},

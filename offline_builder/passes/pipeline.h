@@ -34,7 +34,7 @@ struct PipelineOptions {
   std::string dump_folder;
   bool for_cpu = true;   ///< else passes that are cpu_only are left out
   bool winograd = true;  ///< else choose_winograd is left out
-  bool optimize = true;  ///< else only required passes run, and none in bodies: what others are tested against
+  bool optimize = true;  ///< else only required passes run outside of bodies: what others are tested against
   /// Called before each pass.
   std::function<void(const Pass& pass, std::size_t index, std::size_t count)> progress;
 };
