@@ -50,6 +50,15 @@ std::vector<Declared> declared_outputs(const ir::Graph& graph) {
   return out;
 }
 
+/// What loading would refuse is the model's fault, not a defect.
+void require_addressable(const std::vector<Declared>& tensors, const char* what) {
+  for (const Declared& tensor : tensors) {
+    if (ir::dense_bytes(tensor.type) <= rules::kMaxRegionBytes) continue;
+    throw ir::BuildError(std::string(what) + " '" + tensor.name + "', " + ir::to_string(tensor.type) +
+                         ", is larger than the 1 TiB that a plan can address");
+  }
+}
+
 /// Bindings that fit every profile: an extent that differs between them becomes -1.
 std::vector<BindingSpec> merge_bindings(const std::vector<std::vector<Declared>>& profiles, const char* what) {
   std::vector<BindingSpec> bindings;
@@ -206,6 +215,8 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
     report.imported_nodes = live_nodes(graph);
     inputs.push_back(declared_inputs(graph));
     outputs.push_back(declared_outputs(graph));
+    require_addressable(inputs.back(), "input");
+    require_addressable(outputs.back(), "output");
     passes::PipelineOptions pipeline;
     pipeline.dump_folder = options.dump_folder;
     pipeline.for_cpu = compiler == nullptr;
@@ -222,6 +233,9 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
     ProfileSpec profile = compiler == nullptr ? lower(graph, spec.weights)
                                               : lower_cuda(graph, options.cuda->device, narrow, *compiler, spec.weights, modules,
                                                            options.cuda->tuning, report.cuda);
+    if (profile.arena.bytes > rules::kMaxRegionBytes) {
+      throw ir::BuildError("a run needs " + std::to_string(profile.arena.bytes >> 30) + " GiB of memory, more than the 1 TiB that a plan can address");
+    }
     profile.name = report.name;
     report.steps = profile.steps.size();
     report.arena = profile.arena;

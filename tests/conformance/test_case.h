@@ -25,7 +25,7 @@
 
 #include "edgert/cpu/small_strips.h"
 #include "edgert/scalar/convert.h"
-#include "edgert/session.h"
+#include "support/test_session.h"
 
 namespace edgert::conformance {
 
@@ -194,10 +194,10 @@ Outcome run_on_cpu(Span<const std::byte> plan, const Case& test, IsFixed is_fixe
   if (!view.ok()) return {"error", "load: " + message};
   SessionOptions options;
   options.log = log;
-  const Result<std::uint64_t> needed = Session<>::memory_bytes(*view, options);
+  const Result<std::uint64_t> needed = test::TestSession::memory_bytes(*view, options);
   if (!needed.ok()) return {"error", "needs: " + message};
   AlignedBytes memory(*needed);
-  Session<> session;
+  test::TestSession session;
   if (!session.prepare(*view, memory.span(), options).ok()) return {"error", "prepare: " + message};
   for (const NamedTensor& input : test.inputs) {
     const Result<TensorView> target = session.input(input.name.c_str());

@@ -297,3 +297,38 @@ def recurrent(g):
     if op == "GRU" and g.chance(0.5):
         attributes["linear_before_reset"] = 1
     g.node(op, operands, 3 if op == "LSTM" else 2, magnitude=3, **attributes)
+
+
+@operator(1)
+def transformer_operator(g):
+    """Operators since 23."""
+    if g.opset < 23:
+        raise Skip
+    op = g.choose(["RMSNormalization", "RotaryEmbedding", "Attention"])
+    if op == "RMSNormalization":
+        x = g.pick(("float32",), fits=lambda v: v.rank > 0 and v.size > 0)
+        axis = g.choose([-1, -1, g.integer(-x.rank, x.rank - 1)])
+        g.node(op, [x, g.operand(x.shape[axis % x.rank :], "float32")], magnitude=10, axis=axis, epsilon=1e-3)
+        return
+    batch, length, heads, size = g.integer(1, 2), g.integer(1, 7), g.choose([1, 2, 4]), g.choose([2, 4, 8])
+    if op == "RotaryEmbedding":
+        x = g.operand((batch, heads, length, size), "float32", constant=0)
+        angles = g.rng.uniform(-3, 3, (length + 2, size // 2)).astype(np.float32)
+        positions = g.constant(g.rng.integers(0, length + 2, (batch, length)).astype(np.int64))
+        g.node(op, [x, g.constant(np.cos(angles)), g.constant(np.sin(angles)), positions], magnitude=3, interleaved=g.integer(0, 1))
+        return
+    groups = g.choose([n for n in (1, 2, 4) if heads % n == 0])
+    keys = g.choose([length, length + 3])
+    q = g.operand((batch, heads, length, size), "float32", constant=0)
+    k, v = (g.operand((batch, groups, keys, size), "float32", constant=0.2) for _ in range(2))
+    operands = [q, k, v]
+    if g.chance(0.4):
+        mask = g.rng.random((length, keys)) < 0.7
+        mask[:, 0] = True
+        operands.append(g.constant(mask if g.chance(0.5) else np.where(mask, 0, -1e4).astype(np.float32)))
+    attributes = {"is_causal": 1} if g.chance(0.4) else {}
+    if g.chance(0.3):
+        attributes["softcap"] = 5.0
+    if g.chance(0.3):
+        attributes["scale"] = 0.3
+    g.node(op, operands, magnitude=3, **attributes)

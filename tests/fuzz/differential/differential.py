@@ -28,7 +28,7 @@ from comparison import Runner, judge, run_onnxruntime
 from graph_builder import OPERATORS, Builder, Skip
 from shrinking import shrink
 
-OPSETS = (9, 10, 11, 12, 13, 13, 14, 15, 16, 17, 17, 18, 18, 19, 20, 21, 22)
+OPSETS = (9, 10, 11, 12, 13, 13, 14, 15, 16, 17, 17, 18, 18, 19, 20, 21, 22, 23, 23, 24)
 WEIGHTS = np.array([weight for weight, _ in OPERATORS])
 FAILURES = ("disagree", "error")
 
