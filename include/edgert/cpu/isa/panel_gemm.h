@@ -257,9 +257,11 @@ class PanelGemmRun {
 
   /// `columns_left`: columns of the product from the tile's first one on.
   void tile(const GemmTile& direct, int height, int panels, std::int64_t columns_left) noexcept {
-    const bool whole = panels * kPanelColumns <= columns_left;
-    if (gemm_.epilogue.in_registers && whole) {
-      EDGERT_ISA_DISPATCH(gemm_.isa, gemm_tile(height, panels, direct));
+    const std::int64_t panel_columns = panels * kPanelColumns;
+    const bool whole = panel_columns <= columns_left;
+    const bool half = panel_columns - columns_left >= kPanelColumns / 2;
+    if (gemm_.epilogue.in_registers && (whole || panel_columns - columns_left == kPanelColumns / 2)) {
+      EDGERT_ISA_DISPATCH(gemm_.isa, gemm_tile(height, panels, half, direct));
       return;
     }
     GemmTile sums = direct;
@@ -268,7 +270,7 @@ class PanelGemmRun {
     sums.residual = nullptr;
     sums.low = -scalar::infinity_f32();
     sums.high = scalar::infinity_f32();
-    EDGERT_ISA_DISPATCH(gemm_.isa, gemm_tile(height, panels, sums));
+    EDGERT_ISA_DISPATCH(gemm_.isa, gemm_tile(height, panels, half, sums));
     const FinishRows rest = {sums.y, sums.y_stride, direct.y, direct.y_stride, direct.residual, direct.residual_stride,
                              height, whole ? panels * kPanelColumns : columns_left, gemm_.epilogue.epilogue};
     EDGERT_ISA_DISPATCH(gemm_.isa, finish_rows(rest));

@@ -242,7 +242,7 @@ class Recurrence {
                               panels_ + gate * shape_.hidden * shape_.pitch + column / kPanelColumns * panel_floats,
                               panel_floats, init + column, to, shape_.pitch, accumulate ? to : nullptr, shape_.pitch,
                               -scalar::infinity_f32(), scalar::infinity_f32()};
-        EDGERT_ISA_DISPATCH(work_.isa, gemm_tile(height, panels, job));
+        EDGERT_ISA_DISPATCH(work_.isa, gemm_tile(height, panels, false, job));
       }
       column += panels * kPanelColumns;
     }

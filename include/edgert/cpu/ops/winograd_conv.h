@@ -139,7 +139,7 @@ class WinogradRun {
                                  m_ + (p * chunk_ + t) * WinogradProblem::kBlockColumns + (panel - first) * kPanelColumns,
                                  WinogradProblem::kBlockColumns, nullptr, 0, -scalar::infinity_f32(),
                                  scalar::infinity_f32()};
-          EDGERT_ISA_DISPATCH(work.isa, gemm_tile(height, panels, tile));
+          EDGERT_ISA_DISPATCH(work.isa, gemm_tile(height, panels, false, tile));
           t += height;
         }
       }
