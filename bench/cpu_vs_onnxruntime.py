@@ -3,8 +3,9 @@
 number of threads, in turns, so that what else the machine does meets both.
 
 Each turn measures both for some seconds in a process of its own. The table has the median over all runs, the smallest
-time, the spread of the turns' medians, the largest error of EdgeRT's output as a fraction of the largest magnitude, and
-the arena beside the least that any placement needs.
+time, the spread of the turns' medians, the largest error of EdgeRT's output as a fraction of the largest magnitude,
+the arena beside the least that any placement needs, and the memory of both in all: for EdgeRT the plan and the session,
+which is all there is, for ONNX Runtime what its process grew by at its peak, weights included in both.
 
 Needs numpy, onnx and onnxruntime (build/venv has them) and build/edgert.
 """
@@ -31,13 +32,15 @@ EXAMPLES = """examples:
 
 # One turn of ONNX Runtime, in a process of its own: model, npz of inputs, threads, seconds. Times in microseconds.
 PEER = """
-import json, sys, time
+import json, resource, sys, time
 import numpy as np, onnxruntime as ort
 model, inputs, threads, seconds = sys.argv[1], dict(np.load(sys.argv[2])), int(sys.argv[3]), float(sys.argv[4])
 options = ort.SessionOptions()
 options.intra_op_num_threads = threads
 options.inter_op_num_threads = 1
 options.log_severity_level = 3
+peak_bytes = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak_bytes()
 session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 warm = time.perf_counter() + seconds / 4
 while True:
@@ -48,7 +51,8 @@ while not times or time.perf_counter() < end:
     start = time.perf_counter()
     session.run(None, inputs)
     times.append((time.perf_counter() - start) * 1e6)
-print(json.dumps({"median": float(np.median(times)), "min": min(times), "runs": len(times)}))
+print(json.dumps({"median": float(np.median(times)), "min": min(times), "runs": len(times),
+                  "memory": peak_bytes() - before}))
 """
 
 
@@ -106,7 +110,8 @@ class Model:
         if report["allocations_after_prepare"] != 0:
             raise SystemExit(f"{self.name}: {report['allocations_after_prepare']} allocations after prepare")
         latency = report["latency_us"]
-        return {"median": latency["median"], "min": latency["min"], "runs": report["iterations"]}
+        memory = report["plan_bytes"] + report["session_bytes"]
+        return {"median": latency["median"], "min": latency["min"], "runs": report["iterations"], "memory": memory}
 
     def measure(self, threads, turns, seconds):
         results = {False: [], True: []}
@@ -128,6 +133,7 @@ class Model:
                 "min_ms": min(r["min"] for r in results[peer]) / 1000,
                 "spread_ms": [min(medians), max(medians)],
                 "runs": sum(r["runs"] for r in results[peer]),
+                "memory_bytes": max(r["memory"] for r in results[peer]),
             }
         row["ratio_of_medians"] = row["edgert"]["median_ms"] / row["onnxruntime"]["median_ms"]
         row["ratio_of_minima"] = row["edgert"]["min_ms"] / row["onnxruntime"]["min_ms"]
@@ -148,6 +154,8 @@ COLUMNS = [
     "error",
     "arena kB",
     "lower bound kB",
+    "EdgeRT MB in all",
+    "ONNX Runtime MB",
 ]
 
 
@@ -166,6 +174,8 @@ def cells(row):
         f"{row['relative_to_max']:.1e}",
         f"{row['arena_bytes'] / 1000:.0f}",
         f"{row['arena_lower_bound'] / 1000:.0f}",
+        f"{row['edgert']['memory_bytes'] / 1e6:.1f}",
+        f"{row['onnxruntime']['memory_bytes'] / 1e6:.1f}",
     ]
 
 
