@@ -187,7 +187,7 @@ int build(const Options& options) {
   progress.update("read " + options.model, 0.0);
   onnx_import::ImportOptions parse;
   parse.external_data = !options.no_external_data;
-  const onnx_import::Model model = onnx_import::parse_file(options.model, parse);
+  onnx_import::Model model = onnx_import::parse_file(options.model, parse);
   build_options.profiles = parse_profiles(model, options.shapes, options.dims, options.values);
   if (options.most_turns >= 0) {
     for (onnx_import::ImportOptions& profile : build_options.profiles) profile.most_turns = options.most_turns;
@@ -205,7 +205,7 @@ int build(const Options& options) {
     if (error) throw io::IoError("--dump-passes " + options.dump_folder + ": " + error.message());
   }
   build_options.progress = [&progress](const std::string& what, double fraction) { progress.update(what, fraction); };
-  const plan::BuildResult result = plan::build(model, build_options);
+  const plan::BuildResult result = plan::build(std::move(model), build_options);
   io::write_file(options.output, {result.bytes.data(), result.bytes.size()});
   write_embedding(options, result.bytes);
   print_report(options, build_options.cuda ? "sm_" + std::to_string(std::max(build_options.cuda->device.arch, build_options.cuda->compiler.code_arch)) : "cpu", result);

@@ -104,7 +104,9 @@ bool apply(Graph& graph, NodeId id, const Affine& affine, std::size_t channels) 
   if (!affine.scale.empty()) {
     const ValueId weights = scaled_weights(graph, graph.node(id), affine.scale);
     if (weights == kNone) return false;
+    const ValueId before = graph.node(id).inputs[1];
     graph.set_input(id, 1, weights);
+    release_unread(graph, before);
   }
   while (graph.node(id).inputs.size() < 3) graph.append_input(id, kNone);
   if (bias != kNone) graph.set_input(id, 2, bias);

@@ -169,12 +169,18 @@ ValueId add_floats(Graph& graph, const std::string& name, const ir::Dims& dims, 
   return graph.add_constant(name, {DType::F32, dims}, ir::Bytes::copy(values.data(), values.size() * sizeof(float)));
 }
 
+void release_unread(Graph& graph, ValueId id) {
+  if (graph.value(id).is_constant() && graph.users(id).empty() && !graph.is_output(id)) graph.value(id).constant = {};
+}
+
 void prune(Graph& graph, ValueId id) {
   std::vector<ValueId> open{id};
   while (!open.empty()) {
     const ValueId next = open.back();
     open.pop_back();
-    const NodeId producer = next == kNone ? kNone : graph.value(next).producer;
+    if (next == kNone) continue;
+    const NodeId producer = graph.value(next).producer;
+    release_unread(graph, next);
     if (producer == kNone || !graph.node(producer).alive) continue;
     const Node& node = graph.node(producer);
     const bool read = std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId output) {

@@ -54,7 +54,9 @@ ValueId add_floats(Graph& graph, const std::string& name, const ir::Dims& dims, 
 
 // Rewriting
 
-/// Erases the node that makes `id` when nobody reads it, and so on upwards.
+/// Gives the memory of a constant back when nobody reads it; it is no constant any more.
+void release_unread(Graph& graph, ValueId id);
+/// Erases the node that makes `id` when nobody reads it, and so on upwards, constants included.
 void prune(Graph& graph, ValueId id);
 /// Every reader of `old` reads `other` instead, a value that was there before; what only `old` needed is erased and its
 /// provenance passes to the node behind `other`.

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "io/file.h"
+#include "passes/pattern.h"
 
 namespace edgert::passes {
 namespace {
@@ -85,6 +86,7 @@ std::vector<PassReport> run_pipeline(ir::Graph& graph, const PipelineOptions& op
     const int rewrites = pass.run(graph);
     reports.push_back({pass.name, rewrites});
     if (rewrites == 0) continue;
+    for (ir::ValueId id = 0; id < graph.value_count(); ++id) release_unread(graph, id);
     ir::verify(graph);
     if (!dump) continue;
     Snapshot after = snapshot();

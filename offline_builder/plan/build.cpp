@@ -3,11 +3,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <memory>
+#include <optional>
 #include <stdexcept>
 
 #include "edgert/cuda/cubin.h"
 #include "edgert/cuda/launch_rules.h"
+#include "edgert/plan_format.h"
 #include "passes/inline_bodies.h"
 #include "plan/session_needs.h"
 #include "plan/aligned_bytes.h"
@@ -166,18 +170,30 @@ void record_golden(PlanSpec& spec, const BuildOptions& options) {
   }
 }
 
-/// What a device would do with these bytes: load them by every rule and let every operator check its operands.
-void load_as_the_runtime_does(const std::vector<std::byte>& bytes) {
-  const Bytes64 aligned(bytes);
+void load_as_the_runtime_does(Span<const std::byte> bytes) {
   std::string message;
   LoadOptions options;
   options.log.user = &message;
   options.log.write = [](void* user, LogLevel, const char* text) { *static_cast<std::string*>(user) = text; };
-  const Result<PlanView> view = PlanView::load(aligned.span(), options);
+  const Result<PlanView> view = PlanView::load(bytes, options);
   if (!view.ok()) throw std::logic_error("the plan just built does not load: " + message);
   if (view->is_cuda()) return check_cuda(*view, message, options.log);
   const Result<SessionNeeds> needs = session_needs(*view, options.log);
   if (!needs.ok()) throw std::logic_error("the plan just built does not run: " + message);
+}
+
+/// What a device would do with these bytes: load them by every rule and let every operator check its operands. They move
+/// to an aligned address within their own memory, since a copy would double what a build needs.
+void check_plan(std::vector<std::byte>& bytes) {
+  const std::size_t size = bytes.size();
+  bytes.resize(size + kPlanAlignment);
+  void* aligned = bytes.data();
+  std::size_t space = bytes.size();
+  std::align(kPlanAlignment, size, aligned, space);
+  std::memmove(aligned, bytes.data(), size);
+  load_as_the_runtime_does({static_cast<const std::byte*>(aligned), size});
+  std::memmove(bytes.data(), aligned, size);
+  bytes.resize(size);
 }
 
 }  // namespace
@@ -247,18 +263,20 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
   spec.modules = modules.take();
   require_equal_states(spec.profiles);
   if (options.golden) record_golden(spec, options);
-  result.bytes = write(spec);
-  load_as_the_runtime_does(result.bytes);
+  result.bytes = write(std::move(spec));
+  check_plan(result.bytes);
   if (options.progress) options.progress("plan", 1.0);
   return result;
 }
 
-BuildResult build(const onnx_import::Model& model, const BuildOptions& options) {
+BuildResult build(onnx_import::Model given, const BuildOptions& options) {
   std::vector<onnx_import::ImportOptions> profiles = options.profiles;
   if (profiles.empty()) profiles.emplace_back();
   std::vector<ir::Graph> graphs;
   std::vector<std::string> notes;
   BuildOptions resolved = options;
+  std::optional<onnx_import::Model> held(std::move(given));
+  const onnx_import::Model& model = *held;
   for (BuildOptions::State& state : resolved.states) {
     for (onnx_import::ImportOptions& profile : profiles) profile.keep_inputs.insert(state.input);
     if (!state.initial) state.initial = onnx_import::default_of(model, state.input);
@@ -271,6 +289,7 @@ BuildResult build(const onnx_import::Model& model, const BuildOptions& options) 
       if (std::find(notes.begin(), notes.end(), note) == notes.end()) notes.push_back(std::move(note));
     }
   }
+  held.reset();
   BuildResult result = build(std::move(graphs), resolved);
   result.notes = std::move(notes);
   return result;

@@ -69,7 +69,8 @@ struct BuildResult {
 
 /// Builds a plan. Throws ir::BuildError (onnx_import::ImportError for the model's problems) and codegen::CompileError
 /// when kernels cannot be compiled. The result is loaded and checked with the runtime's own rules before it is returned.
-BuildResult build(const onnx_import::Model& model, const BuildOptions& options = {});
+/// A model that the caller hands over is released once it is imported, and its weights as soon as they are packed.
+BuildResult build(onnx_import::Model model, const BuildOptions& options = {});
 
 /// The same from graphs, one a profile, whose inputs and outputs have equal names and types. `options.profiles` is not
 /// read. The graphs are consumed.

@@ -194,20 +194,27 @@ class FileWriter {
     bytes_.resize(sizeof(PlanHeader) + sections * sizeof(SectionEntry));
   }
 
-  /// Room for the next section; fill it, then close_section().
-  std::byte* open_section(SectionKind kind, std::size_t size) {
-    bytes_.resize(align_up(bytes_.size(), kPlanAlignment));
+  /// Begins the next section, of `size` bytes at most; add() them, then close_section().
+  void open_section(SectionKind kind, std::size_t size) {
+    const std::size_t begin = align_up(bytes_.size(), kPlanAlignment);
+    bytes_.reserve(begin + size + kPlanAlignment);  // and room to align the whole plan, should this be the last section
+    bytes_.resize(begin);
     SectionEntry& entry = entries_.at(next_);
     entry.kind = kind;
-    entry.offset = bytes_.size();
-    entry.size = size;
+    entry.offset = begin;
     entry.alignment = kPlanAlignment;
-    bytes_.resize(bytes_.size() + size);
-    return bytes_.data() + entry.offset;
+  }
+
+  /// Appends bytes at `offset` in the section, behind what was added before; zeros fill the gap.
+  void add(std::size_t offset, const void* data, std::size_t size) {
+    bytes_.resize(entries_[next_].offset + offset);
+    const auto* from = static_cast<const std::byte*>(data);
+    if (size != 0) bytes_.insert(bytes_.end(), from, from + size);
   }
 
   void close_section() {
     SectionEntry& entry = entries_[next_++];
+    entry.size = bytes_.size() - entry.offset;
     const std::byte* data = bytes_.data() + entry.offset;
     entry.crc32c = crc32c(data, entry.size);
     Sha256 hash;
@@ -239,7 +246,7 @@ class FileWriter {
 
 }  // namespace
 
-std::vector<std::byte> write(const PlanSpec& spec) {
+std::vector<std::byte> write(PlanSpec spec) {
   const std::vector<std::byte> table = TableWriter(spec).run();
   if (table.size() > 0x7fffffffu) throw ir::BuildError("the plan's table is larger than 2 GiB");
   const std::vector<const ir::Bytes*> golden = TableWriter::golden_pieces(spec);
@@ -247,25 +254,32 @@ std::vector<std::byte> write(const PlanSpec& spec) {
     throw ir::BuildError("the plan has " + std::to_string(spec.modules.size()) + " different kernels, more than a plan can carry");
   }
   FileWriter file(static_cast<std::uint32_t>(2 + spec.modules.size() + (golden.empty() ? 0 : 1)));
-  std::memcpy(file.open_section(SectionKind::Table, table.size()), table.data(), table.size());
+  file.open_section(SectionKind::Table, table.size());
+  file.add(0, table.data(), table.size());
   file.close_section();
-  std::byte* weights = file.open_section(SectionKind::Weights, spec.weights.size());
-  for (const WeightStore::Piece& piece : spec.weights.pieces()) {
-    if (piece.bytes.size() != 0) std::memcpy(weights + piece.offset, piece.bytes.data(), piece.bytes.size());
+  const std::size_t weight_bytes = spec.weights.size();
+  file.open_section(SectionKind::Weights, weight_bytes);
+  for (WeightStore::Piece& piece : spec.weights.take_pieces()) {
+    const ir::Bytes bytes = std::move(piece.bytes);
+    file.add(piece.offset, bytes.data(), bytes.size());
   }
+  file.add(weight_bytes, nullptr, 0);
   file.close_section();
   for (const ModuleSpec& module : spec.modules) {
-    std::memcpy(file.open_section(SectionKind::Module, module.cubin.size()), module.cubin.data(), module.cubin.size());
+    file.open_section(SectionKind::Module, module.cubin.size());
+    file.add(0, module.cubin.data(), module.cubin.size());
     file.close_section();
   }
   if (!golden.empty()) {
     std::uint64_t size = 0;
     for (const ir::Bytes* bytes : golden) size = align_up(size + bytes->size(), 64);
-    std::byte* data = file.open_section(SectionKind::Golden, size);
+    file.open_section(SectionKind::Golden, size);
+    std::uint64_t offset = 0;
     for (const ir::Bytes* bytes : golden) {
-      if (bytes->size() != 0) std::memcpy(data, bytes->data(), bytes->size());
-      data += align_up(bytes->size(), 64);
+      file.add(offset, bytes->data(), bytes->size());
+      offset = align_up(offset + bytes->size(), 64);
     }
+    file.add(size, nullptr, 0);
     file.close_section();
   }
   return file.finish();

@@ -47,7 +47,8 @@ struct PlanSpec {
   std::vector<std::pair<std::string, std::string>> metadata;
 };
 
-/// The plan file's bytes: the same for the same PlanSpec, on every host.
-std::vector<std::byte> write(const PlanSpec& spec);
+/// The plan file's bytes: the same for the same PlanSpec, on every host. Weights that nobody else holds are released one by
+/// one as they are written, so that memory never holds them twice.
+std::vector<std::byte> write(PlanSpec spec);
 
 }  // namespace edgert::plan
