@@ -22,6 +22,7 @@ extern const OperatorDef kPointwise;
 extern const OperatorDef kConv;
 extern const OperatorDef kDepthwiseConv;
 extern const OperatorDef kWinogradConv;
+extern const OperatorDef kInvertedResidual;
 extern const OperatorDef kMatMul;
 extern const OperatorDef kPool;
 extern const OperatorDef kReduce;

@@ -34,4 +34,24 @@ ir::Bytes pack_panels(std::int64_t groups, std::int64_t rows, std::int64_t colum
   return ir::Bytes::adopt(std::move(bytes));
 }
 
+/// Input `input`, depthwise weights [C, G, kh, kw], becomes [kh, kw * G, C], rows ordered (kh, kw, g).
+inline void pack_depthwise(ir::Graph& graph, ir::NodeId id, std::size_t input) {
+  const ir::Value& w = constant_weights(graph, graph.node(id), input);
+  if (w.type.dims.size() == 3) return;
+  const std::int64_t channels = w.type.dims[0];
+  const std::int64_t group = w.type.dims[1];
+  const std::int64_t taps = w.type.dims[2] * w.type.dims[3];
+  const float* from = w.constant.as<float>();
+  std::vector<std::byte> bytes(w.constant.size());
+  for (std::int64_t row = 0; row < taps * group; ++row) {
+    const std::int64_t element = row % group * taps + row / group;
+    for (std::int64_t c = 0; c < channels; ++c) {
+      std::memcpy(bytes.data() + static_cast<std::size_t>(row * channels + c) * sizeof(float),
+                  from + c * taps * group + element, sizeof(float));
+    }
+  }
+  const ir::TensorType type{DType::F32, {w.type.dims[2], w.type.dims[3] * group, channels}};
+  graph.set_input(id, input, graph.add_constant(w.name, type, ir::Bytes::adopt(std::move(bytes))));
+}
+
 }  // namespace edgert::ops

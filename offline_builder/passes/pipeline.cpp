@@ -64,6 +64,9 @@ const std::vector<Pass>& pipeline() {
       // The form that kernels read.
       {"join_concats", "concatenations that repeat others read them", &join_concats},
       {"choose_winograd", "3x3 convolutions by fewer multiplications", &choose_winograd, true},
+      {"choose_grouped", "grouped convolutions of few channels as depthwise ones", &choose_grouped, true},
+      {"fuse_inverted_residual", "depthwise convolutions and their pointwise neighbours in one step", &fuse_inverted_residual,
+       true},
       {"choose_planar", "first convolutions that read an image as it comes", &choose_planar, true},
       {"choose_layout", "order in memory, and the copies that it needs", &choose_layout, false, true},
       {"pack_weights", "constants in the form that kernels read", &pack_weights, true, true},

@@ -57,6 +57,8 @@ int fuse_epilogue(ir::Graph& graph);         ///< activation and residual add in
 int join_concats(ir::Graph& graph);          ///< concatenations that repeat others read them
 int fuse_pointwise(ir::Graph& graph);        ///< chains of pointwise nodes into one program
 int choose_winograd(ir::Graph& graph);       ///< 3x3 convolutions by fewer multiplications
+int choose_grouped(ir::Graph& graph);        ///< grouped convolutions of few channels as depthwise ones
+int fuse_inverted_residual(ir::Graph& graph);  ///< depthwise convolutions and their pointwise neighbours
 int choose_planar(ir::Graph& graph);         ///< first convolutions that read planes instead of pixels
 int choose_layout(ir::Graph& graph);         ///< channels-last where kernels want it, copies where orders meet
 int pack_weights(ir::Graph& graph);          ///< constant operands into the form that kernels read

@@ -14,6 +14,7 @@ struct Case {
   std::int64_t n, c, h, w, oh, ow;
   std::int32_t kernel[2], stride[2], dilation[2], pad[2];
   std::int64_t x_gap, y_gap;
+  std::int64_t group = 1;
 };
 
 Case square(std::int64_t n, std::int64_t c, std::int64_t size, std::int32_t kernel, std::int32_t stride,
@@ -33,7 +34,7 @@ void check_case(const Case& c, const Epilogue& epilogue = kNoEpilogue, bool with
   CAPTURE(static_cast<int>(epilogue.activation));
   CAPTURE(static_cast<int>(epilogue.residual));
   Tensor x = image(c.n, c.c, c.h, c.w, c.c + c.x_gap, 1);
-  Tensor weights = dense({c.kernel[0], c.kernel[1], c.c}, 2);
+  Tensor weights = dense({c.kernel[0], c.kernel[1] * c.group, c.c}, 2);
   Tensor bias = dense({c.c}, 3);
   Tensor y = image(c.n, c.c, c.oh, c.ow, c.c + c.y_gap, 4);
   Tensor residual = in_place ? y : image(c.n, c.c, c.oh, c.ow, c.c + 1, 5);
@@ -53,14 +54,16 @@ void check_case(const Case& c, const Epilogue& epilogue = kNoEpilogue, bool with
         const std::int64_t h = i[2] * c.stride[0] + kh * c.dilation[0] - c.pad[0];
         const std::int64_t w = i[3] * c.stride[1] + kw * c.dilation[1] - c.pad[1];
         if (h < 0 || h >= c.h || w < 0 || w >= c.w) continue;
-        sum += static_cast<double>(x.data[x.at({i[0], i[1], h, w})]) *
-               static_cast<double>(weights.data[weights.at({kh, kw, i[1]})]);
+        for (std::int64_t g = 0; g < c.group; ++g) {
+          sum += static_cast<double>(x.data[x.at({i[0], i[1] / c.group * c.group + g, h, w})]) *
+                 static_cast<double>(weights.data[weights.at({kh, kw * c.group + g, i[1]})]);
+        }
       }
     }
     return finished(epilogue, sum, added == nullptr ? 0.0 : static_cast<double>(residual.data[residual.at(i)]));
   };
   compare<DepthwiseConv>({&x, &weights, with_bias ? &bias : nullptr, added}, y, attributes, expected,
-                         static_cast<double>(c.kernel[0] * c.kernel[1]), in_place && added != nullptr);
+                         static_cast<double>(c.kernel[0] * c.kernel[1] * c.group), in_place && added != nullptr);
 }
 
 }  // namespace
@@ -69,6 +72,40 @@ TEST_CASE("DepthwiseConv: channels around every vector's length") {
   for (const std::int64_t c : {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 58, 260, 272}) {
     check_case(square(1, c, 6, 3, 1, 1));
   }
+}
+
+TEST_CASE("DepthwiseConv: groups of several channels") {
+  const auto grouped = [](Case c, std::int64_t group) {
+    c.group = group;
+    return c;
+  };
+  for (const std::int64_t group : {4, 8}) {
+    for (const std::int64_t c : {16, 32, 48, 80, 272}) check_case(grouped(square(1, c, 6, 3, 1, 1), group));
+    for (std::int64_t w = 1; w <= 10; ++w) {
+      check_case(grouped({2, 48, 4, w, 4, w, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 3, 5}, group));
+    }
+    check_case(grouped(square(1, 32, 33, 3, 2, 1), group));
+    check_case(grouped(square(2, 32, 9, 5, 1, 4, 2), group));
+    check_case(grouped(square(1, 16, 5, 1, 1, 0), group), kNoEpilogue, false);
+    for (const Epilogue& epilogue : all_epilogues()) check_case(grouped(square(1, 32, 8, 3, 1, 1), group), epilogue);
+  }
+}
+
+TEST_CASE("DepthwiseConv: groups that the kernel does not have are refused") {
+  const auto accepted = [&](std::int64_t channels, std::int64_t group) {
+    Tensor x = image(1, channels, 5, 5, channels, 1), y = image(1, channels, 5, 5, channels, 2);
+    Tensor w = dense({3, 3 * group, channels}, 3);
+    DepthwiseConvAttributes attributes = {{3, 3}, {1, 1}, {1, 1}, {1, 1}, kNoEpilogue, {1, 1}};
+    return DepthwiseConv::check(Call({&x, &w}, y, false).work(attributes)) == nullptr;
+  };
+  CHECK(accepted(48, 1));
+  CHECK(accepted(48, 4));
+  CHECK(accepted(48, 8));
+  CHECK(!accepted(48, 0));
+  CHECK(!accepted(48, 2));
+  CHECK(!accepted(48, 16));
+  CHECK(!accepted(40, 8));
+  CHECK(!accepted(8, 4));
 }
 
 TEST_CASE("DepthwiseConv: widths around the tile and the segment") {

@@ -11,6 +11,7 @@
 #include "edgert/cpu/ops/cast.h"
 #include "edgert/cpu/ops/conv.h"
 #include "edgert/cpu/ops/depthwise_conv.h"
+#include "edgert/cpu/ops/inverted_residual.h"
 #include "edgert/cpu/ops/matmul.h"
 #include "edgert/cpu/ops/normalize.h"
 #include "edgert/cpu/ops/pad.h"
@@ -150,9 +151,11 @@ class GraphInterpreter {
     if (node.op == &ops::kConv)
       return conv(node, in(node, 1), node.as<cpu::ConvAttributes>(), node.as<cpu::ConvAttributes>().groups);
     if (node.op == &ops::kDepthwiseConv) {
-      return conv(node, in(node, 1), node.as<cpu::DepthwiseConvAttributes>(), out_dims(node)[1]);
+      const Tensor w = in(node, 1);
+      return conv(node, w, node.as<cpu::DepthwiseConvAttributes>(), out_dims(node)[1] / w.dims[1]);
     }
     if (node.op == &ops::kWinogradConv) return winograd(node);
+    if (node.op == &ops::kInvertedResidual) return inverted_residual(node);
     if (node.op == &ops::kMatMul) return matmul(node);
     if (node.op == &ops::kPool) return pool(node);
     if (node.op == &ops::kReduce) return reduce(node);
@@ -275,6 +278,35 @@ class GraphInterpreter {
     const cpu::ConvAttributes as_conv = {{3, 3}, {1, 1}, {1, 1}, {a.pad_begin[0], a.pad_begin[1]}, 1, 0, a.epilogue,
                                          {a.pad_end[0], a.pad_end[1]}};
     return conv(node, w, as_conv, 1);
+  }
+
+  /// As the three convolutions that it is.
+  Tensor inverted_residual(const ir::Node& node) const {
+    using In = cpu::InvertedResidualInput;
+    const auto& a = node.as<cpu::InvertedResidualAttributes>();
+    ir::Graph parts;
+    std::vector<Tensor> inputs;
+    const auto input = [&](std::size_t i) {
+      if (!has(node, i)) return ir::kNone;
+      inputs.push_back(in(node, i));
+      return parts.add_input("i", graph_.value(node.inputs[i]).type);
+    };
+    const auto add = [&](const ops::OperatorDef& op, const std::vector<ir::ValueId>& operands, const auto& attributes) {
+      return parts.node(parts.add_node(op, operands, ir::AttributeBlob::of(attributes), {})).outputs[0];
+    };
+    const auto pointwise = [&](ir::ValueId x, std::size_t weights, ir::ValueId residual, const scalar::Epilogue& epilogue) {
+      if (!has(node, weights)) return x;
+      const cpu::ConvAttributes as_conv = {{1, 1}, {1, 1}, {1, 1}, {0, 0}, 1, 0, epilogue, {0, 0}};
+      return add(ops::kConv, {x, input(weights), input(weights + 1), residual}, as_conv);
+    };
+    const cpu::DepthwiseConvAttributes window = {{a.kernel[0], a.kernel[1]}, {a.stride[0], a.stride[1]}, {1, 1},
+                                                 {a.pad_begin[0], a.pad_begin[1]}, a.depthwise,
+                                                 {a.pad_end[0], a.pad_end[1]}};
+    const ir::ValueId wide = pointwise(input(In::kX), In::kExpand, ir::kNone, a.expand);
+    const ir::ValueId filtered =
+        add(ops::kDepthwiseConv, {wide, input(In::kDepthwise), input(In::kDepthwiseBias), ir::kNone}, window);
+    parts.add_output("y", pointwise(filtered, In::kProject, input(In::kResidual), a.project));
+    return GraphInterpreter(parts).run(inputs)[0];
   }
 
   Tensor matmul(const ir::Node& node) const {
