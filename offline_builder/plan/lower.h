@@ -102,6 +102,7 @@ class WeightStore {
     std::uint64_t offset;
     ir::Bytes bytes;
   };
+  const std::vector<Piece>& pieces() const { return pieces_; }
   /// Hands the pieces over; the store is not added to any more.
   std::vector<Piece> take_pieces() { return std::move(pieces_); }
 
