@@ -74,6 +74,19 @@ std::vector<KernelSpec> all_families(const ConvTarget& target) {
   shape.width = shape.out_width = 196;
   shape.scaled = true;
   add(shape);
+  shape.scaled = false, shape.pre_activated = true;
+  add(shape);
+  shape = conv(28, 58, 21, 3, 1);
+  shape.input_pitch = 58, shape.input_at_once = 2, shape.residual_pitch = 21, shape.residual_at_once = 1;
+  shape.epilogue.residual = scalar::ResidualMode::BeforeActivation;
+  shape.plane_output = true;
+  add(shape);
+  shape = conv(28, 116, 116, 1, 1);
+  shape.input_pitch = shape.output_pitch = 116, shape.input_at_once = shape.output_at_once = 4;
+  add(shape);
+  shape = conv(28, 256, 256, 3, 1);
+  shape.groups = 16;
+  add(shape);
   ConvTile shared;
   shared.tile_width = 32, shared.block_n = 96, shared.chunk = 128, shared.warps_m = 1, shared.warps_n = 3, shared.warps_k = 2;
   shape = conv(1, 384, 1536, 1, 1);
@@ -114,6 +127,8 @@ std::vector<KernelSpec> all_families(const ConvTarget& target) {
     window.height = window.width = window.out_height = window.out_width = 14;
     window.channels = 100;
     window.input_pitch = window.output_pitch = 104;
+    specs.push_back(make_window(window, 2, 128, target));
+    window.channels = window.input_pitch = window.output_pitch = 58, window.input_at_once = 2, window.output_at_once = 1;
     specs.push_back(make_window(window, 2, 128, target));
   }
   GemvShape gemv;

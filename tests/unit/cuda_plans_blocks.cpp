@@ -47,7 +47,7 @@ struct Network : Net {
 };
 
 /// Steps of the plan for a GPU, whose results are within f16's rounding of the CPU's.
-std::size_t check_plan(const Network& net, std::uint32_t arch = 90, double least_db = 45) {
+std::size_t check_plan(const Network& net, std::uint32_t arch = 90, double least_db = 60) {
   const auto build = [&](const plan::BuildOptions& options) {
     std::vector<ir::Graph> graphs;
     graphs.push_back(net.graph);
