@@ -12,6 +12,8 @@ file, an option or a thing of its arguments.
 
 import argparse
 import collections
+import json
+import os
 import pathlib
 import random
 import re
@@ -38,13 +40,15 @@ ODD_TEXTS = ["", "=", "x=", "=1", "x=1x", "x=1x-1", "x=1:2:3", "x=axb", "x=99999
 OPTIONS = {
     "build": {
         "--shape": ["x=1x4", "x=1x4:2x4", *ODD_TEXTS], "--dim": ["N=1", "N=0", "N=-1", "N=3", *ODD_TEXTS], "--value": ["x=1,2,3,4", *ODD_TEXTS],
-        "--meta": ["key=value", "edgert.task=classify", *ODD_TEXTS], "--target": ["cpu", "sm_1", "", "sm_87x", "gpu"],
+        "--meta": ["key=value", "edgert.task=classify", *ODD_TEXTS], "--target": ["cpu", "sm_87", "sm_87", "sm_1", "", "sm_87x", "gpu"],
         "--precision": ["fp16", "fp32", "int4", ""], "--fp16": None, "--fp32": None, "--multiprocessors": ODD_NUMBERS,
         "--nvrtc": ["nothing.so", ""], "--kernel-cache": ["none", "cache", "", "net.onnx"], "--compile-threads": ODD_NUMBERS,
         "--no-winograd": None, "--state": ["x=y", *ODD_TEXTS], "--most-turns": ODD_NUMBERS, "--golden": ["NPZ"], "--golden-seed": ODD_NUMBERS,
         "--dump-passes": ["dump", "net.onnx", "missing/folder"], "--emit-header": ["net.h", "missing/net.h", "."],
         "--emit-object": ["net.o", "net.S", "missing/net.o", "."], "--object-machine": ["x86_64", "aarch64", "z80"],
-        "--symbol": ["net", "int", "", "a b", "9", "x" * 300], "--no-external-data": None, "--quiet": None, "--json": None,
+        "--symbol": ["net", "int", "", "a b", "9", "x" * 300], "--no-external-data": None,
+        "--tuning-records": ["RECORDS"], "--device-profile": ["orin-15w", "", "x" * 300], "--error-on-miss": None,
+        "--tune-seconds": ODD_NUMBERS, "--worker": ["/bin/false", "/nonexistent", ""], "--quiet": None, "--json": None,
     },
     "run": {
         "--inputs": ["NPZ"], "--outputs": ["out.npz", "missing/out.npz", ".", ""], "--random": ODD_NUMBERS,
@@ -93,7 +97,13 @@ def make_files(edgert, folder):
         plans += [plan] * 6
     images = [MODELS / name for name in ("digit_3.pgm", "digit_3.png", "shapes.png", "shapes.ppm")]
     npz = [folder / "x.npz", folder / "label.npz", folder / "types.npz", folder / "x.npy", MODELS / "digits_test.npz", *sorted((CORPUS / "npz").iterdir())]
-    return {"ONNX": models, "PLAN": plans, "NPZ": npz, "IMAGE": images}
+    record = {"version": 1, "signature": "pointwise f32", "tactic": "v4", "kernel": "00", "sm": 87, "multiprocessors": 16, "nvrtc": "13.0",
+              "profile": "orin-15w", "device": "Orin", "driver": "580", "clock_khz": 1, "memory_clock_khz": 1, "verdict": "ok",
+              "median_us": 1.5, "low_us": 1, "high_us": 2}
+    (folder / "records.jsonl").write_text((json.dumps(record) + "\n") * 3)
+    (folder / "nested.jsonl").write_text("[" * 100000)
+    records = [folder / "records.jsonl"] * 4 + [folder / "nested.jsonl"]
+    return {"ONNX": models, "PLAN": plans, "NPZ": npz, "IMAGE": images, "RECORDS": records}
 
 
 class Case:
@@ -119,6 +129,8 @@ class Case:
             line.append(choose(ODD_TEXTS + ["net.plan"]))
         if self.command == "build" and not chance(0.05):
             line += ["-o", choose(["net.plan", "net.plan", "net.plan", "missing/net.plan", ".", "", "net.onnx"])]
+        if self.command == "build" and chance(0.06):  # records are read for GPUs only
+            line += ["--target", "sm_87", "--tuning-records", str(self.file("RECORDS"))]
         line += ALWAYS.get(self.command, []) if chance(0.97) else ["--iterations", "1"] if self.command == "bench" else []
         options = OPTIONS[self.command]
         for name in self.random.sample(list(options), min(len(options), int(self.random.expovariate(0.8)))):
@@ -170,8 +182,10 @@ class Case:
 def names_something(output, arguments):
     """Whether a message names a file, an option or a part of a value of the command line."""
     for argument in arguments:
+        if argument == "" and ": : " in output or "--" in argument and argument in output:
+            return True  # of an empty name there is nothing to see
         for part in {argument, pathlib.Path(argument).name, *re.split(r"[=:,]", argument)}:
-            if len(part) > 1 and part in output or part.lstrip("-") and f"'{part}'" in output:
+            if len(part) > 1 and part in output or part.lstrip("-") and (f"'{part}'" in output or f" {part}:" in output):
                 return True
     return "--" in output or "'" in output
 
@@ -203,8 +217,9 @@ def limit():
 
 def run(edgert, arguments, folder):
     """Exit code and what was printed on the standard error and output."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder)}
     try:
-        done = subprocess.run([edgert, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=SECONDS,
+        done = subprocess.run([edgert, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=SECONDS, env=environment,
                               stdin=subprocess.DEVNULL, preexec_fn=limit, check=False)
     except subprocess.TimeoutExpired:
         return None, "", ""
