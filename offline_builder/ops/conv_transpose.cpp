@@ -52,8 +52,11 @@ ValueId turn_filters(OnnxNode& node, ValueId w, std::int64_t groups) {
   return turned;
 }
 
+/// Each has filters of its own; networks have up to 32 x 32.
+constexpr std::int64_t kMostPhases = 4096;
+
 /// The convolution over all phases, interleaved; `window` has the result's padding and `out` its spatial extents.
-/// Nothing when the phases reach less far than the result.
+/// Nothing when the phases reach less far than the result, or are too many.
 std::optional<ValueId> convolve_phases(OnnxNode& node, ValueId x, ValueId w, ValueId bias, const Window& window,
                                        const Dims& out) {
   const Dims x_dims = dims_of(node, x), w_dims = dims_of(node, w);
@@ -66,8 +69,9 @@ std::optional<ValueId> convolve_phases(OnnxNode& node, ValueId x, ValueId w, Val
   std::int64_t phases = 1;
   for (std::size_t i = 0; i < rank; ++i) {
     const std::int64_t stride = window.stride[i], taps = ceil_div(window.kernel[i], stride);
+    if (stride > kMostPhases / phases) return std::nullopt;
     // Element j * stride + r of the filter belongs to phase r, whose outputs are at q * stride + r for q < extent + taps - 1.
-    if (window.begin[i] < 0 || window.begin[i] + out[i] > (x_dims[i + 2] + taps - 1) * stride) return std::nullopt;
+    if (window.begin[i] < 0 || window.begin[i] + out[i] > ir::element_count({x_dims[i + 2] + taps - 1, stride})) return std::nullopt;
     missing.push_back(taps * stride - window.kernel[i]);
     split.insert(split.end(), {taps, stride});
     by_phase.push_back(static_cast<std::int64_t>(2 * i + 3));
@@ -148,6 +152,8 @@ void import_conv_transpose(OnnxNode& node) {
   if (bias != ir::kNone) require_dims(dims_of(node, bias), {ir::element_count({w_dims[1], groups})}, "the bias");
   Window window = read_window(node, spatial, kernel);
   const std::size_t rank = window.rank();
+  // Throws where the extents below would overflow.
+  for (std::size_t i = 0; i < rank; ++i) static_cast<void>(ir::element_count({spatial[i], window.stride[i]}));
   const std::vector<std::int64_t> output_padding = detail::window_list(node, "output_padding", rank, 0, 0);
   resolve_pads(node, spatial, output_padding, window);
 
