@@ -17,6 +17,9 @@ namespace {
 
 using namespace problem;
 
+enum class Mask { None = 0, Additive = 1, Keep = 2, Hide = 3, AdditiveFloat = 4, Causal = 5 };  // as codegen::AttentionMask
+constexpr Mask kMask = static_cast<Mask>(kMaskKind);
+
 constexpr int kThreads = 32 * kWarpsQ * kWarpsK;
 constexpr int kTileQ = 16 * kWarpsQ;
 constexpr int kTiles = (kQueries + kTileQ - 1) / kTileQ;
@@ -57,9 +60,28 @@ __device__ __forceinline__ void load_rows(uint32 to, const uint16* from, int fir
 
 using Scores = float[kKeyBlocks][2][4];  // of 16 queries and the warp's keys, as m16n8 accumulators
 
-/// What is added to the scaled scores, times log2(e); minus infinity where there is no key or the mask forbids it.
+constexpr float kLog2E = 1.44269504f;
+
+/// What the mask adds to the score of a query's row and a key that exists, times log2(e).
+__device__ __forceinline__ float mask_of(const void* mask, int row, int key) {
+  const int at = row * kMaskRow + key;
+  if constexpr (kMask == Mask::Additive) {
+    return fmaxf(Element::to_float(static_cast<const uint16*>(mask)[at]), kHidden) * kLog2E;
+  } else if constexpr (kMask == Mask::AdditiveFloat) {
+    return fmaxf(static_cast<const float*>(mask)[at], kHidden) * kLog2E;
+  } else if constexpr (kMask == Mask::Keep) {
+    return static_cast<const unsigned char*>(mask)[at] == 0 ? kHidden * kLog2E : 0.0f;
+  } else if constexpr (kMask == Mask::Hide) {
+    return static_cast<const unsigned char*>(mask)[at] != 0 ? kHidden * kLog2E : 0.0f;
+  } else if constexpr (kMask == Mask::Causal) {
+    return key > row + kCausalOffset ? -scalar::infinity_f32() : 0.0f;
+  } else {
+    return 0.0f;
+  }
+}
+
+/// mask_of() for a warp's scores; minus infinity where there is no key.
 __device__ __forceinline__ void load_mask(Scores& to, const void* mask, int query, int first_key) {
-  constexpr float kLog2E = 1.44269504f;
 #pragma unroll
   for (int b = 0; b < kKeyBlocks; ++b) {
 #pragma unroll
@@ -67,13 +89,8 @@ __device__ __forceinline__ void load_mask(Scores& to, const void* mask, int quer
       const int key = first_key + b * 16 * kWarpsK + i / 4 * 8 + i % 2;
       const int row = query + i / 2 % 2 * 8;
       float add = 0.0f;
-      if (key >= kKeys) {
-        add = -scalar::infinity_f32();
-      } else if constexpr (kMask == 1) {
-        if (row < kQueries) add = Element::to_float(static_cast<const uint16*>(mask)[row * kMaskRow + key]) * kLog2E;
-      } else if constexpr (kMask == 2) {
-        if (row < kQueries && static_cast<const unsigned char*>(mask)[row * kMaskRow + key] == 0) add = -scalar::infinity_f32();
-      }
+      if (key >= kKeys) add = -scalar::infinity_f32();
+      else if (row < kQueries) add = mask_of(mask, row, key);
       to[b][i / 4][i % 4] = add;
     }
   }
@@ -87,12 +104,12 @@ struct State {
 };
 
 __device__ __forceinline__ void score_keys(Scores& score, const uint32 (&query)[kDepthSteps][4], uint32 keys, const Scores& mask,
-                                           int first_block, int chunk) {
+                                           int first_block, int chunk, int keys_end) {
 #pragma unroll
   for (int b = 0; b < kKeyBlocks; ++b) {
     const int block = first_block + b * kWarpsK;
     float product[2][4] = {};
-    if (chunk * kChunk + block * 16 < kKeys) {
+    if (chunk * kChunk + block * 16 < keys_end) {
       const int lane = static_cast<int>(threadIdx.x) % 32;
       const uint32 row = keys + static_cast<uint32>((block * 16 + lane % 8 + lane / 16 * 8) * kKeyPitch + lane / 8 % 2 * 16);
 #pragma unroll
@@ -104,7 +121,7 @@ __device__ __forceinline__ void score_keys(Scores& score, const uint32 (&query)[
       }
     }
 #pragma unroll
-    for (int i = 0; i < 8; ++i) score[b][i / 4][i % 4] = product[i / 4][i % 4] * (kScale * 1.44269504f) + mask[b][i / 4][i % 4];
+    for (int i = 0; i < 8; ++i) score[b][i / 4][i % 4] = product[i / 4][i % 4] * (kScale * kLog2E) + mask[b][i / 4][i % 4];
   }
 }
 
@@ -140,11 +157,12 @@ __device__ __forceinline__ void take_exponentials(Scores& score, State& state) {
   }
 }
 
-__device__ __forceinline__ void add_values(State& state, const Scores& probability, uint32 values, int first_block, int chunk) {
+__device__ __forceinline__ void add_values(State& state, const Scores& probability, uint32 values, int first_block, int chunk,
+                                           int keys_end) {
 #pragma unroll
   for (int b = 0; b < kKeyBlocks; ++b) {
     const int block = first_block + b * kWarpsK;
-    if (chunk * kChunk + block * 16 >= kKeys) break;
+    if (chunk * kChunk + block * 16 >= keys_end) break;
     const auto& p = probability[b];
     const uint32 a[4] = {Element::pack(p[0][0], p[0][1]), Element::pack(p[0][2], p[0][3]), Element::pack(p[1][0], p[1][1]),
                          Element::pack(p[1][2], p[1][3])};
@@ -203,7 +221,8 @@ __device__ __forceinline__ void finish(const float* partial, uint16* y, int firs
       sum += part.y * scale;
       x[0] += value.x * scale, x[1] += value.y * scale, x[2] += value.z * scale, x[3] += value.w * scale;
     }
-    const float inverse = 1.0f / sum;  // of zero when every key is forbidden: NaN, as softmax defines it
+    // Without a key that may be seen: NaN, as softmax defines it, or zeros where the graph says so.
+    const float inverse = kZeroHidden && sum == 0.0f ? 0.0f : 1.0f / sum;
     uint32* to = reinterpret_cast<uint32*>(y + (first_query + row) * kYRow + unit % kUnits * 4);
     to[0] = Element::pack(x[0] * inverse, x[1] * inverse);
     to[1] = Element::pack(x[2] * inverse, x[3] * inverse);
@@ -236,16 +255,21 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uin
   unsigned char* memory = dynamic_shared_memory();
   const uint32 queries = shared_address(memory);
   const uint32 stages = queries + kQueryBytes;
-  const int mask_at = (image * kMaskBatch + head * kMaskHead) * (kMask == 1 ? 2 : 1);
+  constexpr int kMaskBytes = kMask == Mask::Additive ? 2 : kMask == Mask::AdditiveFloat ? 4 : 1;
+  const int mask_at = (image * kMaskBatch + head * kMaskHead) * kMaskBytes;
   const char* mask_here = static_cast<const char*>(mask) + mask_at;
+  // Keys that some query of the tile may see, and the chunks that hold them.
+  const int last = first_query + kTileQ + kCausalOffset;
+  const int keys_end = kMask == Mask::Causal && last < kKeys ? last : kKeys;
+  const int chunks = kMask == Mask::Causal ? (keys_end + kChunk - 1) / kChunk : kChunks;
   wait_for_previous_grid();
 
   load_rows<kTileQ, kQueries, kDepth, kKeyPitch>(queries, q, first_query, kQRow);
   const auto load_chunk = [&](int chunk, int buffer) {  // keys and values are a group each
     const uint32 stage = stages + static_cast<uint32>(buffer * kStageBytes);
-    if (chunk < kChunks) load_rows<kStageRows, kKeys, kDepth, kKeyPitch>(stage, k, chunk * kChunk, kKRow);
+    if (chunk < chunks) load_rows<kStageRows, kKeys, kDepth, kKeyPitch>(stage, k, chunk * kChunk, kKRow);
     copy_async_commit();
-    if (chunk < kChunks) load_rows<kStageRows, kKeys, kValueDepth, kValuePitch>(stage + kStageRows * kKeyPitch, v, chunk * kChunk, kVRow);
+    if (chunk < chunks) load_rows<kStageRows, kKeys, kValueDepth, kValuePitch>(stage + kStageRows * kKeyPitch, v, chunk * kChunk, kVRow);
     copy_async_commit();
   };
 #pragma unroll
@@ -255,7 +279,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uin
   uint32 query[kDepthSteps][4];
   int buffer = 0;
 #pragma unroll 1
-  for (int chunk = 0; chunk < kChunks; ++chunk) {
+  for (int chunk = 0; chunk < chunks; ++chunk) {
     Scores score, mask_value;
     load_mask(mask_value, mask_here, first_query + warp_q * 16 + lane / 4, chunk * kChunk + warp_k * 16 + lane % 4 * 2);
     copy_async_wait<2 * kAhead - 1>();
@@ -267,11 +291,11 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uin
     }
     load_chunk(kAhead < kChunks ? chunk + kAhead : kChunks, buffer == 0 ? kBuffers - 1 : buffer - 1);
     const uint32 keys = stages + static_cast<uint32>(buffer * kStageBytes);
-    score_keys(score, query, keys, mask_value, warp_k, chunk);
+    score_keys(score, query, keys, mask_value, warp_k, chunk, keys_end);
     take_exponentials(score, state);
     copy_async_wait<2 * kAhead>();
     __syncthreads();
-    add_values(state, score, keys + kStageRows * kKeyPitch, warp_k, chunk);
+    add_values(state, score, keys + kStageRows * kKeyPitch, warp_k, chunk, keys_end);
     buffer = buffer + 1 == kBuffers ? 0 : buffer + 1;
   }
   copy_async_wait<0>();

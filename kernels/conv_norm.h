@@ -3,7 +3,8 @@
 //   sum_k W[n][k] * ((x[k] - mean) / deviation * gamma[k] + beta[k]) = (sum_k W'[n][k] x[k] - mean * S[n]) / deviation + C[n],
 // S[n] being the sum of W' over k and C[n] that of W * beta. So the product reads x as it is, and only the end needs a
 // row's mean and deviation. They are found from the patch as it passes through shared memory; the difference to the row's
-// first element is what is summed and squared, which keeps the variance accurate whatever the mean.
+// first element is what is summed and squared, which keeps the variance accurate whatever the mean. RMS normalisation is the
+// same with a mean of zero.
 #pragma once
 
 #include "kernels/conv_finish.h"
@@ -29,6 +30,7 @@ class RowStatistics {
       if (chunk == 0) {
         float second;
         Element::unpack(load_shared_16(from).word[0], pivot_[pass], second);
+        if constexpr (kRms) pivot_[pass] = 0.0f;
       }
 #pragma unroll
       for (int v = first; v < kParts; v += kRowThreads) {
@@ -54,7 +56,7 @@ class RowStatistics {
         sum_[pass] += __shfl_xor_sync(0xffffffffu, sum_[pass], distance);
         squares_[pass] += __shfl_xor_sync(0xffffffffu, squares_[pass], distance);
       }
-      const float offset = sum_[pass] * (1.0f / kChannels);
+      const float offset = kRms ? 0.0f : sum_[pass] * (1.0f / kChannels);
       const float variance = squares_[pass] * (1.0f / kChannels) - offset * offset;
       pivot_[pass] += offset;
       squares_[pass] = 1.0f / scalar::sqrt((variance > 0.0f ? variance : 0.0f) + kEpsilon);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sums of rows gathered from up to three tables, normalised or not: the embeddings at the start of a transformer, or with
-// one table in its own order, layer normalisation. A warp computes a row, which stays in its registers, so that the
+// one table in its own order, layer or RMS normalisation. A warp computes a row, which stays in its registers, so that the
 // variance is that of the differences to the mean. problem.h holds the extents (offline_builder/codegen/rows_kernel.h).
 #include "kernels/common/epilogue.h"
 #include "kernels/common/ptx.h"
@@ -50,7 +50,7 @@ __device__ __forceinline__ void normalize(float (&x)[kVectorsPerLane][8], const 
 #pragma unroll
     for (int c = 0; c < 8; ++c) sum += x[i][c];
   }
-  const float mean = warp_sum(sum) * (1.0f / kDepth);
+  const float mean = kRms ? 0.0f : warp_sum(sum) * (1.0f / kDepth);
   float squares = 0.0f;
 #pragma unroll
   for (int i = 0; i < kVectorsPerLane; ++i) {

@@ -54,6 +54,9 @@ bool shape_is_valid(const AttentionShape& s) {
   for (const std::int32_t depth : {s.depth, s.value_depth}) {
     if (depth < 8 || depth > 256 || depth % 8 != 0) return false;
   }
+  // A finite score for what is hidden stays finite times log2(e); its keys weigh nothing beside one that is seen.
+  if (s.hidden > -1e4f || (std::isfinite(s.hidden) && s.hidden < -1e38f) || std::isnan(s.hidden)) return false;
+  if (s.causal_offset < 0 || s.causal_offset > (1 << 20)) return false;
   const AttentionView& m = s.mask_view;
   if (m.batch < 0 || m.row < 0 || m.head < 0 || std::max({m.batch, m.row, m.head}) > std::numeric_limits<std::int32_t>::max() ||
       reach(s, m, s.queries, s.keys) > std::numeric_limits<std::int32_t>::max() / 2) {
@@ -108,7 +111,8 @@ KernelSpec make_attention(const AttentionShape& shape, const AttentionTile& tile
   set_view(text, "V", shape.v);
   set_view(text, "Y", shape.y);
   set_view(text, "Mask", shape.mask_view);
-  text.set("kMask", static_cast<std::int64_t>(shape.mask)).set("kScale", shape.scale);
+  text.set("kMaskKind", static_cast<std::int64_t>(shape.mask)).set("kScale", shape.scale).set("kHidden", shape.hidden);
+  text.set("kCausalOffset", std::int64_t{shape.causal_offset}).set("kZeroHidden", shape.zero_hidden);
   text.set("kWarpsQ", std::int64_t{tile.warps_q}).set("kWarpsK", std::int64_t{tile.warps_k}).set("kChunk", std::int64_t{tile.chunk});
   text.set("kBuffers", std::int64_t{g.buffers}).set("kSharedBytes", g.shared_bytes);
   KernelSpec spec;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -18,8 +19,11 @@ struct AttentionView {
 
 enum class AttentionMask : std::uint8_t {
   None = 0,
-  Additive = 1,  ///< elements of the shape's type, added to the scaled scores
-  Keep = 2,      ///< bytes; a score counts where they are not 0
+  Additive = 1,       ///< elements of the shape's type, added to the scaled scores
+  Keep = 2,           ///< bytes; a score counts where they are not 0
+  Hide = 3,           ///< bytes; a score counts where they are 0
+  AdditiveFloat = 4,  ///< f32, added to the scaled scores
+  Causal = 5,         ///< query i sees the keys up to i + causal_offset; no mask in memory
 };
 
 /// y[b][i][h] = sum over j of softmax_j(scale * q[b][i][h] . k[b][j][h] + mask[b][h][i][j]) * v[b][j][h].
@@ -30,6 +34,11 @@ struct AttentionShape {
   AttentionView q, k, v, y;
   AttentionMask mask = AttentionMask::None;
   AttentionView mask_view;  ///< of the mask; 0 where it is the same for all; keys are neighbours; no multiple asked for
+  /// Where Keep and Hide hide a key, this is added to its score; less than this no additive mask adds. If it is finite, a
+  /// query all of whose keys are hidden gives the mean of the values.
+  float hidden = -std::numeric_limits<float>::infinity();
+  std::int32_t causal_offset = 0;  ///< not negative: each query sees a key
+  bool zero_hidden = false;        ///< a query all of whose scores are minus infinity gives zeros instead of NaN
   float scale = 1.0f;
   ElementType element = ElementType::F16;
 };

@@ -166,7 +166,7 @@ std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geo
   text.set("kShareRows", std::int64_t{tile.share_rows}).set("kShareWeights", std::int64_t{tile.share_weights});
   text.define("EDGERT_CONV_SCALED", scale_rows(shape) > 0 ? "1" : "0").set("kScaled", shape.scaled).set("kPreActivated", shape.pre_activated);
   text.define("EDGERT_CONV_MORE_PARAMETERS", shape.store_normalized ? ", uint16* normalized" : scale_rows(shape) > 0 ? ", const uint16* scale" : "");
-  text.set("kLayerNorm", shape.layer_norm).set("kEpsilon", shape.epsilon);
+  text.set("kLayerNorm", shape.layer_norm).set("kRms", shape.rms).set("kEpsilon", shape.epsilon);
   text.set("kBatch", std::int64_t{shape.batch}).set("kHeight", std::int64_t{shape.height}).set("kWidth", std::int64_t{shape.width});
   text.set("kChannels", std::int64_t{g.channels}).set("kInputChannels", std::int64_t{shape.channels});
   text.set("kPixelChannels", std::int64_t{shape.float_planes ? stem_pixel_channels(shape) : 8});

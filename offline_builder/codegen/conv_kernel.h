@@ -31,6 +31,7 @@ struct ConvShape {
   /// Each input pixel is normalised over its channels before the product. For 1x1 kernels of stride 1 with height 1 and a
   /// multiple of 8 channels; weights and bias come from fold_layer_norm().
   bool layer_norm = false;
+  bool rms = false;  ///< without the mean: x / sqrt(mean(x * x) + epsilon)
   /// The normalised input, times gamma plus beta, is also written, with the input's pitch (layer_norm only).
   bool store_normalized = false;
   float epsilon = 1e-5f;

@@ -22,6 +22,7 @@ struct RowsShape {
   std::int32_t output_pitch = 0;     ///< a multiple of 8
   std::vector<RowTable> tables;      ///< 1 to 3
   bool normalize = false;
+  bool rms = false;  ///< normalised without the mean: y / sqrt(mean(y * y) + epsilon) * gamma + beta
   float epsilon = 1e-5f;
   ElementType element = ElementType::F16;
 };

@@ -256,33 +256,12 @@ std::vector<Candidate> last_convolution(const Context& context, const ir::Node& 
 std::vector<Candidate> product(const Context& context, const ir::Node& node, std::size_t limit) {
   Operands operands;
   operands.x = context.input(node, 0);
-  operands.residual = context.input(node, 3);
-  operands.y = context.operand(node.outputs[0]);
-  operands.bias = node.inputs.size() > 2 ? node.inputs[2] : ir::kNone;
-  const Operand matrix = context.input(node, 1);
-  const scalar::Epilogue epilogue = node.as<cpu::MatMulAttributes>().epilogue;
-  if (!matrix.constant || matrix.dims.size() != 2) return context.refuse("its right operand is no constant matrix");
-  if (const char* problem = epilogue_problem(context, node, epilogue)) return context.refuse(problem);
-  const auto usable = [](const Operand& x) {
-    const auto pitch = row_pitch(x);
-    return pitch && x.dtype == DType::F16 && !x.constant && loads_by_eight(x, *pitch);
-  };
-  if (!usable(operands.x) || !usable(operands.y) || (operands.residual.present() && !usable(operands.residual))) {
-    return context.refuse("its operands are not rows of f16 in multiples of eight");
-  }
-  const std::int64_t depth = matrix.dims[0], columns = matrix.dims[1];
-  ConvShape shape;
-  shape.width = shape.out_width = to_int(row_count(operands.x));
-  shape.channels = to_int(depth), shape.out_channels = to_int(columns);
-  shape.input_pitch = *row_pitch(operands.x), shape.output_pitch = *row_pitch(operands.y);
-  if (operands.residual.present()) shape.residual_pitch = *row_pitch(operands.residual);
-  shape.epilogue = epilogue;
-  const std::vector<float> by_depth = floats_for_f16(context, node.inputs[1]);
-  std::vector<float> by_column(by_depth.size());
-  for (std::int64_t k = 0; k < depth; ++k) {
-    for (std::int64_t n = 0; n < columns; ++n) by_column[static_cast<std::size_t>(n * depth + k)] = by_depth[static_cast<std::size_t>(k * columns + n)];
-  }
-  return launches(context, shape, operands, by_column, limit);
+  const std::optional<RowsProduct> found = rows_product(context, node, operands.x);
+  if (!found) return {};
+  operands.residual = found->residual;
+  operands.y = found->y;
+  operands.bias = found->bias;
+  return launches(context, found->shape, operands, found->weights, limit);
 }
 
 std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::size_t limit) {

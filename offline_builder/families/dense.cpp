@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "families/dense.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "edgert/checked.h"
+#include "edgert/cpu/ops/matmul.h"
 #include "edgert/scalar/pointwise_functions.h"
 
 namespace edgert::families {
@@ -62,12 +64,14 @@ std::int64_t row_count(const Operand& x) {
   return rows;
 }
 
+bool fits_f16(const std::vector<float>& floats) {
+  return std::all_of(floats.begin(), floats.end(), [](float x) { return !(std::fabs(x) >= 65520.0f); });
+}
+
 std::vector<float> floats_for_f16(const Context& context, ir::ValueId value) {
   std::vector<float> floats = context.constant_floats(value);
-  for (const float x : floats) {
-    if (std::fabs(x) >= 65520.0f) {
-      throw ir::BuildError("constant '" + context.graph().value(value).name + "' has elements beyond the range of f16; build with --precision fp32");
-    }
+  if (!fits_f16(floats)) {
+    throw ir::BuildError("constant '" + context.graph().value(value).name + "' has elements beyond the range of f16; build with --precision fp32");
   }
   return floats;
 }
@@ -83,6 +87,52 @@ const char* epilogue_problem(const Context& context, const ir::Node& node, const
   if (bias.present() && !bias.constant) return "its bias is not constant";
   if (!scalar::has_float_form(epilogue.activation)) return "its activation has no form in floats";
   return nullptr;
+}
+
+std::optional<RowsProduct> rows_product(const Context& context, const ir::Node& node, const Operand& x) {
+  const auto refuse = [&](const char* reason) {
+    context.refuse(reason);
+    return std::nullopt;
+  };
+  RowsProduct product;
+  product.residual = context.input(node, 3);
+  product.y = context.operand(node.outputs[0]);
+  product.bias = node.inputs.size() > 2 ? node.inputs[2] : ir::kNone;
+  const Operand matrix = context.input(node, 1);
+  const scalar::Epilogue epilogue = node.as<cpu::MatMulAttributes>().epilogue;
+  if (!matrix.constant || matrix.dims.size() != 2) return refuse("its right operand is no constant matrix");
+  if (const char* problem = epilogue_problem(context, node, epilogue)) return refuse(problem);
+  const auto usable = [](const Operand& rows) {
+    const auto pitch = row_pitch(rows);
+    return pitch && rows.dtype == DType::F16 && !rows.constant && loads_by_eight(rows, *pitch);
+  };
+  if (!usable(x) || !usable(product.y) || (product.residual.present() && !usable(product.residual))) {
+    return refuse("its operands are not rows of f16 in multiples of eight");
+  }
+  const std::size_t depth = static_cast<std::size_t>(matrix.dims[0]), columns = static_cast<std::size_t>(matrix.dims[1]);
+  codegen::ConvShape& shape = product.shape;
+  shape.width = shape.out_width = static_cast<std::int32_t>(row_count(x));
+  shape.channels = static_cast<std::int32_t>(depth), shape.out_channels = static_cast<std::int32_t>(columns);
+  shape.input_pitch = *row_pitch(x), shape.output_pitch = *row_pitch(product.y);
+  if (product.residual.present()) shape.residual_pitch = *row_pitch(product.residual);
+  shape.epilogue = epilogue;
+  const std::vector<float> by_depth = floats_for_f16(context, node.inputs[1]);
+  product.weights.resize(by_depth.size());
+  for (std::size_t k = 0; k < depth; ++k) {
+    for (std::size_t n = 0; n < columns; ++n) product.weights[n * depth + k] = by_depth[k * columns + n];
+  }
+  return product;
+}
+
+std::optional<std::vector<float>> floats_along_rows(const Context& context, const Operand& x, std::int64_t count, float fallback) {
+  if (!x.present()) return std::vector<float>(static_cast<std::size_t>(count), fallback);
+  if (!x.constant || x.dims.empty() || x.dims.back() != count) return std::nullopt;
+  for (std::size_t d = 0; d + 1 < x.dims.size(); ++d) {
+    if (x.dims[d] != 1 && x.strides[d] != 0) return std::nullopt;
+  }
+  std::vector<float> floats = context.constant_floats(x.value);
+  floats.resize(static_cast<std::size_t>(count));
+  return floats;
 }
 
 }  // namespace edgert::families

@@ -27,11 +27,27 @@ bool fits_int32(const Operand& x);
 /// All dims but the last, multiplied.
 std::int64_t row_count(const Operand& x);
 
+/// Whether f16 reaches all of them.
+bool fits_f16(const std::vector<float>& floats);
 /// Constant weights or biases that are to be rounded to f16; throws BuildError for numbers that f16 does not reach.
 std::vector<float> floats_for_f16(const Context& context, ir::ValueId value);
 /// A constant bias as floats with zeros up to a multiple of `multiple`.
 ir::Bytes bias_bytes(const Context& context, ir::ValueId bias, std::int64_t channels, std::int64_t multiple);
 /// Why this bias, residual or activation is none for a fast kernel, or null.
 const char* epilogue_problem(const Context& context, const ir::Node& node, const scalar::Epilogue& epilogue);
+
+/// [..., M, K] times a constant [K, N] as kernels/conv.cu computes it: a 1x1 convolution over rows.
+struct RowsProduct {
+  codegen::ConvShape shape;
+  Operand residual, y;
+  ir::ValueId bias = ir::kNone;
+  std::vector<float> weights;  ///< [N][K]
+};
+/// The product with left operand `x`, whose rows are the node's own; empty, with a reason, where the kernel cannot.
+std::optional<RowsProduct> rows_product(const Context& context, const ir::Node& node, const Operand& x);
+
+/// What a constant that is repeated along all dimensions but its last has there; `count` times `fallback` where there is
+/// none. Empty for anything else.
+std::optional<std::vector<float>> floats_along_rows(const Context& context, const Operand& x, std::int64_t count, float fallback);
 
 }  // namespace edgert::families

@@ -53,7 +53,7 @@ class EpilogueFuser {
     int fused = 0;
     for (const NodeId id : order_) {
       if (!graph_.node(id).alive || !epilogue_of(graph_.node(id))) continue;
-      while (absorb_reader(id)) ++fused;
+      while (absorb_reader(id) || absorb_sum_behind_reshape(id)) ++fused;
     }
     return fused;
   }
@@ -80,19 +80,47 @@ class EpilogueFuser {
     return true;
   }
 
+  /// A reshape that only regroups a product's rows stands between it and a sum: the other term is reshaped instead.
+  bool absorb_sum_behind_reshape(NodeId id) {
+    const ValueId y = graph_.node(id).outputs[0];
+    if (graph_.node(id).op != &ops::kMatMul || !graph_.has_single_use(y)) return false;
+    const Node& reshape = graph_.node(graph_.users(y)[0]);
+    if (reshape.op != &ops::kReshape) return false;
+    const ValueId rows = reshape.outputs[0];
+    const ir::Dims& dims = dims_of(graph_, rows);
+    if (!graph_.has_single_use(rows) || dims.empty() || dims.back() != dims_of(graph_, y).back()) return false;
+    const NodeId sum = graph_.users(rows)[0];
+    const PointwiseStep* step = single_instruction(graph_.node(sum));
+    if (step == nullptr || step->op != PointwiseOp::Add || static_cast<DType>(step->type) != DType::F32) return false;
+    const ValueId first = operand(graph_.node(sum), 0);
+    const ValueId other = first == rows ? operand(graph_.node(sum), 1) : first;
+    if (!takes_residual(id, other)) return false;
+    add_residual(id, add_reshape(graph_, other, dims_of(graph_, y), reshape.provenance));
+    take_place(graph_, graph_.node(sum).outputs[0], rows);
+    return true;
+  }
+
   /// The other operand never depends on y, since the sum is y's only reader.
   bool absorb_residual(NodeId id, NodeId sum) {
     const ValueId y = graph_.node(id).outputs[0];
     const ValueId first = operand(graph_.node(sum), 0);
     const ValueId other = first == y ? operand(graph_.node(sum), 1) : first;
+    if (!takes_residual(id, other)) return false;
+    add_residual(id, other);
+    return true;
+  }
+
+  bool takes_residual(NodeId id, ValueId other) const {
+    return epilogue_of(graph_.node(id))->residual == ResidualMode::None && is_stored(other) && !is_better_host(other, id);
+  }
+
+  void add_residual(NodeId id, ValueId residual) {
     Epilogue epilogue = *epilogue_of(graph_.node(id));
-    if (epilogue.residual != ResidualMode::None || !is_stored(other) || is_better_host(other, id)) return false;
     epilogue.residual =
         epilogue.activation == PointwiseOp::Identity ? ResidualMode::BeforeActivation : ResidualMode::AfterActivation;
     while (graph_.node(id).inputs.size() < 4) graph_.append_input(id, kNone);
-    graph_.set_input(id, 3, other);
+    graph_.set_input(id, 3, residual);
     set_epilogue(graph_, id, epilogue);
-    return true;
   }
 
   /// Whether the value exists element by element: kernels do not read a repeated residual, which would have to be

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// Layer or RMS normalisation inside the matrix product that reads it: kernels/conv_norm.h. Where others read the normalised
+// rows later, the product's blocks store them as well.
+#include "edgert/cpu/ops/normalize.h"
+#include "families/dense.h"
+#include "ir/windows.h"
+#include "ops/definitions.h"
+
+namespace edgert::families {
+namespace {
+
+using codegen::ConvShape;
+using ir::kNone;
+using ir::Node;
+using ir::NodeId;
+using ir::ValueId;
+
+/// The normalisation over the last dimension all of whose rows, in their order, are `value`.
+NodeId find_norm(const ir::Graph& graph, ValueId value) {
+  const std::optional<ir::Window> window = ir::Windows(graph).find(value);
+  if (!window || !ir::is_row_major(window->view)) return kNone;
+  const ir::Value& root = graph.value(window->root);
+  if (root.producer == kNone || graph.node(root.producer).op != &ops::kNormalize) return kNone;
+  const ir::Dims& dims = root.type.dims;
+  const ir::Dims& seen = window->view.dims;
+  if (dims.empty() || seen.empty() || seen.back() != dims.back() || ir::element_count(seen) != ir::element_count(dims)) return kNone;
+  return graph.node(root.producer).as<cpu::NormalizeAttributes>().axes == 1u << (dims.size() - 1) ? root.producer : kNone;
+}
+
+std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t limit) {
+  const ir::Graph& graph = context.graph();
+  const Node& node = graph.node(id);
+  if (node.op != &ops::kMatMul) return {};
+  const NodeId norm_id = find_norm(graph, node.inputs[0]);
+  if (norm_id == kNone || !context.can_cover(id, {norm_id})) return {};
+  const Node& norm = graph.node(norm_id);
+  const Operand x = context.input(norm, 0);
+  const auto product = rows_product(context, node, x);
+  if (!product) return {};
+  const auto& a = norm.as<cpu::NormalizeAttributes>();
+  ConvShape shape = product->shape;
+  const auto gamma = floats_along_rows(context, context.input(norm, 1), shape.channels, 1.0f);
+  const auto beta = floats_along_rows(context, context.input(norm, 2), shape.channels, 0.0f);
+  if (!gamma || !beta) return context.refuse("scale or shift of its normalisation is not one constant for all rows");
+  shape.layer_norm = true;
+  shape.rms = a.rms != 0;
+  shape.epsilon = a.epsilon;
+  shape.store_normalized = context.sole_producer(node.inputs[0]) != norm_id;
+  const Operand normalized = context.operand(norm.outputs[0]);
+  // The blocks write it where the input lies in its own tensor.
+  if (shape.store_normalized && (normalized.dtype != DType::F16 || row_pitch(normalized) != shape.input_pitch)) {
+    return context.refuse("others read its normalised rows, which lie otherwise than the input");
+  }
+  const std::vector<float> bias = product->bias == kNone ? std::vector<float>() : context.constant_floats(product->bias);
+  const codegen::FoldedNorm folded =
+      codegen::fold_layer_norm(shape, product->weights.data(), bias.empty() ? nullptr : bias.data(), gamma->data(), beta->data());
+  if (!fits_f16(folded.weights)) return context.refuse("its weights times the normalisation's scale go beyond f16");
+  const std::vector<ir::Bytes> weights = {to_bytes(codegen::pack_conv_weights(shape, folded.weights.data())), to_bytes(folded.bias)};
+  std::vector<Candidate> found;
+  for (const codegen::ConvTile& tile : codegen::rank_conv_tiles(shape, context.target(), limit)) {
+    Launch launch;
+    launch.spec = codegen::make_conv(shape, tile, context.target());
+    launch.spread = true;
+    launch.arguments = {Argument::read(x), Argument::weights(0), Argument::weights(1),
+                        product->residual.present() ? Argument::read(product->residual) : Argument::null(),
+                        Argument::write(product->y), Argument::null(), Argument::null(),  // no splits: no workspace, no counters
+                        Argument::later_weights(), Argument::later_weight_bytes()};
+    if (shape.store_normalized) launch.arguments.push_back(Argument::write(normalized));
+    Candidate candidate = Candidate::of(std::move(launch), DType::F16);
+    candidate.weights = weights;
+    candidate.covered = {norm_id};
+    found.push_back(std::move(candidate));
+  }
+  return found.empty() ? context.refuse("no tile with the normalisation inside fits the target") : found;
+}
+
+}  // namespace
+
+void register_layer_norm_product(Registry& registry) { registry.add({"normalisation in a product", Rank::Fused, &candidates}); }
+
+}  // namespace edgert::families

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sums of rows, of which some are gathered from tables, and layer or RMS normalisation with or without such a sum before
+// it: kernels/rows.cu. What a transformer begins with.
+#include "codegen/rows_kernel.h"
+
+#include <algorithm>
+
+#include "edgert/cpu/ops/gather.h"
+#include "edgert/cpu/ops/normalize.h"
+#include "edgert/scalar/convert.h"
+#include "families/dense.h"
+#include "ops/definitions.h"
+
+namespace edgert::families {
+namespace {
+
+using codegen::RowsShape;
+using codegen::RowTable;
+using ir::kNone;
+using ir::Node;
+using ir::NodeId;
+using ir::ValueId;
+using scalar::PointwiseOp;
+
+/// Constants are stored again as f16, repeated for each row.
+constexpr std::int64_t kMostRepeated = 1 << 24;
+
+struct Sum {
+  RowsShape shape;
+  std::vector<Argument> arguments;  ///< table and index of each
+  std::vector<ir::Bytes> weights;
+  std::vector<NodeId> covered;
+  bool gathers = false;
+};
+
+ir::Bytes as_f16(const std::vector<float>& floats) {
+  std::vector<std::uint16_t> halves;
+  halves.reserve(floats.size());
+  for (const float x : floats) halves.push_back(scalar::to_half(x).bits);
+  return to_bytes(halves);
+}
+
+bool add_constant(const Context& context, ValueId value, const RowTable& table, const Argument& index, Sum& sum) {
+  const std::vector<float> floats = context.constant_floats(value);
+  if (!fits_f16(floats)) return false;
+  sum.arguments.push_back(Argument::weights(sum.weights.size()));
+  sum.arguments.push_back(index);
+  sum.weights.push_back(as_f16(floats));
+  sum.shape.tables.push_back(table);
+  return true;
+}
+
+/// Rows of a constant table that dense numbers name.
+bool add_gather(const Context& context, ValueId value, Sum& sum) {
+  const NodeId id = context.sole_producer(value);
+  if (id == kNone) return false;
+  const Node& node = context.graph().node(id);
+  if (node.op != &ops::kGather || node.as<cpu::GatherAttributes>().axis != 0 || node.outputs[0] != value) return false;
+  const Operand table = context.input(node, 0), index = context.input(node, 1);
+  if (!table.constant || table.dims.size() != 2 || (index.dtype != DType::I32 && index.dtype != DType::I64)) return false;
+  const ir::Dims dense = ir::dense_window(index.dims).strides;
+  for (std::size_t d = 0; d < index.dims.size(); ++d) {
+    if (index.dims[d] != 1 && index.strides[d] != dense[d]) return false;
+  }
+  if (table.dims[0] < 1 || table.dims[0] > INT32_MAX) return false;
+  const RowTable rows = {static_cast<std::int32_t>(table.dims[0]), sum.shape.depth, index.dtype == DType::I32 ? 4 : 8};
+  if (!add_constant(context, node.inputs[0], rows, Argument::read(index), sum)) return false;
+  sum.covered.push_back(id);
+  sum.gathers = true;
+  return true;
+}
+
+bool add_term(const Context& context, ValueId value, Sum& sum) {
+  if (add_gather(context, value, sum)) return true;
+  const Operand x = context.operand(value);
+  const RowsShape& shape = sum.shape;
+  if (x.constant) {
+    return std::int64_t{shape.rows} * shape.depth <= kMostRepeated && add_constant(context, value, {shape.rows, shape.depth, 0}, Argument::null(), sum);
+  }
+  const auto pitch = row_pitch(x);
+  if (!pitch || x.dtype != DType::F16 || !loads_by_eight(x, *pitch)) return false;
+  sum.arguments.push_back(Argument::read(x));
+  sum.arguments.push_back(Argument::null());
+  sum.shape.tables.push_back({shape.rows, *pitch, 0});
+  return true;
+}
+
+/// Whether the program adds up its inputs, each once.
+bool is_sum(const scalar::PointwiseProgram& program) {
+  if (program.inputs < 2 || program.steps + 1 != program.inputs) return false;
+  std::vector<int> reads(program.inputs + program.steps, 0);
+  for (unsigned i = 0; i < program.steps; ++i) {
+    const scalar::PointwiseStep& step = program.step[i];
+    if (step.op != PointwiseOp::Add || static_cast<DType>(step.type) != DType::F32) return false;
+    ++reads[step.a], ++reads[step.b];
+  }
+  return std::all_of(reads.begin(), reads.end() - 1, [](int count) { return count == 1; });
+}
+
+/// The terms of a sum of rows, or the one value that is not one.
+bool add_terms(const Context& context, const Node* pointwise, ValueId value, Sum& sum) {
+  if (pointwise == nullptr) return add_term(context, value, sum);
+  if (pointwise->inputs.size() > 3 || !is_sum(pointwise->as<scalar::PointwiseProgram>())) return false;
+  return std::all_of(pointwise->inputs.begin(), pointwise->inputs.end(), [&](ValueId input) { return add_term(context, input, sum); });
+}
+
+std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t limit) {
+  const ir::Graph& graph = context.graph();
+  const Node& node = graph.node(id);
+  const bool normalize = node.op == &ops::kNormalize;
+  if (!normalize && node.op != &ops::kPointwise) return {};
+  const Operand y = context.operand(node.outputs[0]);
+  const auto pitch = row_pitch(y);
+  if (!pitch || y.dtype != DType::F16 || !loads_by_eight(y, *pitch)) return context.refuse("its result is not rows of f16 in multiples of eight");
+  Sum sum;
+  sum.shape.rows = static_cast<std::int32_t>(row_count(y)), sum.shape.depth = static_cast<std::int32_t>(y.dims.back());
+  sum.shape.output_pitch = *pitch;
+  std::vector<float> parameters;
+  if (normalize) {
+    const auto& a = node.as<cpu::NormalizeAttributes>();
+    const auto gamma = floats_along_rows(context, context.input(node, 1), y.dims.back(), 1.0f);
+    const auto beta = floats_along_rows(context, context.input(node, 2), y.dims.back(), 0.0f);
+    if (a.axes != 1u << (y.dims.size() - 1) || !gamma || !beta) return context.refuse("it does not normalise rows by constants");
+    sum.shape.normalize = true, sum.shape.rms = a.rms != 0, sum.shape.epsilon = a.epsilon;
+    parameters = *gamma;
+    parameters.insert(parameters.end(), beta->begin(), beta->end());
+    const NodeId before = context.sole_producer(node.inputs[0]);
+    const bool sums = before != kNone && graph.node(before).op == &ops::kPointwise && graph.node(before).outputs[0] == node.inputs[0];
+    const Sum empty = sum;
+    if (sums && add_terms(context, &graph.node(before), kNone, sum)) {
+      sum.covered.push_back(before);
+    } else {
+      sum = empty;
+      if (!add_terms(context, nullptr, node.inputs[0], sum)) return context.refuse("its operands are not rows of f16 in multiples of eight");
+    }
+  } else if (!add_terms(context, &node, kNone, sum) || !sum.gathers) {
+    return {};
+  }
+  if (sum.shape.depth % 8 != 0 || sum.shape.depth > 2048 || !context.can_cover(id, sum.covered)) return context.refuse("its rows are too long");
+  sum.arguments.resize(6, Argument::null());
+  sum.arguments.push_back(normalize ? Argument::weights(sum.weights.size()) : Argument::null());
+  sum.arguments.push_back(Argument::write(y));
+  if (normalize) sum.weights.push_back(to_bytes(parameters));
+  std::vector<Candidate> found;
+  for (const std::int32_t threads : {64, 32, 128}) {
+    if (found.size() == limit) break;
+    Candidate candidate = Candidate::of({codegen::make_rows(sum.shape, threads, context.target()), sum.arguments}, DType::F32);
+    candidate.weights = sum.weights;
+    candidate.covered = sum.covered;
+    found.push_back(std::move(candidate));
+  }
+  return found;
+}
+
+}  // namespace
+
+void register_rows(Registry& registry) { registry.add({"rows", Rank::Fused, &candidates}); }
+
+}  // namespace edgert::families
