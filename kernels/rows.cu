@@ -25,14 +25,35 @@ __device__ __forceinline__ int table_row(const void* index, int row) {
   return number < 0 || number >= kTableRows ? kTableRows - 1 : static_cast<int>(number);
 }
 
-__device__ __forceinline__ void add_row(float (&sum)[kVectorsPerLane][8], const uint16* from, int lane) {
+/// Adds elements from `first` on, floats or 16-bit ones.
+template <bool kFloat>
+__device__ __forceinline__ void add_row(float (&sum)[kVectorsPerLane][8], const void* table, int first, int lane) {
 #pragma unroll
   for (int i = 0; i < kVectorsPerLane; ++i) {
     if (kVectors % 32 != 0 && i * 32 + lane >= kVectors) break;
+    const int at = first + (i * 32 + lane) * 8;
     float x[8];
-    unpack8<Element>(*reinterpret_cast<const Vector16*>(from + (i * 32 + lane) * 8), x);
+    if constexpr (kFloat) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float4 four = *reinterpret_cast<const float4*>(static_cast<const float*>(table) + at + half * 4);
+        x[half * 4] = four.x, x[half * 4 + 1] = four.y, x[half * 4 + 2] = four.z, x[half * 4 + 3] = four.w;
+      }
+    } else {
+      unpack8<Element>(*reinterpret_cast<const Vector16*>(static_cast<const uint16*>(table) + at), x);
+    }
 #pragma unroll
     for (int c = 0; c < 8; ++c) sum[i][c] += x[c];
+  }
+}
+
+__device__ __forceinline__ void store8(void* to, int at, const float (&x)[8]) {
+  if constexpr (kFloatOutput) {
+    float4* floats = reinterpret_cast<float4*>(static_cast<float*>(to) + at);
+    floats[0] = make_float4(x[0], x[1], x[2], x[3]);
+    floats[1] = make_float4(x[4], x[5], x[6], x[7]);
+  } else {
+    *reinterpret_cast<Vector16*>(static_cast<uint16*>(to) + at) = pack8<Element>(x);
   }
 }
 
@@ -71,22 +92,22 @@ __device__ __forceinline__ void normalize(float (&x)[kVectorsPerLane][8], const 
 }  // namespace
 
 extern "C" __global__ void __launch_bounds__(kThreads, 1)
-    EDGERT_ENTRY(const uint16* table0, const void* index0, const uint16* table1, const void* index1, const uint16* table2,
-                 const void* index2, const float* parameters, uint16* y) {
+    EDGERT_ENTRY(const void* table0, const void* index0, const void* table1, const void* index1, const void* table2,
+                 const void* index2, const float* parameters, void* y) {
   allow_next_grid();
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int row = static_cast<int>(blockIdx.x * (kThreads / 32) + threadIdx.x / 32);
   wait_for_previous_grid();
   if (row >= kRows) return;
   float x[kVectorsPerLane][8] = {};
-  add_row(x, table0 + table_row<kIndex0, kTableRows0>(index0, row) * kPitch0, lane);
-  if constexpr (kTables > 1) add_row(x, table1 + table_row<kIndex1, kTableRows1>(index1, row) * kPitch1, lane);
-  if constexpr (kTables > 2) add_row(x, table2 + table_row<kIndex2, kTableRows2>(index2, row) * kPitch2, lane);
+  add_row<kFloat0>(x, table0, table_row<kIndex0, kTableRows0>(index0, row) * kPitch0, lane);
+  if constexpr (kTables > 1) add_row<kFloat1>(x, table1, table_row<kIndex1, kTableRows1>(index1, row) * kPitch1, lane);
+  if constexpr (kTables > 2) add_row<kFloat2>(x, table2, table_row<kIndex2, kTableRows2>(index2, row) * kPitch2, lane);
   if constexpr (kNormalize) normalize(x, parameters, lane);
 #pragma unroll
   for (int i = 0; i < kVectorsPerLane; ++i) {
     if (kVectors % 32 != 0 && i * 32 + lane >= kVectors) break;
-    *reinterpret_cast<Vector16*>(y + row * kOutputPitch + (i * 32 + lane) * 8) = pack8<Element>(x[i]);
+    store8(y, row * kOutputPitch + (i * 32 + lane) * 8, x[i]);
   }
 }
 

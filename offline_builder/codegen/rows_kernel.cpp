@@ -28,11 +28,11 @@ KernelSpec make_rows(const RowsShape& shape, std::int32_t threads, const ConvTar
   ProblemText text(shape.element);
   text.define("EDGERT_ENTRY", "rows");
   text.set("kRows", std::int64_t{shape.rows}).set("kDepth", std::int64_t{shape.depth}).set("kOutputPitch", std::int64_t{shape.output_pitch});
-  text.set("kTables", static_cast<std::int64_t>(shape.tables.size())).set("kNormalize", shape.normalize).set("kRms", shape.rms).set("kEpsilon", shape.epsilon);
+  text.set("kTables", static_cast<std::int64_t>(shape.tables.size())).set("kNormalize", shape.normalize).set("kRms", shape.rms).set("kEpsilon", shape.epsilon).set("kFloatOutput", shape.float_output);
   for (std::size_t t = 0; t < 3; ++t) {
     const RowTable table = t < shape.tables.size() ? shape.tables[t] : RowTable{};
     const std::string n = std::to_string(t);
-    text.set("kIndex" + n, std::int64_t{table.index_bytes}).set("kTableRows" + n, std::int64_t{table.rows}).set("kPitch" + n, std::int64_t{table.pitch});
+    text.set("kIndex" + n, std::int64_t{table.index_bytes}).set("kTableRows" + n, std::int64_t{table.rows}).set("kPitch" + n, std::int64_t{table.pitch}).set("kFloat" + n, table.is_float);
   }
   text.set("kThreads", std::int64_t{threads});
   KernelSpec spec;

@@ -14,6 +14,7 @@ struct RowTable {
   std::int32_t rows = 1;         ///< of the table
   std::int32_t pitch = 0;        ///< elements from row to row, a multiple of 8
   std::int32_t index_bytes = 0;  ///< 4 or 8: integers name the rows, negative ones from the end; 0: rows in their order
+  bool is_float = false;         ///< f32; else of the shape's type
 };
 
 /// y[r] = sum over tables of table[index[r]], then with `normalize` (y - mean) / sqrt(variance + epsilon) * gamma + beta.
@@ -24,6 +25,7 @@ struct RowsShape {
   bool normalize = false;
   bool rms = false;  ///< normalised without the mean: y / sqrt(mean(y * y) + epsilon) * gamma + beta
   float epsilon = 1e-5f;
+  bool float_output = false;  ///< y is f32; else of the shape's type
   ElementType element = ElementType::F16;
 };
 

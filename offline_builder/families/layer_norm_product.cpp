@@ -3,6 +3,7 @@
 // rows later, the product's blocks store them as well.
 #include "edgert/cpu/ops/normalize.h"
 #include "families/dense.h"
+#include "families/rows.h"
 #include "ir/windows.h"
 #include "ops/definitions.h"
 
@@ -34,6 +35,7 @@ std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t
   const NodeId norm_id = find_norm(graph, node.inputs[0]);
   if (norm_id == kNone || !context.can_cover(id, {norm_id})) return {};
   const Node& norm = graph.node(norm_id);
+  if (is_sum_of_gathered_rows(context, norm.inputs[0])) return context.refuse("the launch that gathers its rows normalises them");
   const Operand x = context.input(norm, 0);
   const auto product = rows_product(context, node, x);
   if (!product) return {};

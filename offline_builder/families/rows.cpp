@@ -9,6 +9,7 @@
 #include "edgert/cpu/ops/normalize.h"
 #include "edgert/scalar/convert.h"
 #include "families/dense.h"
+#include "families/rows.h"
 #include "ops/definitions.h"
 
 namespace edgert::families {
@@ -22,7 +23,7 @@ using ir::NodeId;
 using ir::ValueId;
 using scalar::PointwiseOp;
 
-/// Constants are stored again as f16, repeated for each row.
+/// Constants are stored again in the type of the result, repeated for each row.
 constexpr std::int64_t kMostRepeated = 1 << 24;
 
 struct Sum {
@@ -40,30 +41,45 @@ ir::Bytes as_f16(const std::vector<float>& floats) {
   return to_bytes(halves);
 }
 
-bool add_constant(const Context& context, ValueId value, const RowTable& table, const Argument& index, Sum& sum) {
+/// Whether eight elements of each row can be loaded or stored in 16-byte pieces.
+bool is_rows(const Operand& x, const std::optional<std::int32_t>& pitch) {
+  return pitch && (x.dtype == DType::F16 || x.dtype == DType::F32) && *pitch % 8 == 0 && x.alignment >= 16;
+}
+
+bool add_constant(const Context& context, ValueId value, RowTable table, const Argument& index, Sum& sum) {
   const std::vector<float> floats = context.constant_floats(value);
-  if (!fits_f16(floats)) return false;
+  table.is_float = sum.shape.float_output;
+  if (!table.is_float && !fits_f16(floats)) return false;
   sum.arguments.push_back(Argument::weights(sum.weights.size()));
   sum.arguments.push_back(index);
-  sum.weights.push_back(as_f16(floats));
+  sum.weights.push_back(table.is_float ? to_bytes(floats) : as_f16(floats));
   sum.shape.tables.push_back(table);
   return true;
 }
 
+/// The node that gathers `value`, rows of a constant table, for one reader.
+NodeId find_gather(const Context& context, ValueId value) {
+  const NodeId id = context.sole_producer(value);
+  if (id == kNone) return kNone;
+  const Node& node = context.graph().node(id);
+  if (node.op != &ops::kGather || node.as<cpu::GatherAttributes>().axis != 0 || node.outputs[0] != value) return kNone;
+  const Operand table = context.input(node, 0);
+  return table.constant && table.dims.size() == 2 ? id : kNone;
+}
+
 /// Rows of a constant table that dense numbers name.
 bool add_gather(const Context& context, ValueId value, Sum& sum) {
-  const NodeId id = context.sole_producer(value);
+  const NodeId id = find_gather(context, value);
   if (id == kNone) return false;
   const Node& node = context.graph().node(id);
-  if (node.op != &ops::kGather || node.as<cpu::GatherAttributes>().axis != 0 || node.outputs[0] != value) return false;
   const Operand table = context.input(node, 0), index = context.input(node, 1);
-  if (!table.constant || table.dims.size() != 2 || (index.dtype != DType::I32 && index.dtype != DType::I64)) return false;
+  if (index.dtype != DType::I32 && index.dtype != DType::I64) return false;
   const ir::Dims dense = ir::dense_window(index.dims).strides;
   for (std::size_t d = 0; d < index.dims.size(); ++d) {
     if (index.dims[d] != 1 && index.strides[d] != dense[d]) return false;
   }
   if (table.dims[0] < 1 || table.dims[0] > INT32_MAX) return false;
-  const RowTable rows = {static_cast<std::int32_t>(table.dims[0]), sum.shape.depth, index.dtype == DType::I32 ? 4 : 8};
+  const RowTable rows = {static_cast<std::int32_t>(table.dims[0]), sum.shape.depth, index.dtype == DType::I32 ? 4 : 8, false};
   if (!add_constant(context, node.inputs[0], rows, Argument::read(index), sum)) return false;
   sum.covered.push_back(id);
   sum.gathers = true;
@@ -75,13 +91,13 @@ bool add_term(const Context& context, ValueId value, Sum& sum) {
   const Operand x = context.operand(value);
   const RowsShape& shape = sum.shape;
   if (x.constant) {
-    return std::int64_t{shape.rows} * shape.depth <= kMostRepeated && add_constant(context, value, {shape.rows, shape.depth, 0}, Argument::null(), sum);
+    return std::int64_t{shape.rows} * shape.depth <= kMostRepeated && add_constant(context, value, {shape.rows, shape.depth, 0, false}, Argument::null(), sum);
   }
   const auto pitch = row_pitch(x);
-  if (!pitch || x.dtype != DType::F16 || !loads_by_eight(x, *pitch)) return false;
+  if (!is_rows(x, pitch)) return false;
   sum.arguments.push_back(Argument::read(x));
   sum.arguments.push_back(Argument::null());
-  sum.shape.tables.push_back({shape.rows, *pitch, 0});
+  sum.shape.tables.push_back({shape.rows, *pitch, 0, x.dtype == DType::F32});
   return true;
 }
 
@@ -95,6 +111,15 @@ bool is_sum(const scalar::PointwiseProgram& program) {
     ++reads[step.a], ++reads[step.b];
   }
   return std::all_of(reads.begin(), reads.end() - 1, [](int count) { return count == 1; });
+}
+
+/// The node that sums `value` up from at most three terms for one reader.
+NodeId find_sum(const Context& context, ValueId value) {
+  const NodeId id = context.sole_producer(value);
+  if (id == kNone) return kNone;
+  const Node& node = context.graph().node(id);
+  const bool sums = node.op == &ops::kPointwise && node.outputs[0] == value && node.inputs.size() <= 3;
+  return sums && is_sum(node.as<scalar::PointwiseProgram>()) ? id : kNone;
 }
 
 /// The terms of a sum of rows, or the one value that is not one.
@@ -111,8 +136,9 @@ std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t
   if (!normalize && node.op != &ops::kPointwise) return {};
   const Operand y = context.operand(node.outputs[0]);
   const auto pitch = row_pitch(y);
-  if (!pitch || y.dtype != DType::F16 || !loads_by_eight(y, *pitch)) return context.refuse("its result is not rows of f16 in multiples of eight");
+  if (!is_rows(y, pitch)) return context.refuse("its result is not rows in multiples of eight");
   Sum sum;
+  sum.shape.float_output = y.dtype == DType::F32;
   sum.shape.rows = static_cast<std::int32_t>(row_count(y)), sum.shape.depth = static_cast<std::int32_t>(y.dims.back());
   sum.shape.output_pitch = *pitch;
   std::vector<float> parameters;
@@ -124,14 +150,13 @@ std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t
     sum.shape.normalize = true, sum.shape.rms = a.rms != 0, sum.shape.epsilon = a.epsilon;
     parameters = *gamma;
     parameters.insert(parameters.end(), beta->begin(), beta->end());
-    const NodeId before = context.sole_producer(node.inputs[0]);
-    const bool sums = before != kNone && graph.node(before).op == &ops::kPointwise && graph.node(before).outputs[0] == node.inputs[0];
+    const NodeId before = find_sum(context, node.inputs[0]);
     const Sum empty = sum;
-    if (sums && add_terms(context, &graph.node(before), kNone, sum)) {
+    if (before != kNone && add_terms(context, &graph.node(before), kNone, sum)) {
       sum.covered.push_back(before);
     } else {
       sum = empty;
-      if (!add_terms(context, nullptr, node.inputs[0], sum)) return context.refuse("its operands are not rows of f16 in multiples of eight");
+      if (!add_terms(context, nullptr, node.inputs[0], sum)) return context.refuse("its operands are not rows in multiples of eight");
     }
   } else if (!add_terms(context, &node, kNone, sum) || !sum.gathers) {
     return {};
@@ -153,6 +178,14 @@ std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t
 }
 
 }  // namespace
+
+bool is_sum_of_gathered_rows(const Context& context, ValueId value) {
+  if (find_gather(context, value) != kNone) return true;
+  const NodeId id = find_sum(context, value);
+  if (id == kNone) return false;
+  const std::vector<ValueId>& terms = context.graph().node(id).inputs;
+  return std::any_of(terms.begin(), terms.end(), [&](ValueId term) { return find_gather(context, term) != kNone; });
+}
 
 void register_rows(Registry& registry) { registry.add({"rows", Rank::Fused, &candidates}); }
 

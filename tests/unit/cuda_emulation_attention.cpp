@@ -31,6 +31,7 @@ std::vector<std::uint16_t> random_bits(std::size_t count, unsigned seed, Element
 
 struct Data {
   std::vector<std::uint16_t> qkv, mask;
+  std::vector<float> floats;  // the mask again
   std::vector<std::uint8_t> keep;
 };
 
@@ -51,17 +52,20 @@ std::size_t run(const AttentionShape& s, const KernelSpec& spec, unsigned seed, 
   Data d;
   d.qkv = random_bits(static_cast<std::size_t>(s.batch * s.q.batch), 1, s.element);
   d.mask = random_bits(static_cast<std::size_t>(s.batch * s.heads * s.queries * s.keys), 2, s.element);
+  for (const std::uint16_t bits : d.mask) d.floats.push_back(from_bits(bits, s.element));
   for (std::size_t i = 0; i < d.mask.size(); ++i) d.keep.push_back(forbid_all ? 0 : static_cast<std::uint8_t>(d.mask[i] % 3));
   const std::int64_t k_at = s.heads * s.depth, v_at = 2 * k_at;
   std::vector<std::uint16_t> y(static_cast<std::size_t>(s.batch * s.y.batch), 0x7e7e);
   const EmulatedKernel kernel(spec);
   const void *q = d.qkv.data(), *k = d.qkv.data() + k_at, *v = d.qkv.data() + v_at;
-  const void* mask = s.mask == AttentionMask::Keep ? static_cast<const void*>(d.keep.data()) : d.mask.data();
+  const bool boolean = s.mask == AttentionMask::Keep || s.mask == AttentionMask::Hide;
+  const bool floats = s.mask == AttentionMask::AdditiveFloat;
+  const void* mask = boolean ? static_cast<const void*>(d.keep.data()) : floats ? static_cast<const void*>(d.floats.data()) : d.mask.data();
   void* y_pointer = y.data();
   const void* prefetch = nullptr;
   std::uint32_t prefetch_bytes = 0;
   void* parameters[] = {&q, &k, &v, &mask, &y_pointer, &prefetch, &prefetch_bytes};
-  kernel.run(parameters, {{d.qkv.data(), d.qkv.size() * 2}, {d.mask.data(), d.mask.size() * 2}, {d.keep.data(), d.keep.size()}, {y.data(), y.size() * 2}}, seed);
+  kernel.run(parameters, {{d.qkv.data(), d.qkv.size() * 2}, {d.mask.data(), d.mask.size() * 2}, {d.keep.data(), d.keep.size()}, {d.floats.data(), d.floats.size() * 4}, {y.data(), y.size() * 2}}, seed);
   const auto at = [&](std::int64_t offset) { return double(from_bits(d.qkv[static_cast<std::size_t>(offset)], s.element)); };
   const double ulp = s.element == ElementType::F16 ? 0x1p-11 : 0x1p-8;
   std::size_t wrong = 0;
@@ -80,8 +84,9 @@ std::size_t run(const AttentionShape& s, const KernelSpec& spec, unsigned seed, 
           }
           p[j] = dot * s.scale;
           const std::size_t m = static_cast<std::size_t>(b * s.mask_view.batch + h * s.mask_view.head + i * s.mask_view.row + j);
-          if (s.mask == AttentionMask::Additive) p[j] += from_bits(d.mask[m], s.element);
-          if (s.mask == AttentionMask::Keep && d.keep[m] == 0) p[j] = -std::numeric_limits<double>::infinity();
+          if (s.mask == AttentionMask::Additive || floats) p[j] += double(d.floats[m]);
+          if (boolean && (d.keep[m] == 0) == (s.mask == AttentionMask::Keep)) p[j] = double(s.hidden);
+          if (s.mask == AttentionMask::Causal && j > i + s.causal_offset) p[j] = -std::numeric_limits<double>::infinity();
           best = std::max(best, p[j]);
           largest = std::max(largest, size * s.scale);
         }
@@ -98,7 +103,8 @@ std::size_t run(const AttentionShape& s, const KernelSpec& spec, unsigned seed, 
           const double actual = from_bits(y[to], s.element);
           // Probabilities and results are rounded once each; exponents carry the error of float sums.
           const double bound = ulp * 1.01 * (std::fabs(value) + size) + size * largest * 0x1p-20 + 1e-6;
-          wrong += forbid_all ? !std::isnan(actual) : !(std::fabs(actual - value) <= bound);
+          const bool nothing = forbid_all && std::isinf(s.hidden);
+          wrong += nothing ? !(s.zero_hidden ? actual == 0 : std::isnan(actual)) : !(std::fabs(actual - value) <= bound);
         }
       }
     }
@@ -137,6 +143,33 @@ TEST_CASE("masks: added, the same for all queries, and boolean, by head and quer
   s.mask_view = {2 * 9 * 35, 35, 9 * 35};
   CHECK(run(s, make_attention(s, {1, 2, 32, 2}, target_of(90)), 6) == 0);
   CHECK(run(s, make_attention(s, {1, 2, 32, 2}, target_of(90)), 7, true) == 0);
+}
+
+TEST_CASE("masks of floats, opposite ones, and queries that see no key") {
+  AttentionShape s = shape_of(2, 2, 9, 35, 16, 16);
+  s.mask_view = {2 * 9 * 35, 35, 9 * 35};
+  s.mask = AttentionMask::AdditiveFloat;
+  CHECK(run(s, make_attention(s, {1, 2, 32, 2}, target_of(87)), 8) == 0);
+  s.mask = AttentionMask::Hide;
+  CHECK(run(s, make_attention(s, {1, 4, 64, 1}, target_of(90)), 9) == 0);
+  s.mask = AttentionMask::Keep;
+  s.zero_hidden = true;
+  CHECK(run(s, make_attention(s, {1, 2, 32, 2}, target_of(87)), 10, true) == 0);
+  s.zero_hidden = false;
+  s.hidden = -1e30f;  // the mean of the values
+  CHECK(run(s, make_attention(s, {1, 2, 32, 2}, target_of(90)), 11, true) == 0);
+  s.hidden = -1.0f;
+  CHECK_FALSE(attention_shared_bytes(s, {1, 2, 32, 2}, target_of(90)).has_value());
+}
+
+TEST_CASE("causal attention, of all queries and of the last ones") {
+  AttentionShape s = shape_of(1, 2, 70, 70, 16, 24);
+  s.mask = AttentionMask::Causal;
+  CHECK(run(s, make_attention(s, {1, 2, 32, 2}, target_of(90)), 12) == 0);
+  s = shape_of(2, 1, 9, 41, 16, 16);
+  s.mask = AttentionMask::Causal;
+  s.causal_offset = 32;
+  CHECK(run(s, make_attention(s, {1, 4, 64, 1}, target_of(87)), 13) == 0);
 }
 
 TEST_CASE("faults planted in attention are noticed") {

@@ -79,6 +79,7 @@ std::size_t run(const ConvShape& s, const KernelSpec& spec, float offset, unsign
     double mean = 0, variance = 0, largest = 0;  // the mean's error is one of a sum over the row
     for (std::size_t k = 0; k < depth; ++k) largest = std::max(largest, std::fabs(double(x[r * s.input_pitch + k])));
     for (std::size_t k = 0; k < depth; ++k) mean += double(x[r * s.input_pitch + k]) / double(depth);
+    if (s.rms) mean = 0;
     for (std::size_t k = 0; k < depth; ++k) variance += std::pow(x[r * s.input_pitch + k] - mean, 2) / double(depth);
     const double scale = 1 / std::sqrt(variance + s.epsilon);
     for (std::size_t n = 0; n < static_cast<std::size_t>(s.output_pitch); ++n) {
@@ -125,6 +126,12 @@ TEST_CASE("normalised rows are stored as well, by shares, in both types") {
   CHECK(run(s, make_conv(s, tile_of(16, 16, 32, 1, 1, 1, 3), target_of(90)), 2.0f, 3) == 0);
   s.element = ElementType::BF16;
   CHECK(run(s, make_conv(s, tile_of(32, 32, 48, 1, 1, 1, 2), target_of(87)), 0.0f, 4) == 0);
+}
+
+TEST_CASE("rows divided by their root mean square") {
+  ConvShape s = product(21, 72, 24);
+  s.rms = s.store_normalized = true;
+  CHECK(run(s, make_conv(s, tile_of(16, 16, 32, 1, 1, 1, 3), target_of(87)), 2.0f, 3) == 0);
 }
 
 TEST_CASE("blocks that share the rows which they normalise and store") {

@@ -216,6 +216,18 @@ TEST_CASE("fuse_epilogue: chains of residual blocks keep their order") {
   CHECK(net.nodes() == 10);
 }
 
+TEST_CASE("fuse_epilogue: a sum behind a reshape that regroups the product's rows") {
+  for (const bool rows : {true, false}) {
+    Net net;
+    const ValueId x = net.input({1, 6, 8});
+    const ValueId y = net.matmul(net.reshape(x, {6, 8}), net.random({8, 8}));
+    const Dims dims = rows ? Dims{1, 6, 8} : Dims{1, 12, 4};
+    net.output(net.unary(Op::Exp, net.binary(Op::Add, net.input(dims), net.reshape(y, dims))));
+    CHECK(net.check(&passes::fuse_epilogue) == (rows ? 1 : 0));
+    CHECK(net.count(ops::kPointwise) == (rows ? 1 : 2));
+  }
+}
+
 TEST_CASE("fuse_epilogue leaves what a kernel cannot finish") {
   const auto unchanged = [](auto build) {
     Net net;

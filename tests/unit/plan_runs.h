@@ -41,8 +41,10 @@ inline std::vector<float> input_of(std::size_t count) {
   return x;
 }
 
-/// Outputs one behind the other.
-inline std::vector<float> run_on_cpu(const std::vector<std::byte>& bytes, const std::vector<float>& x) {
+inline std::vector<ir::Bytes> one_input(const std::vector<float>& x) { return {ir::Bytes::copy(x.data(), x.size() * sizeof(float))}; }
+
+/// Outputs, all f32, one behind the other.
+inline std::vector<float> run_on_cpu(const std::vector<std::byte>& bytes, const std::vector<ir::Bytes>& inputs) {
   const plan::Bytes64 aligned(bytes);
   const auto view = PlanView::load(aligned.span());
   REQUIRE(view.ok());
@@ -52,7 +54,7 @@ inline std::vector<float> run_on_cpu(const std::vector<std::byte>& bytes, const 
   auto* begin = reinterpret_cast<std::byte*>(align_up(reinterpret_cast<std::uintptr_t>(memory.data()), 64));
   TestSession session;
   REQUIRE(session.prepare(*view, {begin, static_cast<std::size_t>(*needed)}, {}).ok());
-  std::memcpy(session.input(0u).value().as<float>(), x.data(), x.size() * sizeof(float));
+  for (std::uint32_t i = 0; i < inputs.size(); ++i) std::memcpy(session.input(i).value().data, inputs[i].data(), inputs[i].size());
   REQUIRE(session.run().ok());
   std::vector<float> out;
   for (std::uint32_t i = 0; i < view->output_count(); ++i) {
@@ -64,7 +66,7 @@ inline std::vector<float> run_on_cpu(const std::vector<std::byte>& bytes, const 
 
 inline void keep_lines(void* user, LogLevel, const char* line) { *static_cast<std::string*>(user) += std::string(line) + "\n"; }
 
-inline std::vector<float> run_on_fake_gpu(const std::vector<std::byte>& bytes, std::uint32_t arch, const std::vector<float>& x, int runs = 1) {
+inline std::vector<float> run_on_fake_gpu(const std::vector<std::byte>& bytes, std::uint32_t arch, const std::vector<ir::Bytes>& inputs, int runs = 1) {
   const FakeDriver& fake = FakeDriver::get();
   fake.reset();
   fake.set(static_cast<int>(arch), 13000);
@@ -89,7 +91,7 @@ inline std::vector<float> run_on_fake_gpu(const std::vector<std::byte>& bytes, s
     cuda::SessionOptions options;
     options.log = sink;
     REQUIRE_MESSAGE(session.prepare(program, room(for_session, cuda::Session::host_bytes(*view)), options).ok(), log);
-    REQUIRE(session.write_input(0, x.data(), x.size() * sizeof(float)).ok());
+    for (std::uint32_t i = 0; i < inputs.size(); ++i) REQUIRE(session.write_input(i, inputs[i].data(), inputs[i].size()).ok());
     for (int i = 0; i < runs; ++i) REQUIRE(session.run().ok());
     for (std::uint32_t i = 0; i < view->output_count(); ++i) {
       std::vector<float> y(static_cast<std::size_t>(view->output(0, i).elements()));
@@ -100,6 +102,11 @@ inline std::vector<float> run_on_fake_gpu(const std::vector<std::byte>& bytes, s
   CHECK(std::string(fake.misuse()).empty());
   CHECK(fake.alive() == 0);
   return out;
+}
+
+inline std::vector<float> run_on_cpu(const std::vector<std::byte>& bytes, const std::vector<float>& x) { return run_on_cpu(bytes, one_input(x)); }
+inline std::vector<float> run_on_fake_gpu(const std::vector<std::byte>& bytes, std::uint32_t arch, const std::vector<float>& x, int runs = 1) {
+  return run_on_fake_gpu(bytes, arch, one_input(x), runs);
 }
 
 inline double sqnr_db(const std::vector<float>& actual, const std::vector<float>& expected) {
