@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "edgert/cpu/ops/matmul.h"
 #include "edgert/scalar/convert.h"
 #include "edgert/scalar/pointwise.h"
 #include "families/dense.h"

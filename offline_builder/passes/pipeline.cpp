@@ -57,6 +57,7 @@ const std::vector<Pass>& pipeline() {
       {"fold_affine", "per-channel scale and shift into weights and bias", &fold_affine},
       {"fold_pad", "padding into convolutions and pools", &fold_pad},
       {"fuse_epilogue", "activation and residual into convolutions and matrix products", &fuse_epilogue},
+      {"hoist_slices", "what one part is read of is computed for that part alone", &hoist_slices},
       {"join_siblings", "products and convolutions of one input side by side", &join_siblings},
       // What is left of pointwise.
       {"fuse_pointwise", "chains of pointwise nodes become one program", &fuse_pointwise},

@@ -55,6 +55,7 @@ int optimize_bodies(ir::Graph& graph);  ///< constants into the bodies of If and
 int eliminate_transposes(ir::Graph& graph);  ///< they sink through pointwise, merge and cancel
 int fuse_epilogue(ir::Graph& graph);         ///< activation and residual add into Conv, DepthwiseConv, MatMul
 int join_concats(ir::Graph& graph);          ///< concatenations that repeat others read them
+int hoist_slices(ir::Graph& graph);          ///< what only a part is read of is computed for that part alone
 int join_siblings(ir::Graph& graph);         ///< products and convolutions of one input as one
 int fuse_pointwise(ir::Graph& graph);        ///< chains of pointwise nodes into one program
 int choose_winograd(ir::Graph& graph);       ///< 3x3 convolutions by fewer multiplications

@@ -127,8 +127,8 @@ TEST_CASE("normalisation behind the sums: embeddings, joined projections, an add
   CHECK(outcome.sqnr > 45);
 }
 
-TEST_CASE("normalisation before the products: a causal mask, a product over rows without batch, one row at the end") {
-  constexpr std::int64_t kTokens = 19, kWidth = 32, kHeads = 2, kWords = 13;
+TEST_CASE("normalisation before the products: a causal mask, products over rows without batch, the last rows alone") {
+  constexpr std::int64_t kTokens = 19, kWidth = 32, kHeads = 2, kWords = 13, kLast = 6;
   const auto make = [](Net& net) {
     const ValueId ids = net.graph.add_input("ids", {DType::I32, {1, kTokens}});
     std::vector<std::uint8_t> sees;
@@ -146,12 +146,13 @@ TEST_CASE("normalisation before the products: a causal mask, a product over rows
     });
     x = net.binary(Op::Add, x, rows(y, kWidth));
     x = net.binary(Op::Add, x, rows(net.unary(Op::GeluTanh, rows(normalize(net, x, true), 4 * kWidth)), kWidth));
-    x = net.slice(normalize(net, x, true), {0, kTokens - 1, 0}, {1, 1, 1}, {1, 1, kWidth});
-    net.output(dense(net, net.reshape(x, {1, kWidth}), kWords));
+    x = net.slice(normalize(net, x, true), {0, kTokens - kLast, 0}, {1, 1, 1}, {1, kLast, kWidth});
+    net.output(dense(net, net.reshape(x, {kLast, kWidth}), 24));
   };
   std::vector<std::int32_t> ids;
   for (std::int32_t i = 0; i < kTokens; ++i) ids.push_back(i * 5 % kWords);
   const Outcome outcome = outcome_of(make, {ir::Bytes::copy(ids.data(), ids.size() * 4)}, 87);
+  // The embeddings, a block of five, the scores, their conversion to f32.
   CHECK(outcome.steps == 8);
   CHECK(outcome.sqnr > 45);
 }

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+// What only a part is read of is computed for that part alone: a slice moves up through nodes whose every row depends on
+// the same row of what they read. A classifier that reads one token of a transformer's last block leaves one row of its
+// products.
+#include <algorithm>
+
+#include "edgert/cpu/ops/matmul.h"
+#include "edgert/cpu/ops/normalize.h"
+#include "edgert/cpu/ops/softmax.h"
+#include "passes/pattern.h"
+#include "passes/pipeline.h"
+
+namespace edgert::passes {
+namespace {
+
+using Cut = ops::SliceAttributes;
+
+bool cuts(const Cut& cut, std::size_t dim, const ir::Dims& dims) { return cut.size[dim] != dims[dim]; }
+
+Cut whole(const ir::Dims& dims) {
+  Cut cut{};
+  cut.rank = static_cast<std::uint32_t>(dims.size());
+  std::fill(cut.step, cut.step + dims.size(), 1);
+  std::copy(dims.begin(), dims.end(), cut.size);
+  return cut;
+}
+
+void copy_dim(Cut& to, std::size_t to_dim, const Cut& from, std::size_t from_dim) {
+  to.start[to_dim] = from.start[from_dim];
+  to.step[to_dim] = from.step[from_dim];
+  to.size[to_dim] = from.size[from_dim];
+}
+
+/// The part of `x`; readers of the same part share one view.
+ValueId part_of(Graph& graph, ValueId x, const Cut& cut, const std::vector<std::string>& provenance) {
+  if (x == kNone) return kNone;
+  const ir::AttributeBlob attributes = ir::AttributeBlob::of(cut);
+  for (const NodeId user : graph.users(x)) {
+    const Node& node = graph.node(user);
+    if (node.op == &ops::kSlice && node.attributes == attributes) return node.outputs[0];
+  }
+  return graph.emit(ops::kSlice, {x}, attributes, provenance);
+}
+
+/// For a reshape that only adds or drops extents of 1: the cut as its input sees it.
+std::optional<Cut> before_reshape(const Cut& cut, const ir::Dims& from, const ir::Dims& to) {
+  Cut result = whole(from);
+  std::size_t i = 0, o = 0;
+  for (;;) {
+    while (i < from.size() && from[i] == 1) ++i;
+    while (o < to.size() && to[o] == 1) {
+      if (cuts(cut, o, to)) return std::nullopt;
+      ++o;
+    }
+    if (i == from.size() || o == to.size()) break;
+    if (from[i] != to[o]) return std::nullopt;
+    copy_dim(result, i++, cut, o++);
+  }
+  return i == from.size() && o == to.size() ? std::optional<Cut>(result) : std::nullopt;
+}
+
+class Hoister {
+ public:
+  explicit Hoister(Graph& graph) : graph_(graph) {}
+
+  /// Moves slice `id` above the node that it reads. False when it stays.
+  bool hoist(NodeId id) {
+    const Node slice = graph_.node(id);
+    const ValueId y = slice.inputs[0];
+    const Cut cut = slice.as<Cut>();
+    const ir::Dims dims = dims_of(graph_, y);
+    const NodeId producer = graph_.value(y).producer;
+    if (producer == kNone || !graph_.has_single_use(y) || graph_.is_bounded(y)) return false;
+    // Rows stay whole, and a part that is not much less is not worth the strides.
+    const std::int64_t part = ir::element_count(dims_of(graph_, slice.outputs[0]));
+    if (dims.empty() || part == 0 || part > ir::element_count(dims) / 2 || cuts(cut, dims.size() - 1, dims)) return false;
+    const Node node = graph_.node(producer);
+    const std::optional<std::vector<ValueId>> inputs = inputs_of_part(node, cut, dims);
+    if (!inputs) return false;
+    ValueId fresh = kNone;
+    if (node.op == &ops::kReshape) {
+      fresh = add_reshape(graph_, (*inputs)[0], dims_of(graph_, slice.outputs[0]), node.provenance);
+    } else {
+      fresh = graph_.node(graph_.add_node(*node.op, *inputs, node.attributes, node.provenance)).outputs[0];
+    }
+    take_place(graph_, slice.outputs[0], fresh);
+    return true;
+  }
+
+ private:
+  /// What the node has to read to compute the part; nothing when it cannot be computed alone.
+  std::optional<std::vector<ValueId>> inputs_of_part(const Node& node, const Cut& cut, const ir::Dims& dims) {
+    for (const ValueId input : node.inputs) {
+      if (input != kNone && graph_.is_bounded(input)) return std::nullopt;
+    }
+    if (node.op == &ops::kPointwise) return all_cut(node, cut);
+    if (node.op == &ops::kNormalize) return across(node.as<cpu::NormalizeAttributes>().axes, cut, dims) ? std::nullopt : all_cut(node, cut);
+    if (node.op == &ops::kSoftmax) return across(1u << node.as<cpu::SoftmaxAttributes>().axis, cut, dims) ? std::nullopt : all_cut(node, cut);
+    if (node.op == &ops::kMatMul) return of_product(node, cut);
+    if (node.op != &ops::kReshape) return std::nullopt;
+    const std::optional<Cut> before = before_reshape(cut, dims_of(graph_, node.inputs[0]), dims);
+    if (!before) return std::nullopt;
+    return std::vector<ValueId>{part_of(graph_, node.inputs[0], *before, node.provenance)};
+  }
+
+  static bool across(std::uint32_t axes, const Cut& cut, const ir::Dims& dims) {
+    for (std::size_t d = 0; d < dims.size(); ++d) {
+      if ((axes >> d & 1) != 0 && cuts(cut, d, dims)) return true;
+    }
+    return false;
+  }
+
+  /// Operands of the result's own dims.
+  std::vector<ValueId> all_cut(const Node& node, const Cut& cut) {
+    std::vector<ValueId> inputs;
+    for (const ValueId input : node.inputs) inputs.push_back(part_of(graph_, input, cut, node.provenance));
+    return inputs;
+  }
+
+  /// Rows and batches of the left operand; batches of the right one, unless it is one matrix for all.
+  std::vector<ValueId> of_product(const Node& node, const Cut& cut) {
+    std::vector<ValueId> inputs = node.inputs;
+    Cut left = whole(dims_of(graph_, inputs[0]));  // has the result's rank
+    for (std::size_t d = 0; d + 1 < left.rank; ++d) copy_dim(left, d, cut, d);
+    inputs[0] = part_of(graph_, inputs[0], left, node.provenance);
+    const ir::Dims right_dims = dims_of(graph_, inputs[1]);
+    Cut right = whole(right_dims);
+    bool batches = false;
+    for (std::size_t d = 0; right.rank == left.rank && d + 2 < right.rank; ++d) {
+      copy_dim(right, d, cut, d);
+      batches = batches || cuts(right, d, right_dims);
+    }
+    if (batches) inputs[1] = part_of(graph_, inputs[1], right, node.provenance);
+    if (inputs.size() > 3) inputs[3] = part_of(graph_, inputs[3], cut, node.provenance);
+    return inputs;
+  }
+
+  Graph& graph_;
+};
+
+int sweep(Graph& graph) {
+  int moved = 0;
+  Hoister hoister(graph);
+  for (NodeId id = 0; id < graph.node_count(); ++id) {
+    if (graph.node(id).alive && graph.node(id).op == &ops::kSlice && hoister.hoist(id)) ++moved;
+  }
+  return moved;
+}
+
+}  // namespace
+
+int hoist_slices(ir::Graph& graph) { return until_stable(graph, &sweep); }
+
+}  // namespace edgert::passes
