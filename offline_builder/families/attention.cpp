@@ -233,14 +233,15 @@ const char* set_shape(const Context& context, const Parts& parts, AttentionShape
   const bool added = parts.scores.kind == Scores::Kind::Added;
   if (added ? dtype != DType::F16 && dtype != DType::F32 : dtype != DType::Bool) return "its mask is of another type";
   if ((shape.keys != 1 && parts.mask.strides[inner] != 1) || !fits_int32(parts.mask)) return "its mask's keys are not neighbours";
-  shape.mask = !added                                     ? (parts.scores.kind == Scores::Kind::Keep ? AttentionMask::Keep : AttentionMask::Hide)
-               : dtype == DType::F16                      ? AttentionMask::Additive
-                                                          : AttentionMask::AdditiveFloat;
+  if (added) {
+    shape.mask = dtype == DType::F16 ? AttentionMask::Additive : AttentionMask::AdditiveFloat;
+    // The lowest float hides what it is added to, but of nothing else a softmax gives a mean; as f16, or times log2(e), it
+    // would be minus infinity.
+    if (!parts.zero_hidden) shape.hidden = kLowestScore;
+  } else {
+    shape.mask = parts.scores.kind == Scores::Kind::Keep ? AttentionMask::Keep : AttentionMask::Hide;
+  }
   shape.mask_view.row = row_stride(parts.mask, rows);
-  // Numbers beyond f16 have become minus infinity in a mask that is stored so; as numbers they hide as well, but a query
-  // without any key to see then gives a mean.
-  const bool narrowed = dtype == DType::F16 && context.graph().value(parts.scores.mask).type.dtype == DType::F32;
-  if (narrowed && !parts.zero_hidden) shape.hidden = kLowestScore;
   return nullptr;
 }
 

@@ -93,9 +93,10 @@ class Hoister {
     for (const ValueId input : node.inputs) {
       if (input != kNone && graph_.is_bounded(input)) return std::nullopt;
     }
-    if (node.op == &ops::kPointwise) return all_cut(node, cut);
-    if (node.op == &ops::kNormalize) return across(node.as<cpu::NormalizeAttributes>().axes, cut, dims) ? std::nullopt : all_cut(node, cut);
-    if (node.op == &ops::kSoftmax) return across(1u << node.as<cpu::SoftmaxAttributes>().axis, cut, dims) ? std::nullopt : all_cut(node, cut);
+    // Statistics run over whole axes.
+    if (node.op == &ops::kNormalize && across(node.as<cpu::NormalizeAttributes>().axes, cut, dims)) return std::nullopt;
+    if (node.op == &ops::kSoftmax && across(1u << node.as<cpu::SoftmaxAttributes>().axis, cut, dims)) return std::nullopt;
+    if (node.op == &ops::kPointwise || node.op == &ops::kNormalize || node.op == &ops::kSoftmax) return all_cut(node, cut);
     if (node.op == &ops::kMatMul) return of_product(node, cut);
     if (node.op != &ops::kReshape) return std::nullopt;
     const std::optional<Cut> before = before_reshape(cut, dims_of(graph_, node.inputs[0]), dims);
