@@ -93,13 +93,6 @@ Outcome outcome_of(const std::function<void(Net&)>& make, const std::vector<ir::
   return outcome;
 }
 
-TEST_CASE("a trained vision transformer") {
-  const auto path = std::filesystem::path(__FILE__).parent_path() / "../../examples/models/digits_vit.onnx";
-  const onnx_import::Model model = onnx_import::parse_file(path.string());
-  const std::vector<float> x = input_of(64);
-  CHECK(sqnr_db(run_on_fake_gpu(plan::build(model, options_for(90)).bytes, 90, x), run_on_cpu(plan::build(model).bytes, x)) > 40);
-}
-
 TEST_CASE("normalisation behind the sums: embeddings, joined projections, an additive mask, rows stored by the product that normalises them") {
   constexpr std::int64_t kBatch = 2, kTokens = 11, kWidth = 48, kHeads = 3, kWords = 29;
   const auto make = [](Net& net) {
