@@ -87,7 +87,16 @@ const fbs::Envelope* verified(Span<const std::byte> table, fbs::Message kind, st
 
 bool is_time(double value) { return std::isfinite(value) && value >= 0 && value <= 1e12; }
 
+/// FlatBuffers' verifier looks at the alignment of a vector's length, not of its elements.
+bool is_aligned(const edgert_flatbuffers::Vector<std::int64_t>* items) {
+  return items == nullptr || reinterpret_cast<std::uintptr_t>(items->data()) % alignof(std::int64_t) == 0;
+}
+
 bool read_check(const fbs::Check& from, Check& check, std::string& why) {
+  if (!is_aligned(from.dims()) || !is_aligned(from.strides())) {
+    why = "has a misaligned window";
+    return false;
+  }
   if (count(from.dims()) > kMaxRank || count(from.dims()) != count(from.strides()) || from.expected() == nullptr) {
     why = "a check lacks its window or what to expect";
     return false;
