@@ -89,7 +89,7 @@ bool is_time(double value) { return std::isfinite(value) && value >= 0 && value 
 
 /// FlatBuffers' verifier looks at the alignment of a vector's length, not of its elements.
 bool is_aligned(const edgert_flatbuffers::Vector<std::int64_t>* items) {
-  return items == nullptr || reinterpret_cast<std::uintptr_t>(items->data()) % alignof(std::int64_t) == 0;
+  return count(items) == 0 || reinterpret_cast<std::uintptr_t>(items->data()) % alignof(std::int64_t) == 0;
 }
 
 bool read_check(const fbs::Check& from, Check& check, std::string& why) {

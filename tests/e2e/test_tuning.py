@@ -110,7 +110,7 @@ class Tuning(CommandTest):
             self.assertEqual(report["profiles"][0]["tuning"]["from_records"], 1)
             return self.bytes_of("p")
 
-        right = [{**record, "verdict": "ok", "median_us": 9.0 - i} for i, record in enumerate(records)]
+        right = [{**record, "verdict": "ok", "median_us": 20.0 - i} for i, record in enumerate(records)]
         fastest = plan_of(right)
         self.assertEqual(fastest, plan_of(right[::-1]))
         self.assertNotEqual(fastest, plan_of([*right, {**right[0], "pin": True}]))
