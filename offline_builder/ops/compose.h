@@ -25,7 +25,7 @@ ValueId float_constant(OnnxNode& node, const Dims& dims, const std::vector<float
 ValueId scalar_constant(OnnxNode& node, DType dtype, double value);
 /// The bytes of one element, first to last; fails for types narrower than a byte.
 std::vector<std::byte> scalar_bytes(const OnnxNode& node, DType dtype, double value);
-/// 0 .. count-1 as int64.
+/// 0 .. count-1 as int64; throws BuildError for more than 2^24.
 std::vector<std::int64_t> iota(std::int64_t count);
 /// Fails when a constant of these extents would be unreasonably large; else the number of its elements.
 std::int64_t checked_constant_size(const OnnxNode& node, const Dims& dims);

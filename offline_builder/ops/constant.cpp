@@ -13,6 +13,7 @@ namespace {
 
 /// Larger constants than this only come from hostile models.
 constexpr std::int64_t kMaxConstantElements = std::int64_t{1} << 28;
+constexpr std::int64_t kMaxPositions = std::int64_t{1} << 24;  ///< along one dimension
 
 template <class T>
 std::vector<std::byte> bytes_of(T value) {
@@ -218,6 +219,7 @@ ValueId scalar_constant(OnnxNode& node, DType dtype, double value) {
 }
 
 std::vector<std::int64_t> iota(std::int64_t count) {
+  if (count > kMaxPositions) throw ir::BuildError("positions along an extent of " + std::to_string(count) + " are too many for a constant");
   std::vector<std::int64_t> values(static_cast<std::size_t>(count));
   std::iota(values.begin(), values.end(), 0);
   return values;

@@ -77,12 +77,12 @@ ValueId slice_axis(OnnxNode& node, ValueId x, std::size_t axis, std::int64_t sta
   }
   start = std::clamp<std::int64_t>(start, -1, extent - 1);
   end = std::clamp<std::int64_t>(end, -1, extent - 1);
-  std::vector<std::int64_t> indices;
   // A step below -extent has the effect of -extent; so no sum below can wrap.
   step = std::max(step, -std::max<std::int64_t>(extent, 1));
-  for (std::int64_t i = start; i > end; i += step) indices.push_back(i);
-  const auto count = static_cast<std::int64_t>(indices.size());
+  const std::int64_t count = start > end ? (start - end - 1) / -step + 1 : 0;
   if (count == 0) return slice(node, x, axis, 0, 0);
+  std::vector<std::int64_t> indices = iota(count);
+  for (std::int64_t& each : indices) each = start + each * step;
   return gather(node, x, int64_constant(node, {count}, indices), axis);
 }
 
