@@ -306,7 +306,7 @@ void run_hostile(const std::vector<Tensor*>& inputs, Tensor& output, const typen
       return memory.back().get();
     };
     bool valid = true;  // what the plan's rules guarantee
-    std::uint64_t bytes[8] = {};
+    std::uint64_t bytes[16] = {};
     for (std::size_t i = 0; i <= inputs.size(); ++i) {
       valid = valid && edgert::span_bytes(call.input(i), bytes[i]) && bytes[i] < 1 << 22;
     }

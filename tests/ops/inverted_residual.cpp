@@ -209,3 +209,21 @@ TEST_CASE("InvertedResidual: operands that do not fit are refused") {
   bad.stride[1] = 0;
   CHECK(refused(all, bad));
 }
+
+TEST_CASE("InvertedResidual: hostile operands stay inside their memory") {
+  Tensor x = image(2, 7, 5, 8, 7, 1), y = image(2, 12, 5, 8, 12, 2), residual = y;
+  Tensor window = dense({3, 3, 17}, 3), hidden_bias = dense({17}, 4), bias = dense({12}, 5);
+  const auto ones = [](std::int64_t, std::int64_t, std::int64_t) { return 1.0f; };
+  Tensor wide = panels(1, 7, 17, ones), narrow = panels(1, 17, 12, ones);
+  InvertedResidualAttributes attributes = {};
+  for (int i = 0; i < 2; ++i) attributes.kernel[i] = 3;
+  for (int i = 0; i < 2; ++i) attributes.stride[i] = attributes.pad_begin[i] = 1;
+  attributes.expand = attributes.depthwise = kSilu;
+  attributes.project = {PointwiseOp::Clip, ResidualMode::BeforeActivation, {0, 0}, 0, 6};
+  run_hostile<InvertedResidual>({&x, &window, &hidden_bias, &residual, &wide, &hidden_bias, &narrow, &bias}, y, attributes,
+                                [](InvertedResidualAttributes& a, const std::function<std::int64_t()>& number) {
+                                  std::int32_t* const fields[] = {&a.kernel[0], &a.kernel[1], &a.stride[0],
+                                                                  &a.stride[1], &a.pad_begin[0], &a.pad_begin[1]};
+                                  *fields[number() % 6] = static_cast<std::int32_t>(number());
+                                });
+}
