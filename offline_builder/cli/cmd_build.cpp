@@ -7,6 +7,7 @@
 
 #include "cli/command.h"
 #include "cli/cuda_options.h"
+#include "cli/fusions.h"
 #include "cli/loaded_plan.h"
 #include "cli/progress.h"
 #include "cli/shape_options.h"
@@ -155,7 +156,8 @@ void print_report(const Options& options, const std::string& target, const plan:
                                   {"steps", profile.steps},
                                   {"arena_bytes", profile.arena.bytes},
                                   {"arena_lower_bound", profile.arena.lower_bound},
-                                  {"passes", passes}});
+                                  {"passes", passes},
+                                  {"refused_fusions", describe_refusals(profile.refusals)}});
       if (profile.cuda.kernels != 0) {
         json["profiles"].back()["kernels"] = profile.cuda.kernels;
         json["profiles"].back()["kernels_cached"] = profile.cuda.cached;

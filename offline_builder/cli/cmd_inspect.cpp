@@ -6,7 +6,9 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/command.h"
+#include "cli/fusions.h"
 #include "cli/loaded_plan.h"
+#include "cli/shape_options.h"
 #include "cli/step_text.h"
 #include "edgert/cuda/session.h"
 #include "onnx/import.h"
@@ -20,6 +22,10 @@ using nlohmann::json;
 
 struct Options {
   std::string path;
+  std::vector<std::string> shapes;
+  std::vector<std::string> dims;
+  std::vector<std::string> values;
+  bool fusions = false;
   bool json = false;
 };
 
@@ -163,7 +169,7 @@ void print_plan(const std::string& path, const json& plan) {
   }
 }
 
-json describe_model(const onnx_import::Model& model) {
+json describe_model(const onnx_import::Model& model, const onnx_import::ImportOptions& profile) {
   json out;
   out["kind"] = "model";
   out["producer"] = model.producer();
@@ -174,7 +180,7 @@ json describe_model(const onnx_import::Model& model) {
   out["problems"] = json::array();
   try {
     std::vector<std::string> notes;
-    const ir::Graph graph = onnx_import::import(model, {}, &notes);
+    const ir::Graph graph = onnx_import::import(model, profile, &notes);
     std::map<std::string, int> counts;
     for (const ir::NodeId id : graph.topological_order()) ++counts[graph.node(id).op->name];
     out["operators"] = counts;
@@ -214,11 +220,23 @@ bool is_plan(const std::string& path) {
   return file.bytes().size() >= sizeof(kPlanMagic) && std::memcmp(file.bytes().data(), kPlanMagic, sizeof(kPlanMagic)) == 0;
 }
 
+json describe_model_file(const Options& options) {
+  const onnx_import::Model model = onnx_import::parse_file(options.path);
+  const std::vector<onnx_import::ImportOptions> profiles = parse_profiles(model, options.shapes, options.dims, options.values);
+  const onnx_import::ImportOptions profile = profiles.empty() ? onnx_import::ImportOptions{} : profiles[0];
+  json description = describe_model(model, profile);
+  if (options.fusions && description["problems"].empty()) description["fusions"] = describe_fusions(model, profile);
+  return description;
+}
+
 int inspect(const Options& options) {
   const bool plan = is_plan(options.path);
-  const json description = plan ? describe_plan(LoadedPlan(options.path)) : describe_model(onnx_import::parse_file(options.path));
+  json description = plan ? describe_plan(LoadedPlan(options.path)) : describe_model_file(options);
+  if (plan && options.fusions) description["fusions"] = fused_steps(description);
   if (options.json) {
     std::printf("%s\n", description.dump(2).c_str());
+  } else if (description.contains("fusions")) {
+    print_fusions(description["fusions"]);
   } else if (plan) {
     print_plan(options.path, description);
   } else {
@@ -232,8 +250,16 @@ int inspect(const Options& options) {
 void add_inspect(CLI::App& program, std::function<int()>& run) {
   auto options = std::make_shared<Options>();
   CLI::App* command = program.add_subcommand("inspect", "Show what is in a plan, or whether a model builds and why not");
-  command->footer("Examples:\n  edgert inspect net.plan\n  edgert inspect net.onnx\n  edgert inspect net.plan --json");
+  command->footer("Examples:\n  edgert inspect net.plan\n  edgert inspect net.onnx\n  edgert inspect net.plan --json\n"
+                  "  edgert inspect net.onnx --fusions");
   command->add_option("file", options->path, "Plan or ONNX file")->required();
+  command->add_flag("--fusions", options->fusions, "What became one step; of a model also what did not, and why");
+  command->add_option("--shape", options->shapes, "Of a model: extents of an input, name=1x3x224x224");
+  command->add_option("--dim", options->dims, "Of a model: extent of a symbolic dimension, N=1");
+  command->add_option("--value", options->values, "Of a model: fix an input that decides shapes, name=1,2,3");
+  for (const char* repeatable : {"--shape", "--dim", "--value"}) {
+    command->get_option(repeatable)->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  }
   command->add_flag("--json", options->json, "Print as JSON");
   command->callback([options, &run] { run = [options] { return inspect(*options); }; });
 }

@@ -38,6 +38,27 @@ void hash_bytes(const void* data, std::size_t size, std::uint8_t (&digest)[32]) 
 /// Lengths keep ("ab", "c") and ("a", "bc") apart.
 void add(std::string& to, std::string_view text) { to.append(std::to_string(text.size())).append(":").append(text); }
 
+/// The headers whose names stand in a job's source, or in such headers, in the job's order: all that it includes. A job
+/// carries every header there is; what it does not read must not decide under which key its result is kept.
+std::vector<const KernelFile*> included_headers(const CompileJob& job) {
+  std::vector<bool> included(job.headers.size(), false);
+  std::vector<std::string_view> unread{job.source};
+  while (!unread.empty()) {
+    const std::string_view text = unread.back();
+    unread.pop_back();
+    for (std::size_t i = 0; i < job.headers.size(); ++i) {
+      if (included[i] || text.find(job.headers[i].name) == std::string_view::npos) continue;
+      included[i] = true;
+      unread.push_back(job.headers[i].text);
+    }
+  }
+  std::vector<const KernelFile*> result;
+  for (std::size_t i = 0; i < job.headers.size(); ++i) {
+    if (included[i]) result.push_back(&job.headers[i]);
+  }
+  return result;
+}
+
 }  // namespace
 
 std::string compile_key(const CompileJob& job, const std::string& nvrtc_version) {
@@ -47,9 +68,9 @@ std::string compile_key(const CompileJob& job, const std::string& nvrtc_version)
   add(all, job.source);
   for (const std::string& option : job.options) add(all, option);
   all.append("headers");
-  for (const KernelFile& header : job.headers) {
-    add(all, header.name);
-    add(all, header.text);
+  for (const KernelFile* header : included_headers(job)) {
+    add(all, header->name);
+    add(all, header->text);
   }
   std::uint8_t digest[32];
   hash_bytes(all.data(), all.size(), digest);

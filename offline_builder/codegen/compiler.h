@@ -26,7 +26,8 @@ struct CompilerOptions {
   std::function<CompiledKernel(const CompileJob&)> substitute;
 };
 
-/// Where a job's result is kept: SHA-256, in hexadecimal, of compiler version, source, headers, options and SM.
+/// Where a job's result is kept: SHA-256, in hexadecimal, of compiler version, source, the headers
+/// that it names, options and SM.
 std::string compile_key(const CompileJob& job, const std::string& nvrtc_version);
 
 class Compiler {

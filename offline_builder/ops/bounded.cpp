@@ -50,6 +50,11 @@ Extents mapped_extents(const InferContext& context, const std::vector<int>& of) 
 std::vector<ir::ValueId> emit_bounded(OnnxNode& node, const OperatorDef& op, const std::vector<ir::ValueId>& operands,
                                       const ir::AttributeBlob& attributes) {
   ir::Graph& graph = node.graph;
+  // Exporters write the same node once for each reader. Its extents are one, which operators beside each other rely on.
+  for (const ir::NodeId user : graph.users(operands[0])) {
+    const ir::Node& same = graph.node(user);
+    if (same.op == &op && same.inputs == operands && same.attributes == attributes) return same.outputs;
+  }
   const ir::NodeId id = graph.add_node(op, operands, attributes, {node.provenance()});
   std::vector<ir::ValueId> outputs = graph.node(id).outputs;
   const bool known = std::all_of(operands.begin(), operands.end(), [&](ir::ValueId operand) {

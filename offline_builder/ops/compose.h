@@ -5,6 +5,8 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "edgert/scalar/pointwise.h"
@@ -70,6 +72,15 @@ ValueId pad_zero(OnnxNode& node, ValueId x, const std::vector<std::int64_t>& bef
                  const std::vector<std::int64_t>& after);
 /// Index of the largest (or smallest) element along `axis`, int64, extent 1 there.
 ValueId arg_reduce(OnnxNode& node, ValueId x, std::size_t axis, bool minimum, bool select_last);
+
+// Other importers
+using OnnxAttributes = std::map<std::string, OnnxNode::Attribute>;
+/// What ONNX's operator `op_type` of the default domain at `opset` makes of the operands (kNone for one left out): its
+/// first `outputs` outputs.
+std::vector<ValueId> onnx_operator(OnnxNode& node, const char* op_type, int opset, std::vector<ValueId> operands,
+                                   OnnxAttributes attributes, std::size_t outputs = 1);
+OnnxNode::Attribute int_attribute(std::int64_t value);
+OnnxNode::Attribute float_attribute(float value);
 
 // Attributes
 /// ONNX's number of an element type (TensorProto.DataType); fails for those that plans don't have.

@@ -7,6 +7,7 @@
 
 #include "edgert/scalar/convert.h"
 #include "ops/compose.h"
+#include "ops/extent_sums.h"
 
 namespace edgert::ops {
 namespace {
@@ -43,8 +44,6 @@ void import_constant(OnnxNode& node) {
 }
 
 void import_constant_of_shape(OnnxNode& node) {
-  const Dims dims = known_ints(node, 0, "the shape");
-  checked_constant_size(node, dims);
   ValueId value = ir::kNone;
   const auto it = node.attributes.find("value");
   if (it == node.attributes.end()) {
@@ -54,6 +53,11 @@ void import_constant_of_shape(OnnxNode& node) {
     if (ir::element_count(it->second.tensor_type.dims) != 1) node.fail("attribute 'value' must have one element");
     value = constant(node, {it->second.tensor_type.dtype, {}}, it->second.tensor);
   }
+  if (!node.is_constant(0)) {
+    if (const auto sums = extent_sums(node.graph, node.input(0))) return node.set_output(0, expand_to(node, value, *sums));
+  }
+  const Dims dims = known_ints(node, 0, "the shape");
+  checked_constant_size(node, dims);
   node.set_output(0, expand(node, value, dims, true));
 }
 
@@ -244,6 +248,16 @@ void require_constant(const OnnxNode& node, std::size_t i, const std::string& wh
 }
 
 std::vector<std::int64_t> known_ints(const OnnxNode& node, std::size_t i, const std::string& what) {
+  if (node.has_input(i) && !node.is_constant(i)) {
+    // What a model computes from extents may be the same in every run, though one of them is not.
+    const std::optional<std::vector<ExtentSum>> sums = extent_sums(node.graph, node.input(i));
+    const auto is_known = [](const ExtentSum& sum) { return sum.is_known(); };
+    if (sums && std::all_of(sums->begin(), sums->end(), is_known)) {
+      std::vector<std::int64_t> values;
+      for (const ExtentSum& sum : *sums) values.push_back(sum.constant);
+      return values;
+    }
+  }
   require_constant(node, i, what);
   return node.constant_ints(i);
 }

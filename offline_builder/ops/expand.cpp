@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <map>
 
-#include "ops/bounded.h"
+#include "ops/extent_sums.h"
 #include "ops/compose.h"
 
 namespace edgert::ops {
@@ -65,6 +65,9 @@ std::optional<StridedView> view(const ir::AttributeBlob&, const StridedView& inp
 }
 
 void import_expand(OnnxNode& node) {
+  if (!node.is_constant(1)) {
+    if (const auto sums = extent_sums(node.graph, node.input(1))) return node.set_output(0, expand_to(node, node.input(0), *sums));
+  }
   const Dims dims = ir::broadcast(node.type(0).dims, known_ints(node, 1, "the shape"));
   ir::element_count(dims);
   node.set_output(0, expand(node, node.input(0), dims, true));
@@ -103,6 +106,23 @@ static ValueId expand_like(OnnxNode& node, ValueId x, const Dims& dims, const st
   }
   return node.graph.node(node.graph.add_node(kExpand, inputs, ir::AttributeBlob::of(attributes), {node.provenance()}))
       .outputs[0];
+}
+
+ValueId expand_to(OnnxNode& node, ValueId x, const std::vector<ExtentSum>& sums) {
+  Dims dims;
+  std::vector<ValueId> bounded;
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    dims.push_back(sums[i].constant);
+    if (sums[i].is_known()) continue;
+    const ValueId extent = sums[i].extent();
+    if (extent == ir::kNone) node.fail("extent " + std::to_string(i) + " of the shape is computed from extents that only a run knows");
+    Dims lifted(sums.size() - i, 1);
+    const ValueId vector = vector_of_extent(node, extent);
+    lifted[0] = dims.back() = dims_of(node, vector)[0];
+    bounded.push_back(reshape(node, vector, lifted));
+  }
+  dims = ir::broadcast(dims_of(node, x), dims);
+  return bounded.empty() ? expand(node, x, dims, true) : expand_like(node, x, dims, bounded);
 }
 
 std::vector<ValueId> broadcast_operands(OnnxNode& node, std::vector<ValueId> operands) {

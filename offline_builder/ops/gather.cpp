@@ -114,6 +114,7 @@ void import_gather_nd(OnnxNode& node) {
     node.fail("indices " + ir::to_string(index_dims) + " with batch_dims " + std::to_string(batch_dims) +
               " don't fit data " + ir::to_string(dims));
   }
+  if (node.graph.is_bounded(node.input(0))) node.fail("data with an extent that only a run knows");
   const auto split = [](const Dims& from, std::int64_t first, std::int64_t last) {
     return Dims(from.begin() + first, from.begin() + last);
   };

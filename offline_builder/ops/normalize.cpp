@@ -86,7 +86,7 @@ void import_layer_normalization(OnnxNode& node) {
   const ValueId x = cast_narrow(node, node.input(0));
   const std::vector<std::size_t> axes = axes_from(axis_of(node, node.int_or("axis", -1), rank), rank);
   const float epsilon = node.float_or("epsilon", 1e-5f);
-  const bool rms = node.op_type == "RMSNormalization";
+  const bool rms = node.op_type != "LayerNormalization";
   const ValueId bias = rms ? ir::kNone : optional_input(node, 2);
   const ValueId y = normalize(node, x, cast_narrow(node, node.input(1)), bias, axes, epsilon, rms);
   node.set_output(0, cast(node, y, dtype));
@@ -174,7 +174,10 @@ extern const OperatorDef kNormalize = [] {
 
 void register_normalize(Registry& registry) {
   registry.add(kNormalize);
-  registry.add_onnx("LayerNormalization", &import_layer_normalization, 17);
+  // ONNX has it from opset 17 on; ONNX Runtime's optimiser writes it, and its RMS form under a name of its own, into
+  // models of any opset.
+  registry.add_onnx("LayerNormalization", &import_layer_normalization);
+  registry.add_onnx("SimplifiedLayerNormalization", &import_layer_normalization);
   registry.add_onnx("RMSNormalization", &import_layer_normalization, 23);
   registry.add_onnx("InstanceNormalization", &import_instance_normalization, 6);
   registry.add_onnx("GroupNormalization", &import_group_normalization, 18);

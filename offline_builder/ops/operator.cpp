@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ops/operator.h"
+#include "ops/compose.h"
 
 namespace edgert::ops {
 
@@ -95,6 +95,30 @@ std::vector<float> OnnxNode::constant_floats(std::size_t i) const {
 void OnnxNode::set_output(std::size_t i, ir::ValueId value) {
   if (outputs.size() <= i) outputs.resize(i + 1, ir::kNone);
   outputs[i] = value;
+}
+
+std::vector<ValueId> onnx_operator(OnnxNode& node, const char* op_type, int opset, std::vector<ValueId> operands,
+                                   OnnxAttributes attributes, std::size_t outputs) {
+  OnnxNode inner(node.graph, node.name, op_type, "", opset);
+  inner.attributes = std::move(attributes);
+  inner.inputs = std::move(operands);
+  for (std::size_t i = 0; i < outputs; ++i) inner.output_names.push_back(node.name + "/" + std::to_string(i));
+  inner.outputs.assign(outputs, ir::kNone);
+  Registry::instance().find_onnx("", op_type, opset)(inner);
+  return inner.outputs;
+}
+
+OnnxNode::Attribute int_attribute(std::int64_t value) {
+  OnnxNode::Attribute attribute;
+  attribute.i = value;
+  return attribute;
+}
+
+OnnxNode::Attribute float_attribute(float value) {
+  OnnxNode::Attribute attribute;
+  attribute.kind = OnnxNode::Attribute::Kind::Float;
+  attribute.f = value;
+  return attribute;
 }
 
 const Registry& Registry::instance() {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "ops/extent_sums.h"
 #include "ops/pad.h"
 #include "ops/runnable.h"
 
@@ -35,6 +36,14 @@ std::vector<ir::TensorType> infer(const InferContext& context) {
   return runnable(kEntry, context, {y});
 }
 
+/// A bounded dimension is filled up to its largest extent: the kernel writes the whole output, whatever of it the input
+/// has.
+Extents extents(const InferContext& context) {
+  require(context.extents(0).empty() || context.attributes.as<PadAttributes>().mode == PadMode::Constant,
+          "only a constant can fill up a dimension whose extent only a run knows");
+  return {};
+}
+
 std::string describe(const ir::AttributeBlob& blob) {
   static constexpr const char* kModes[] = {"constant", "reflect", "edge", "wrap"};
   const auto& attributes = blob.as<PadAttributes>();
@@ -64,7 +73,32 @@ ValueId pad(OnnxNode& node, ValueId x, const std::vector<std::int64_t>& before, 
     attributes.after[i] = std::max<std::int64_t>(after[i], 0);
     grows = grows || attributes.before[i] != 0 || attributes.after[i] != 0;
   }
-  return grows ? node.emit(kPad, {x}, attributes) : x;
+  return grows || node.graph.is_bounded(x) ? node.emit(kPad, {x}, attributes) : x;
+}
+
+/// The pads of input 1, of which those behind a bounded dimension depend on its extent: only so that what comes out is as
+/// long in every run. Then the pad is what is missing to the largest extent.
+std::vector<std::int64_t> read_pads(OnnxNode& node, const std::vector<std::int64_t>& axes) {
+  const ValueId x = node.input(0);
+  if (node.is_constant(1) || !node.graph.is_bounded(x)) {
+    if (node.graph.is_bounded(x)) node.fail("pads an input with an extent that only a run knows by numbers that do not depend on it");
+    return known_ints(node, 1, "pads");
+  }
+  const std::optional<std::vector<ExtentSum>> sums = extent_sums(node.graph, node.input(1));
+  if (!sums || sums->size() != 2 * axes.size()) return known_ints(node, 1, "pads");
+  const Dims dims = dims_of(node, x);
+  std::vector<std::int64_t> pads(sums->size());
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    const std::size_t axis = axis_of(node, axes[i], dims.size());
+    const ExtentSum& before = (*sums)[i];
+    const std::optional<ExtentSum> extent = extent_sum(node.graph, x, axis);
+    const std::optional<ExtentSum> sum = extent ? plus(*extent, (*sums)[axes.size() + i]) : std::nullopt;
+    if (!before.is_known() || !sum || !sum->is_known()) node.fail("the padded extent of axis " + std::to_string(axis) + " is known only at run time");
+    pads[i] = before.constant;
+    if (sum->constant < dims[axis]) node.fail("what is padded to " + std::to_string(sum->constant) + " may be longer already");
+    pads[axes.size() + i] = sum->constant - dims[axis];
+  }
+  return pads;
 }
 
 PadMode read_mode(const OnnxNode& node) {
@@ -89,11 +123,12 @@ std::vector<std::byte> read_value(const OnnxNode& node, DType dtype) {
 void import_pad(OnnxNode& node) {
   const ir::TensorType type = node.type(0);
   const std::size_t rank = type.dims.size();
-  std::vector<std::int64_t> pads = node.opset < 11 ? node.ints_or("pads", {}) : known_ints(node, 1, "pads");
   const bool some_axes = node.opset >= 18 && node.has_input(3);
   const std::vector<std::int64_t> axes =
       some_axes ? known_ints(node, 3, "axes") : iota(static_cast<std::int64_t>(rank));
   axes_of(node, axes, rank);
+  if (node.opset < 11 && node.graph.is_bounded(node.input(0))) node.fail("the input has an extent that only a run knows");
+  const std::vector<std::int64_t> pads = node.opset < 11 ? node.ints_or("pads", {}) : read_pads(node, axes);
   if (pads.size() != 2 * axes.size()) {
     node.fail("pads has " + std::to_string(pads.size()) + " entries for " + std::to_string(axes.size()) + " axes");
   }
@@ -114,6 +149,7 @@ extern const OperatorDef kPad = [] {
   op.name = "Pad";
   op.attribute_bytes = sizeof(PadAttributes);
   op.infer = &infer;
+  op.extents = &extents;
   op.describe = &describe;
   op.kernel = &kEntry;
   return op;
@@ -122,6 +158,10 @@ extern const OperatorDef kPad = [] {
 ValueId pad_constant(OnnxNode& node, ValueId x, const std::vector<std::int64_t>& before,
                      const std::vector<std::int64_t>& after, double value) {
   return pad(node, x, before, after, PadMode::Constant, scalar_bytes(node, dtype_of(node, x), value));
+}
+
+ValueId fill_bounded(OnnxNode& node, ValueId x) {
+  return pad_zero(node, x, std::vector<std::int64_t>(dims_of(node, x).size(), 0), std::vector<std::int64_t>(dims_of(node, x).size(), 0));
 }
 
 ValueId pad_zero(OnnxNode& node, ValueId x, const std::vector<std::int64_t>& before,

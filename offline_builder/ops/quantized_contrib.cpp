@@ -36,17 +36,6 @@ ValueId quantised(OnnxNode& node, ValueId x, std::size_t i, DType fallback) {
   return with_zero_point(node, binary(node, PointwiseOp::Div, x, one_number(node, i)), i + 1, fallback);
 }
 
-/// What ONNX's operator of this name makes of the operands, with this node's attributes.
-ValueId float_operator(OnnxNode& node, const char* op_type, int opset, std::vector<ValueId> operands) {
-  OnnxNode inner(node.graph, node.name, op_type, "", opset);
-  inner.attributes = node.attributes;
-  inner.inputs = std::move(operands);
-  inner.output_names = {"y"};
-  inner.outputs = {ir::kNone};
-  Registry::instance().find_onnx("", op_type, opset)(inner);
-  return inner.outputs[0];
-}
-
 constexpr int kOpset = 19;
 
 template <PointwiseOp op>
@@ -61,7 +50,7 @@ void import_wrapped(OnnxNode& node) {
   if (node.int_or("channels_last", 0) != 0) node.fail("channels_last is not supported");
   const std::int64_t opset = node.int_or("opset", kOpset);  // of Softmax, which changed its meaning
   if (opset < 1 || opset > kOpset) node.fail("attribute 'opset' is " + std::to_string(opset));
-  const ValueId y = float_operator(node, op_type.c_str(), static_cast<int>(opset), {dequantised(node, 0)});
+  const ValueId y = onnx_operator(node, op_type.c_str(), static_cast<int>(opset), {dequantised(node, 0)}, node.attributes)[0];
   node.set_output(0, quantised(node, y, 3, node.type(0).dtype));
 }
 
@@ -70,7 +59,7 @@ void import_concat(OnnxNode& node) {
   if (node.inputs.size() < 5 || (node.inputs.size() - 2) % 3 != 0) node.fail("the inputs are not two and three each");
   std::vector<ValueId> operands;
   for (std::size_t i = 2; i < node.inputs.size(); i += 3) operands.push_back(dequantised(node, i));
-  const ValueId y = float_operator(node, "Concat", kOpset, operands);
+  const ValueId y = onnx_operator(node, "Concat", kOpset, operands, node.attributes)[0];
   node.set_output(0, quantised(node, y, 0, node.type(2).dtype));
 }
 

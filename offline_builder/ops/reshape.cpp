@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reshape, a view where the input's strides allow it.
-#include "ops/bounded.h"
+#include "ops/extent_sums.h"
 #include "ops/compose.h"
 
 namespace edgert::ops {
@@ -80,12 +80,26 @@ std::optional<StridedView> view(const ir::AttributeBlob&, const StridedView& inp
   return result;
 }
 
+/// The shape's numbers. One that is an extent that only a run knows is taken as the largest: the input has it too, or
+/// Reshape refuses.
+std::vector<std::int64_t> read_shape(OnnxNode& node) {
+  if (node.is_constant(1)) return node.constant_ints(1);
+  const std::optional<std::vector<ExtentSum>> sums = extent_sums(node.graph, node.input(1));
+  std::vector<std::int64_t> shape;
+  for (std::size_t i = 0; sums && i < sums->size(); ++i) {
+    const ExtentSum& sum = (*sums)[i];
+    const std::optional<std::int64_t> most = sum.is_known() ? sum.constant : largest_extent(node.graph, sum.extent());
+    if (most) shape.push_back(*most);
+  }
+  return sums && shape.size() == sums->size() ? shape : known_ints(node, 1, "the shape");
+}
+
 /// ONNX: 0 copies the input's extent (unless allowzero), -1 is what remains.
 void import_reshape(OnnxNode& node) {
   const Dims dims = node.type(0).dims;
   const bool from_attribute = node.opset < 5;
   if (from_attribute && !node.has("shape")) node.fail("attribute 'shape' is missing");
-  Dims target = from_attribute ? node.ints_or("shape", {}) : known_ints(node, 1, "the shape");
+  Dims target = from_attribute ? node.ints_or("shape", {}) : read_shape(node);
   const bool allow_zero = node.int_or("allowzero", 0) != 0;
   std::int64_t known = 1;
   std::optional<std::size_t> open;
@@ -110,7 +124,8 @@ void import_reshape(OnnxNode& node) {
     }
     target[*open] = count / known;
   }
-  node.set_output(0, reshape(node, node.input(0), target));
+  const bool joins = target.size() == 1 && dims.size() > 1 && node.graph.is_bounded(node.input(0));
+  node.set_output(0, joins ? flatten_bounded(node, node.input(0)) : reshape(node, node.input(0), target));
 }
 
 /// All dimensions before `axis` become the first, the others the second.

@@ -2,7 +2,7 @@
 // Slice with positive steps: always a view. ONNX's negative steps become a Gather.
 #include <algorithm>
 
-#include "ops/bounded.h"
+#include "ops/extent_sums.h"
 #include "ops/compose.h"
 
 namespace edgert::ops {
@@ -64,6 +64,13 @@ ValueId slice_axis(OnnxNode& node, ValueId x, std::size_t axis, std::int64_t sta
                    std::int64_t step) {
   const std::int64_t extent = dims_of(node, x)[axis];
   if (step == 0) node.fail("a step of 0");
+  for (const ir::Extent& bounded : node.graph.value(x).extents) {
+    if (bounded.dim != axis) continue;
+    if (step < 0) node.fail("it reverses a dimension whose extent only a run knows");
+    if (start == 0 && step == 1 && end >= extent) return x;
+    if (start < 0 || end < 0) node.fail("it counts from the end of a dimension whose extent only a run knows");
+    return slice_bounded(node, x, axis, start, end, step);
+  }
   if (start < 0) start += extent;
   if (end < 0) end += extent;
   if (step > 0) {
@@ -71,9 +78,6 @@ ValueId slice_axis(OnnxNode& node, ValueId x, std::size_t axis, std::int64_t sta
     end = std::clamp<std::int64_t>(end, 0, extent);
     const std::int64_t size = end > start ? (end - start - 1) / step + 1 : 0;
     return slice(node, x, axis, start, size, step);
-  }
-  for (const ir::Extent& bounded : node.graph.value(x).extents) {
-    if (bounded.dim == axis) node.fail("it reverses a dimension whose extent only a run knows");
   }
   start = std::clamp<std::int64_t>(start, -1, extent - 1);
   end = std::clamp<std::int64_t>(end, -1, extent - 1);

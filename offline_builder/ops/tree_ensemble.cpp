@@ -1,43 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// ai.onnx.ml TreeEnsemble. All samples walk down all trees at once: a matrix of node numbers,
+// Decision trees and ai.onnx.ml TreeEnsemble. All samples walk down all trees at once: a matrix of node numbers,
 // replaced step by step through tables that say for each node what it compares and where it leads. Leaves lead to
 // themselves.
+#include "ops/tree_ensemble.h"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
 
 #include "edgert/cpu/ops/reduce.h"
-#include "ops/compose.h"
 
 namespace edgert::ops {
 namespace {
 
 constexpr const char* kDomain = "ai.onnx.ml";
 constexpr std::int64_t kMostSteps = 1024;
-
-/// Numbers as in TreeEnsemble's nodes_modes.
-enum class Mode : std::uint8_t { LessOrEqual, Less, GreaterOrEqual, Greater, Equal, NotEqual, Member, Leaf };
-
-/// Of all trees; `yes` and `no` are indices of nodes.
-struct TreeNode {
-  Mode mode = Mode::Leaf;
-  std::int64_t feature = 0;
-  double split = 0;
-  std::int64_t yes = 0;
-  std::int64_t no = 0;
-  bool missing_is_yes = false;  ///< where a NaN goes
-  std::vector<std::pair<std::int64_t, double>> weights;  ///< of a leaf: target and what it adds
-};
-
-enum class Aggregate { Average, Sum, Min, Max };
-
-struct Ensemble {
-  std::vector<TreeNode> nodes;
-  std::vector<std::int64_t> roots;
-  std::int64_t targets = 0;
-  Aggregate aggregate = Aggregate::Sum;
-};
 
 /// Comparisons on the longest way from a root to a leaf; fails when nodes form a cycle.
 std::int64_t longest_way(const OnnxNode& node, const Ensemble& ensemble) {
@@ -72,9 +50,9 @@ std::int64_t longest_way(const OnnxNode& node, const Ensemble& ensemble) {
 /// The walk, in the type of the samples.
 class Walk {
  public:
-  Walk(OnnxNode& node, const Ensemble& ensemble)
-      : node_(node), ensemble_(ensemble), dtype_(node.type(0).dtype), samples_(node.type(0).dims[0]),
-        features_(node.type(0).dims[1]), flat_(reshape(node, node.input(0), {samples_ * features_})) {}
+  Walk(OnnxNode& node, ValueId x, const Ensemble& ensemble)
+      : node_(node), ensemble_(ensemble), dtype_(dtype_of(node, x)), samples_(dims_of(node, x)[0]),
+        features_(dims_of(node, x)[1]), flat_(reshape(node, x, {samples_ * features_})) {}
 
   /// [samples, targets]
   ValueId run() {
@@ -185,15 +163,15 @@ class Walk {
   const ValueId flat_;
 };
 
-void check_samples(const OnnxNode& node) {
-  const ir::TensorType& x = node.type(0);
-  if (x.dims.size() != 2) node.fail("the samples must have rank 2");
-  if (x.dtype != DType::F32 && x.dtype != DType::F64)
-    node.fail(std::string("samples must be float or double, not ") + edgert::to_string(x.dtype));
+void check_samples(const OnnxNode& node, ValueId x) {
+  const ir::TensorType& type = node.graph.value(x).type;
+  if (type.dims.size() != 2) node.fail("the samples must have rank 2");
+  if (type.dtype != DType::F32 && type.dtype != DType::F64)
+    node.fail(std::string("samples must be float or double, not ") + edgert::to_string(type.dtype));
 }
 
 /// Every index that a walk will use.
-void check_indices(const OnnxNode& node, const Ensemble& ensemble) {
+void check_indices(const OnnxNode& node, const Ensemble& ensemble, std::int64_t features) {
   const auto count = static_cast<std::int64_t>(ensemble.nodes.size());
   const auto inside = [](std::int64_t i, std::int64_t limit) { return i >= 0 && i < limit; };
   if (ensemble.roots.empty()) node.fail("there are no trees");
@@ -201,7 +179,7 @@ void check_indices(const OnnxNode& node, const Ensemble& ensemble) {
   bool fits = true;
   for (const std::int64_t root : ensemble.roots) fits = fits && inside(root, count);
   for (const TreeNode& each : ensemble.nodes) {
-    fits = fits && inside(each.yes, count) && inside(each.no, count) && inside(each.feature, node.type(0).dims[1]);
+    fits = fits && inside(each.yes, count) && inside(each.no, count) && inside(each.feature, features);
     for (const auto& weight : each.weights) fits = fits && inside(weight.first, ensemble.targets);
   }
   if (!fits) node.fail("a tree names a node, a feature or a target that does not exist");
@@ -211,18 +189,6 @@ ValueId transformed(OnnxNode& node, ValueId y, const std::string& transform) {
   if (transform == "NONE") return y;
   if (transform == "LOGISTIC") return unary(node, PointwiseOp::Sigmoid, y);
   node.fail("post_transform " + transform + " is not supported");
-}
-
-/// A tensor attribute as numbers; empty when it is absent.
-std::vector<double> tensor_numbers(OnnxNode& node, const std::string& name) {
-  const auto found = node.attributes.find(name);
-  if (found == node.attributes.end()) return {};
-  if (found->second.kind != OnnxNode::Attribute::Kind::Tensor) node.fail("attribute '" + name + "' must be a tensor");
-  const ValueId given = constant(node, found->second.tensor_type, found->second.tensor);
-  const ir::Value& value = node.graph.value(cast(node, given, DType::F64));
-  if (!value.is_constant()) node.fail("attribute '" + name + "' is too large");
-  const double* data = value.constant.as<double>();
-  return std::vector<double>(data, data + ir::element_count(value.type.dims));
 }
 
 /// TreeEnsemble's attributes; those of nodes have one entry for each.
@@ -304,16 +270,31 @@ Ensemble read_ensemble(OnnxNode& node) {
 }
 
 void import_tree_ensemble(OnnxNode& node) {
-  check_samples(node);
   const Ensemble ensemble = read_ensemble(node);
-  check_indices(node, ensemble);
   static constexpr const char* kTransforms[] = {"NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT"};
   const std::int64_t transform = node.int_or("post_transform", 0);
   if (transform < 0 || transform > 4) node.fail("post_transform " + std::to_string(transform) + " is not known");
-  node.set_output(0, transformed(node, Walk(node, ensemble).run(), kTransforms[transform]));
+  node.set_output(0, transformed(node, evaluate_trees(node, node.input(0), ensemble), kTransforms[transform]));
 }
 
 }  // namespace
+
+ValueId evaluate_trees(OnnxNode& node, ValueId x, const Ensemble& ensemble) {
+  check_samples(node, x);
+  check_indices(node, ensemble, dims_of(node, x)[1]);
+  return Walk(node, x, ensemble).run();
+}
+
+std::vector<double> tensor_numbers(OnnxNode& node, const std::string& name) {
+  const auto found = node.attributes.find(name);
+  if (found == node.attributes.end()) return {};
+  if (found->second.kind != OnnxNode::Attribute::Kind::Tensor) node.fail("attribute '" + name + "' must be a tensor");
+  const ValueId given = constant(node, found->second.tensor_type, found->second.tensor);
+  const ir::Value& value = node.graph.value(cast(node, given, DType::F64));
+  if (!value.is_constant()) node.fail("attribute '" + name + "' is too large");
+  const double* data = value.constant.as<double>();
+  return std::vector<double>(data, data + ir::element_count(value.type.dims));
+}
 
 void register_tree_ensemble(Registry& registry) {
   registry.add_onnx("TreeEnsemble", &import_tree_ensemble, 5, 1 << 30, kDomain);

@@ -33,17 +33,28 @@ std::int64_t tiles_of(const ir::Dims& y, std::int64_t tile) {
 
 bool is_unit(const std::int32_t (&pair)[2], std::int32_t value) { return pair[0] == value && pair[1] == value; }
 
-/// Outputs a side of a tile, or 0 where the definition is the better way.
-int tile_for(const Graph& graph, const Node& node) {
+/// Whether the algorithm could compute the node at all.
+bool is_candidate(const Graph& graph, const Node& node) {
+  if (node.op != &ops::kConv) return false;
   const auto& a = node.as<cpu::ConvAttributes>();
-  if (!is_unit(a.kernel, 3) || !is_unit(a.stride, 1) || !is_unit(a.dilation, 1) || a.groups != 1) return 0;
+  if (!is_unit(a.kernel, 3) || !is_unit(a.stride, 1) || !is_unit(a.dilation, 1) || a.groups != 1) return false;
   const ir::Value& w = graph.value(node.inputs[1]);
-  if (!w.is_constant() || w.format != WeightFormat::Strided) return 0;
+  return w.is_constant() && w.format == WeightFormat::Strided;
+}
+
+/// Outputs a side of a tile, or why the definition is the better way.
+struct Choice {
+  int tile;
+  const char* reason;
+};
+Choice tile_for(const Graph& graph, const Node& node) {
   const ir::Dims& x = dims_of(graph, node.inputs[0]);
   const ir::Dims& y = dims_of(graph, node.outputs[0]);
-  if (x[1] % 16 != 0 || x[1] < kFewestInputs || y[1] < kFewestOutputs) return 0;
-  if (tiles_of(y, 4) >= kFewestTiles[1]) return 4;
-  return tiles_of(y, 2) >= kFewestTiles[0] ? 2 : 0;
+  if (x[1] % 16 != 0) return {0, "its input channels are no multiple of 16"};
+  if (x[1] < kFewestInputs || y[1] < kFewestOutputs) return {0, "it has too few channels for the transforms to pay off"};
+  if (tiles_of(y, 4) >= kFewestTiles[1]) return {4, nullptr};
+  if (tiles_of(y, 2) >= kFewestTiles[0]) return {2, nullptr};
+  return {0, "its image is too small for the larger weights to pay off"};
 }
 
 /// G g G^T of every filter, packed: position, input channel, output channel.
@@ -106,13 +117,20 @@ int choose_winograd(ir::Graph& graph) {
   int replaced = 0;
   for (const NodeId id : graph.topological_order()) {
     const Node& node = graph.node(id);
-    if (!node.alive || node.op != &ops::kConv) continue;
-    const int tile = tile_for(graph, node);
+    if (!node.alive || !is_candidate(graph, node)) continue;
+    const int tile = tile_for(graph, node).tile;
     if (tile == 0) continue;
     replace(graph, id, tile);
     ++replaced;
   }
   return replaced;
+}
+
+void explain_choose_winograd(const ir::Graph& graph, std::vector<Refusal>& refusals) {
+  for (const NodeId id : graph.topological_order()) {
+    if (!is_candidate(graph, graph.node(id))) continue;
+    refusals.push_back({"choose_winograd", names_of(graph.node(id)), "", tile_for(graph, graph.node(id)).reason});
+  }
 }
 
 }  // namespace edgert::passes

@@ -34,9 +34,18 @@ std::size_t channel_axis(const Graph& graph, const Node& node) {
   return node.op == &ops::kMatMul ? dims_of(graph, node.outputs[0]).size() - 1 : 1;
 }
 
-std::optional<Affine> read_affine(const Graph& graph, const Node& node, ValueId y, std::size_t axis) {
+/// What is done to y by a node that is one product, sum, difference or quotient with a constant; null for others.
+const PointwiseStep* affine_step(const Graph& graph, const Node& node, ValueId y) {
   const PointwiseStep* step = single_instruction(node);
-  if (step == nullptr || scalar::arity(step->op) != 2) return std::nullopt;
+  if (step == nullptr || scalar::arity(step->op) != 2) return nullptr;
+  const bool known = step->op == PointwiseOp::Mul || step->op == PointwiseOp::Add || step->op == PointwiseOp::Sub || step->op == PointwiseOp::Div;
+  const ValueId other = operand(node, operand(node, 0) == y ? 1 : 0);
+  return known && constant_window(graph, other) ? step : nullptr;
+}
+
+std::optional<Affine> read_affine(const Graph& graph, const Node& node, ValueId y, std::size_t axis) {
+  const PointwiseStep* step = affine_step(graph, node, y);
+  if (step == nullptr) return std::nullopt;
   const bool y_first = operand(node, 0) == y;
   const std::optional<Vector> constant = vector_along(graph, operand(node, y_first ? 1 : 0), axis);
   if (!constant) return std::nullopt;
@@ -127,6 +136,21 @@ bool fold_reader(Graph& graph, NodeId id) {
 }
 
 }  // namespace
+
+void explain_fold_affine(const ir::Graph& graph, std::vector<Refusal>& refusals) {
+  for (const NodeId id : graph.topological_order()) {
+    const Node& node = graph.node(id);
+    if (!has_plain_epilogue(node)) continue;
+    const ValueId y = node.outputs[0];
+    for (const NodeId reader : graph.users(y)) {
+      if (affine_step(graph, graph.node(reader), y) == nullptr) continue;
+      const char* reason = "weights or bias are no constants";
+      if (!graph.has_single_use(y)) reason = "the result before it is read elsewhere too";
+      else if (!read_affine(graph, graph.node(reader), y, channel_axis(graph, node))) reason = "its constant is not a finite number a channel";
+      refusals.push_back({"fold_affine", names_of(graph.node(reader)), names_of(node), reason});
+    }
+  }
+}
 
 int fold_affine(ir::Graph& graph) {
   int folded = 0;

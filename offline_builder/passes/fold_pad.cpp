@@ -18,6 +18,7 @@ namespace {
 const cpu::PadAttributes* image_pad(const Graph& graph, ValueId id, float value) {
   const Node* pad = graph.producer(id);
   if (!is(pad, ops::kPad) || type_of(graph, id).dtype != DType::F32 || dims_of(graph, id).size() != 4) return nullptr;
+  if (graph.is_bounded(pad->inputs[0])) return nullptr;  // it fills up what only a run knows
   const auto& attributes = pad->as<cpu::PadAttributes>();
   if (attributes.mode != cpu::PadMode::Constant || std::memcmp(attributes.value, &value, sizeof(value)) != 0)
     return nullptr;
@@ -76,6 +77,20 @@ std::optional<ir::AttributeBlob> widened(const Graph& graph, const Node& node) {
 }
 
 }  // namespace
+
+void explain_fold_pad(const ir::Graph& graph, std::vector<Refusal>& refusals) {
+  for (const NodeId id : graph.topological_order()) {
+    const Node& node = graph.node(id);
+    const bool is_pool = node.op == &ops::kPool;
+    if (!is_pool && node.op != &ops::kConv && node.op != &ops::kDepthwiseConv) continue;
+    const Node* pad = graph.producer(node.inputs[0]);
+    if (!is(pad, ops::kPad)) continue;
+    const auto& attributes = pad->as<cpu::PadAttributes>();
+    const char* reason = is_pool ? "the pool would count or round otherwise" : "it pads with something else than zeros, or more than rows and columns";
+    if (attributes.mode != cpu::PadMode::Constant) reason = "it pads with elements of the image";
+    refusals.push_back({"fold_pad", names_of(*pad), names_of(node), reason});
+  }
+}
 
 int fold_pad(ir::Graph& graph) {
   int folded = 0;

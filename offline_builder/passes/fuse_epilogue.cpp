@@ -148,8 +148,36 @@ class EpilogueFuser {
   std::vector<std::size_t> position_;
 };
 
+/// Why `reader`, which the fusion has left beside the dense node `id`, did not become part of it.
+const char* refusal(const Graph& graph, NodeId id, NodeId reader) {
+  const ValueId y = graph.node(id).outputs[0];
+  if (!graph.has_single_use(y)) return "the result before it is read elsewhere too";
+  const PointwiseStep* step = single_instruction(graph.node(reader));
+  if (step == nullptr) return "it is no single operation";
+  if (static_cast<DType>(step->type) != DType::F32) return "it does not compute f32";
+  const Epilogue epilogue = *epilogue_of(graph.node(id));
+  if (step->op == PointwiseOp::Add) {
+    if (epilogue.residual != ResidualMode::None) return "there is a sum already";
+    const ValueId other = operand(graph.node(reader), operand(graph.node(reader), 0) == y ? 1 : 0);
+    if (graph.value(other).is_constant()) return "what is added is a constant, and no bias";
+    return "what is added is repeated, which kernels do not read, or its own node takes it in";
+  }
+  if (!is_activation(step->op)) return "it is neither an activation nor a sum";
+  return "there is an activation already";
+}
+
 }  // namespace
 
 int fuse_epilogue(ir::Graph& graph) { return EpilogueFuser(graph).run(); }
+
+void explain_fuse_epilogue(const ir::Graph& graph, std::vector<Refusal>& refusals) {
+  for (const NodeId id : graph.topological_order()) {
+    if (!epilogue_of(graph.node(id))) continue;
+    for (const NodeId reader : graph.users(graph.node(id).outputs[0])) {
+      if (graph.node(reader).op != &ops::kPointwise) continue;
+      refusals.push_back({"fuse_epilogue", names_of(graph.node(reader)), names_of(graph.node(id)), refusal(graph, id, reader)});
+    }
+  }
+}
 
 }  // namespace edgert::passes

@@ -38,6 +38,12 @@ class Matcher {
     return is_closed();
   }
 
+  /// Whether all parts of a normalization are there, and only readers of some keep it from being one.
+  bool is_read_elsewhere() {
+    const ValueId spread = divisor();
+    return spread != kNone && mean_square(spread) && !is_closed();
+  }
+
   ValueId x = kNone;
   cpu::NormalizeAttributes attributes{};
   std::vector<NodeId> nodes;  ///< that Normalize takes the place of
@@ -189,6 +195,14 @@ int sweep(Graph& graph) {
 }
 
 }  // namespace
+
+void explain_fuse_normalization(const ir::Graph& graph, std::vector<Refusal>& refusals) {
+  for (const NodeId id : graph.topological_order()) {
+    if (single_instruction(graph.node(id)) == nullptr || type_of(graph, graph.node(id).outputs[0]).dtype != DType::F32) continue;
+    if (!Matcher(graph, graph.node(id).outputs[0]).is_read_elsewhere()) continue;
+    refusals.push_back({"fuse_normalization", names_of(graph.node(id)), "", "a part of this normalization is read elsewhere too"});
+  }
+}
 
 int fuse_normalization(ir::Graph& graph) { return until_stable(graph, &sweep); }
 

@@ -44,7 +44,32 @@ class Fusion {
     return result;
   }
 
+  /// Why the pointwise node that makes `id`, an input of the program, is not computed inside of it; null when it can be.
+  const char* refusal(ValueId id) const {
+    const Node* producer = graph_.producer(id);
+    if (!is_internal(id)) return "its result is read elsewhere too";
+    const auto& program = producer->as<PointwiseProgram>();
+    if (steps_.size() + program.steps > scalar::kMaxPointwiseSteps) return "the program would have too many instructions";
+    std::size_t inputs = inputs_.size() - 1;
+    for (std::size_t i = 0; i < producer->inputs.size(); ++i) {
+      const ValueId each = producer->inputs[i];
+      const bool repeated =
+          std::find(producer->inputs.begin(), producer->inputs.begin() + static_cast<std::ptrdiff_t>(i), each) !=
+          producer->inputs.begin() + static_cast<std::ptrdiff_t>(i);
+      if (!repeated && std::find(inputs_.begin(), inputs_.end(), each) == inputs_.end()) ++inputs;
+    }
+    return inputs > scalar::kMaxPointwiseInputs ? "the program would have too many inputs" : nullptr;
+  }
+
  private:
+  bool absorb(ValueId id) {
+    const Node* producer = graph_.producer(id);
+    if (!is(producer, ops::kPointwise) || refusal(id) != nullptr) return false;
+    prepend(*producer, producer->as<PointwiseProgram>(), id);
+    nodes_.push_back(graph_.value(id).producer);
+    return true;
+  }
+
   /// What an instruction reads: an input of the program, or the result of an instruction before it.
   struct Operand {
     bool is_input = true;
@@ -92,25 +117,6 @@ class Fusion {
       return false;
     return std::all_of(graph_.users(id).begin(), graph_.users(id).end(),
                        [&](NodeId user) { return std::find(nodes_.begin(), nodes_.end(), user) != nodes_.end(); });
-  }
-
-  bool absorb(ValueId id) {
-    const Node* producer = graph_.producer(id);
-    if (!is(producer, ops::kPointwise) || !is_internal(id)) return false;
-    const auto& program = producer->as<PointwiseProgram>();
-    if (steps_.size() + program.steps > scalar::kMaxPointwiseSteps) return false;
-    std::size_t inputs = inputs_.size() - 1;
-    for (std::size_t i = 0; i < producer->inputs.size(); ++i) {
-      const ValueId each = producer->inputs[i];
-      const bool repeated =
-          std::find(producer->inputs.begin(), producer->inputs.begin() + static_cast<std::ptrdiff_t>(i), each) !=
-          producer->inputs.begin() + static_cast<std::ptrdiff_t>(i);
-      if (!repeated && std::find(inputs_.begin(), inputs_.end(), each) == inputs_.end()) ++inputs;
-    }
-    if (inputs > scalar::kMaxPointwiseInputs) return false;
-    prepend(*producer, program, id);
-    nodes_.push_back(graph_.value(id).producer);
-    return true;
   }
 
   /// The producer's instructions come first; what read its result reads its last one.
@@ -168,5 +174,19 @@ int sweep(Graph& graph) {
 }  // namespace
 
 int fuse_pointwise(ir::Graph& graph) { return until_stable(graph, &sweep); }
+
+void explain_fuse_pointwise(const ir::Graph& graph, std::vector<Refusal>& refusals) {
+  for (const NodeId id : graph.topological_order()) {
+    if (graph.node(id).op != &ops::kPointwise) continue;
+    const Fusion fusion(graph, id);
+    for (const ValueId input : fusion.inputs()) {
+      const Node* producer = graph.producer(input);
+      if (!is(producer, ops::kPointwise)) continue;
+      if (const char* reason = fusion.refusal(input)) {
+        refusals.push_back({"fuse_pointwise", names_of(*producer), names_of(graph.node(id)), reason});
+      }
+    }
+  }
+}
 
 }  // namespace edgert::passes

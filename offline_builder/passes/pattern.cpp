@@ -208,6 +208,12 @@ void take_place(Graph& graph, ValueId old, ValueId fresh) {
   replace_value(graph, old, fresh);
 }
 
+std::string names_of(const Node& node) {
+  std::string names;
+  for (const std::string& each : node.provenance) names += (names.empty() ? "" : ", ") + each;
+  return names.empty() ? node.op->name : names;
+}
+
 std::vector<std::string> joined_provenance(const Graph& graph, const std::vector<NodeId>& nodes) {
   std::vector<std::string> names;
   for (const NodeId id : nodes) {

@@ -63,6 +63,8 @@ void prune(Graph& graph, ValueId id);
 void replace_value(Graph& graph, ValueId old, ValueId other);
 /// The same for a value that is computed anew in the place of `old`: it takes over the name too.
 void take_place(Graph& graph, ValueId old, ValueId fresh);
+/// Names of the ONNX nodes behind one, for people: "a (Conv), b (Relu)"; the operator's name when there are none.
+std::string names_of(const Node& node);
 /// Names of the ONNX nodes behind several nodes, each once.
 std::vector<std::string> joined_provenance(const Graph& graph, const std::vector<NodeId>& nodes);
 /// Whether operator `op` makes one output of exactly `type` from these operands.

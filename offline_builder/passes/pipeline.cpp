@@ -52,20 +52,23 @@ const std::vector<Pass>& pipeline() {
       // Decomposed functions become the one that they are.
       {"fuse_activation_patterns", "GELU, SiLU, HardSwish, clamps and others from their parts",
        &fuse_activation_patterns},
-      {"fuse_normalization", "layer and RMS normalization from their parts", &fuse_normalization},
+      {"fuse_normalization", "layer and RMS normalization from their parts", &fuse_normalization, false, false,
+       &explain_fuse_normalization},
       // Into the dense operators.
-      {"fold_affine", "per-channel scale and shift into weights and bias", &fold_affine},
-      {"fold_pad", "padding into convolutions and pools", &fold_pad},
-      {"fuse_epilogue", "activation and residual into convolutions and matrix products", &fuse_epilogue},
+      {"fold_affine", "per-channel scale and shift into weights and bias", &fold_affine, false, false, &explain_fold_affine},
+      {"fold_pad", "padding into convolutions and pools", &fold_pad, false, false, &explain_fold_pad},
+      {"fuse_epilogue", "activation and residual into convolutions and matrix products", &fuse_epilogue, false, false,
+       &explain_fuse_epilogue},
       {"hoist_slices", "what one part is read of is computed for that part alone", &hoist_slices},
       {"join_siblings", "products and convolutions of one input side by side", &join_siblings},
       // What is left of pointwise.
-      {"fuse_pointwise", "chains of pointwise nodes become one program", &fuse_pointwise},
+      {"fuse_pointwise", "chains of pointwise nodes become one program", &fuse_pointwise, false, false, &explain_fuse_pointwise},
       {"eliminate_common", "equal programs", &eliminate_common},
       {"eliminate_dead", "nodes that nobody reads any more", &eliminate_dead},
       // The form that kernels read.
       {"join_concats", "concatenations that repeat others read them", &join_concats},
-      {"choose_winograd", "3x3 convolutions by fewer multiplications", &choose_winograd, true},
+      {"choose_winograd", "3x3 convolutions by fewer multiplications", &choose_winograd, true, false,
+       &explain_choose_winograd},
       {"choose_grouped", "grouped convolutions of few channels as depthwise ones", &choose_grouped, true},
       {"fuse_inverted_residual", "depthwise convolutions and their pointwise neighbours in one step", &fuse_inverted_residual,
        true},
@@ -90,6 +93,7 @@ std::vector<PassReport> run_pipeline(ir::Graph& graph, const PipelineOptions& op
     if (options.progress) options.progress(pass, index, pipeline().size());
     const int rewrites = pass.run(graph);
     reports.push_back({pass.name, rewrites});
+    if (options.refusals != nullptr && pass.explain != nullptr) pass.explain(graph, *options.refusals);
     if (rewrites == 0) continue;
     for (ir::ValueId id = 0; id < graph.value_count(); ++id) release_unread(graph, id);
     ir::verify(graph);

@@ -10,6 +10,14 @@
 
 namespace edgert::passes {
 
+/// Something that a pass looks for, found, and left as it was. Nodes are named as ONNX names them.
+struct Refusal {
+  const char* pass;
+  std::string node;    ///< what stays a step of its own
+  std::string into;    ///< what would have taken it in; may be empty
+  std::string reason;  ///< one clause, for people
+};
+
 /// A rewrite of the graph that keeps what its outputs mean. Idempotent: run twice in a row, the second changes nothing.
 struct Pass {
   const char* name;     ///< "fold_batch_norm"; also names the dump files
@@ -18,6 +26,9 @@ struct Pass {
   int (*run)(ir::Graph& graph);
   bool cpu_only = false;  ///< prepares what only the CPU's kernels want
   bool required = false;  ///< lowering needs it; the others only make plans better
+  /// Adds what the pass refused in a graph that it has just gone through; null for passes that fuse nothing. It asks the
+  /// same questions as the pass.
+  void (*explain)(const ir::Graph& graph, std::vector<Refusal>& refusals) = nullptr;
 };
 
 /// All passes in the order in which they run, readable as a table of contents.
@@ -35,6 +46,7 @@ struct PipelineOptions {
   bool for_cpu = true;   ///< else passes that are cpu_only are left out
   bool winograd = true;  ///< else choose_winograd is left out
   bool optimize = true;  ///< else only required passes run outside of bodies: what others are tested against
+  std::vector<Refusal>* refusals = nullptr;  ///< filled in the order of the passes when given
   /// Called before each pass.
   std::function<void(const Pass& pass, std::size_t index, std::size_t count)> progress;
 };
@@ -65,6 +77,13 @@ int choose_planar(ir::Graph& graph);         ///< first convolutions that read p
 int choose_layout(ir::Graph& graph);         ///< channels-last where kernels want it, copies where orders meet
 int pack_weights(ir::Graph& graph);          ///< constant operands into the form that kernels read
 
+// Their explanations, where they have one.
+void explain_fold_affine(const ir::Graph& graph, std::vector<Refusal>& refusals);
+void explain_fold_pad(const ir::Graph& graph, std::vector<Refusal>& refusals);
+void explain_fuse_normalization(const ir::Graph& graph, std::vector<Refusal>& refusals);
+void explain_fuse_epilogue(const ir::Graph& graph, std::vector<Refusal>& refusals);
+void explain_fuse_pointwise(const ir::Graph& graph, std::vector<Refusal>& refusals);
+void explain_choose_winograd(const ir::Graph& graph, std::vector<Refusal>& refusals);
 
 /// Not in the list, since it has a parameter and is for GPUs: after the layout is chosen, stores f32 values that are
 /// neither inputs nor outputs of the graph as `narrow`. Returns how many.

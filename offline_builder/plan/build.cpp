@@ -238,6 +238,7 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
     pipeline.for_cpu = compiler == nullptr;
     pipeline.winograd = options.winograd;
     pipeline.optimize = options.optimize;
+    pipeline.refusals = &report.refusals;
     if (!pipeline.dump_folder.empty() && graphs.size() > 1) pipeline.dump_folder += "/" + std::to_string(p);
     pipeline.progress = [&](const passes::Pass& pass, std::size_t index, std::size_t total) {
       const double within = 0.8 * static_cast<double>(index) / static_cast<double>(total);

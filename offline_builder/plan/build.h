@@ -57,6 +57,7 @@ struct ProfileReport {
   std::size_t imported_nodes = 0;
   std::size_t steps = 0;
   std::vector<passes::PassReport> passes;
+  std::vector<passes::Refusal> refusals;  ///< fusions that passes found and did not make
   memory::Placement arena;
   CudaReport cuda;
 };

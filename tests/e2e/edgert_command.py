@@ -136,6 +136,28 @@ def relative_to_max(actual, expected):
     return float(np.abs(actual - expected).max() / np.abs(expected).max())
 
 
+class AgainstReference(CommandTest):
+    """Each model is built once and run on several inputs and numbers of threads."""
+
+    def agree(self, model, cases, *arguments, tolerance=1e-5):
+        path = self.save("net.onnx", model)
+        onnx.checker.check_model(model)
+        plan = self.build(path, "net.plan", *arguments)
+        for inputs in cases:
+            expected = reference(path, inputs)
+            for threads in (1, 2):
+                with self.subTest(inputs=inputs, threads=threads):
+                    out = self.folder / "out.npz"
+                    npz = self.save_npz("in.npz", **inputs)
+                    self.call("run", plan, "--inputs", npz, "--outputs", out, "--threads", threads)
+                    actual = np.load(out)
+                    self.assertEqual(sorted(actual.files), sorted(expected))
+                    for name, array in expected.items():
+                        self.assertEqual(actual[name].shape, array.shape, name)
+                        self.assertEqual(actual[name].dtype, array.dtype, name)
+                        np.testing.assert_allclose(actual[name], array, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
 def main():
     if not os.access(EDGERT, os.X_OK):
         sys.exit(f"{EDGERT} is no program; build it, or say where it is: EDGERT=PATH")

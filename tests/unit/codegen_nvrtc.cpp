@@ -103,6 +103,13 @@ TEST_CASE("the key depends on everything that the result depends on") {
   other = job;
   other.headers[0].name = "other.h";
   CHECK(key != codegen::compile_key(other, "13.0"));
+  other = job;
+  other.headers.push_back({"unread.h", "constexpr int kUnread = 1;\n"});
+  CHECK(key == codegen::compile_key(other, "13.0"));
+  other.headers[0].text = "#include \"unread.h\"\nconstexpr float kFactor = 3.0f;\n";
+  const std::string through = codegen::compile_key(other, "13.0");
+  other.headers[1].text = "constexpr int kUnread = 2;\n";
+  CHECK(through != codegen::compile_key(other, "13.0"));
 }
 
 TEST_CASE("kernels are embedded under the names that they include each other by") {

@@ -10,8 +10,7 @@
 #include "ops/control_flow.h"
 #include "plan/build.h"
 #include "plan/proof.h"
-#include "support/plan_file.h"
-#include "support/test_session.h"
+#include "support/prepared.h"
 
 using namespace edgert;
 using test::Block;
@@ -70,15 +69,8 @@ std::vector<std::byte> loop_plan(std::int64_t most, std::int64_t width = 40000) 
   return plan::build(std::move(graphs)).bytes;
 }
 
-struct Prepared {
-  explicit Prepared(const std::vector<std::byte>& plan, const SessionOptions& options = {}) : bytes(plan) {
-    const Result<PlanView> view = PlanView::load(bytes.span());
-    REQUIRE(view.ok());
-    const Result<std::uint64_t> needed = TestSession::memory_bytes(*view, options);
-    REQUIRE(needed.ok());
-    memory = std::make_unique<Block>(*needed);
-    REQUIRE(session.prepare(*view, memory->span(), options).ok());
-  }
+struct PreparedLoop : test::Prepared {
+  using Prepared::Prepared;
   Status run(float x, std::int64_t trips, float k, float limit) {
     const Result<TensorView> input = session.input("x");
     for (std::int64_t i = 0; i < input->elements(); ++i) input->as<float>()[i] = x;
@@ -87,10 +79,6 @@ struct Prepared {
     *session.input("limit")->as<float>() = limit;
     return session.run();
   }
-
-  plan::Bytes64 bytes;
-  std::unique_ptr<Block> memory;
-  TestSession session;
 };
 
 /// A pool that runs the parts in another order and says that it has three threads.
@@ -105,9 +93,9 @@ TEST_CASE("a loop turns as often as its trip count and its condition say, and an
   pooled.pool.run = &backwards;
   pooled.pool.threads = 3;
   const std::vector<std::byte> bytes = loop_plan(20);
-  Prepared alone(bytes);
-  Prepared together(bytes, pooled);
-  for (Prepared* prepared : {&alone, &together}) {
+  PreparedLoop alone(bytes);
+  PreparedLoop together(bytes, pooled);
+  for (PreparedLoop* prepared : {&alone, &together}) {
     for (const std::int64_t trips : {0, 1, 7, 20}) {
       for (const float limit : {0.25f, 100000.0f, 1e30f}) {
         REQUIRE(prepared->run(0.5f, trips, 0.5f, limit).ok());
@@ -138,7 +126,7 @@ TEST_CASE("more turns than there is room for are an error that names the loop, a
   SessionOptions options;
   options.log.user = &message;
   options.log.write = [](void* user, LogLevel, const char* text) { *static_cast<std::string*>(user) = text; };
-  Prepared prepared(loop_plan(5), options);
+  PreparedLoop prepared(loop_plan(5), options);
   CHECK(prepared.run(1, 6, 1, 1e30f).error() == Error::ExtentMismatch);
   CHECK(message.find("(Loop) failed: ExtentMismatch") != std::string::npos);
   CHECK(prepared.run(1, INT64_MAX, 1, 1e30f).error() == Error::ExtentMismatch);

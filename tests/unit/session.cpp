@@ -8,14 +8,12 @@
 #include <cmath>
 
 #include "edgert/cpu/ops/gather.h"
-#include "support/plan_file.h"
+#include "support/prepared.h"
 #include "support/small_plan.h"
-#include "support/test_session.h"
 
 using namespace edgert;
-using test::Block;
 using test::PlanEditor;
-using test::TestSession;
+using test::Prepared;
 
 namespace {
 
@@ -36,24 +34,6 @@ std::vector<std::byte> build(ir::Graph graph) {
   graphs.push_back(std::move(graph));
   return plan::build(std::move(graphs)).bytes;
 }
-
-/// A plan, its view and a session on it, all with lifetimes that fit.
-struct Prepared {
-  explicit Prepared(const std::vector<std::byte>& plan, const SessionOptions& options = {}) : bytes(plan) {
-    const Result<PlanView> view = PlanView::load(bytes.span());
-    REQUIRE(view.ok());
-    const Result<std::uint64_t> needed = TestSession::memory_bytes(*view, options);
-    REQUIRE(needed.ok());
-    memory = std::make_unique<Block>(*needed);
-    REQUIRE(session.prepare(*view, memory->span(), options).ok());
-  }
-  float* input() { return session.input(0u)->as<float>(); }
-  float output(std::size_t i = 0) { return session.output(0u)->as<float>()[i]; }
-
-  plan::Bytes64 bytes;
-  std::unique_ptr<Block> memory;
-  TestSession session;
-};
 
 /// total = total + x; y = -total: a plan whose sum, an activation when built, and whose first summand, a weight when
 /// built, are put into one storage of state.

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ops/extent_sums.h"
+
+#include <algorithm>
+
+#include "edgert/cpu/ops/compress.h"
+#include "edgert/cpu/ops/gather.h"
+#include "ops/compose.h"
+#include "ops/pad.h"
+
+namespace edgert::ops {
+namespace {
+
+using Sums = std::vector<ExtentSum>;
+
+/// Shapes are short: longer tensors hold data, whose elements nobody wants one by one.
+constexpr std::int64_t kMostElements = 64;
+constexpr int kMostDepth = 64;
+
+/// Walks from a value to the constants and extents that it is computed from.
+class Reader {
+ public:
+  explicit Reader(const ir::Graph& graph) : graph_(graph) {}
+
+  std::optional<Sums> read(ValueId id, int depth = 0) {
+    const ir::Value& value = graph_.value(id);
+    if (depth > kMostDepth || ir::element_count(value.type.dims) > kMostElements || graph_.is_bounded(id)) return std::nullopt;
+    if (value.is_constant()) return constants(value);
+    const ir::Node* node = graph_.producer(id);
+    if (node == nullptr) return std::nullopt;
+    if (node->op == &kConcat) return concatenated(*node, depth);
+    if (node->op == &kReshape) return read(node->inputs[0], depth + 1);
+    if (node->op->view != nullptr && node->inputs.size() == 1) return viewed(*node, value.type.dims, depth);
+    if (node->op == &kGather) return gathered(*node, depth);
+    if (node->op == &kCast) return read(node->inputs[0], depth + 1);
+    if (node->op == &kPointwise) return computed(*node, value.type.dims, depth);
+    if (largest_extent(graph_, id)) return Sums{counted(*node, id, depth)};
+    return std::nullopt;
+  }
+
+ private:
+  static std::optional<Sums> constants(const ir::Value& value) {
+    const auto count = static_cast<std::size_t>(ir::element_count(value.type.dims));
+    Sums sums(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      switch (value.type.dtype) {
+        case DType::I64: sums[i].constant = value.constant.as<std::int64_t>()[i]; break;
+        case DType::I32: sums[i].constant = value.constant.as<std::int32_t>()[i]; break;
+        case DType::Bool: sums[i].constant = value.constant.as<std::uint8_t>()[i] != 0; break;
+        default: return std::nullopt;
+      }
+    }
+    return sums;
+  }
+
+  std::optional<Sums> concatenated(const ir::Node& node, int depth) {
+    Sums all;
+    for (const ValueId input : node.inputs) {
+      if (graph_.value(input).type.dims.size() != 1) return std::nullopt;
+      const std::optional<Sums> part = read(input, depth + 1);
+      if (!part) return std::nullopt;
+      all.insert(all.end(), part->begin(), part->end());
+    }
+    return all;
+  }
+
+  /// The elements that a window of the input shows.
+  std::optional<Sums> viewed(const ir::Node& node, const ir::Dims& dims, int depth) {
+    const std::optional<Sums> from = read(node.inputs[0], depth + 1);
+    const std::optional<StridedView> window = node.op->view(node.attributes, ir::dense_window(graph_.value(node.inputs[0]).type.dims), dims);
+    if (!from || !window) return std::nullopt;
+    Sums sums;
+    const std::int64_t count = ir::element_count(dims);
+    for (std::int64_t i = 0; i < count; ++i) {
+      std::int64_t rest = i;
+      std::int64_t at = window->offset;
+      for (std::size_t d = dims.size(); d-- > 0; rest /= dims[d]) at += rest % dims[d] * window->strides[d];
+      sums.push_back(from->at(static_cast<std::size_t>(at)));
+    }
+    return sums;
+  }
+
+  /// Rows along the first axis by constant indices.
+  std::optional<Sums> gathered(const ir::Node& node, int depth) {
+    const ir::Dims& dims = graph_.value(node.inputs[0]).type.dims;
+    const std::optional<Sums> from = read(node.inputs[0], depth + 1);
+    const std::optional<Sums> indices = read(node.inputs[1], depth + 1);
+    if (!from || !indices || node.as<cpu::GatherAttributes>().axis != 0) return std::nullopt;
+    const std::int64_t run = ir::element_count(ir::Dims(dims.begin() + 1, dims.end()));
+    Sums sums;
+    for (const ExtentSum& index : *indices) {
+      const std::int64_t row = index.constant < 0 ? index.constant + dims[0] : index.constant;
+      if (!index.is_known() || row < 0 || row >= dims[0]) return std::nullopt;
+      sums.insert(sums.end(), from->begin() + row * run, from->begin() + (row + 1) * run);
+    }
+    return sums;
+  }
+
+  /// One instruction on operands of the result's extents; what was repeated has been read through its view.
+  std::optional<Sums> computed(const ir::Node& node, const ir::Dims& dims, int depth) {
+    const auto& program = node.as<scalar::PointwiseProgram>();
+    if (program.steps != 1) return std::nullopt;
+    const scalar::PointwiseStep& step = program.step[0];
+    const unsigned char places[] = {step.a, step.b, step.c};
+    const auto count = static_cast<std::size_t>(ir::element_count(dims));
+    Sums operands[3];
+    for (unsigned i = 0; i < scalar::arity(step.op); ++i) {
+      const std::optional<Sums> operand = read(node.inputs.at(places[i]), depth + 1);
+      if (!operand || operand->size() != count) return std::nullopt;
+      operands[i] = *operand;
+    }
+    Sums sums;
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto at = [&](unsigned k) { return operands[k].empty() ? ExtentSum{} : operands[k][i]; };
+      const std::optional<ExtentSum> sum = apply(step.op, at(0), at(1), at(2));
+      if (!sum) return std::nullopt;
+      sums.push_back(*sum);
+    }
+    return sums;
+  }
+
+  static std::optional<ExtentSum> apply(PointwiseOp op, const ExtentSum& a, const ExtentSum& b, const ExtentSum& c) {
+    switch (op) {
+      case PointwiseOp::Identity: return a;
+      case PointwiseOp::Neg: return plus({}, a, -1);
+      case PointwiseOp::Add: return plus(a, b);
+      case PointwiseOp::Sub: return plus(a, b, -1);
+      case PointwiseOp::Mul: return a.is_known() ? plus({}, b, a.constant) : b.is_known() ? plus({}, a, b.constant) : std::nullopt;
+      case PointwiseOp::Equal: return equal(a, b);
+      case PointwiseOp::Where: return !a.is_known() ? std::nullopt : std::optional<ExtentSum>(a.constant != 0 ? b : c);
+      default: return std::nullopt;
+    }
+  }
+
+  /// As 0 or 1 where it is the same in every run: a difference of which all terms have one sign, and not all are 0.
+  static std::optional<ExtentSum> equal(const ExtentSum& a, const ExtentSum& b) {
+    const std::optional<ExtentSum> difference = plus(a, b, -1);
+    if (!difference) return std::nullopt;
+    if (difference->is_known()) return ExtentSum{difference->constant == 0, {}};
+    bool positive = difference->constant > 0;
+    bool negative = difference->constant < 0;
+    for (const auto& term : difference->factors) {
+      positive = positive && term.second > 0;
+      negative = negative && term.second < 0;
+    }
+    return positive || negative ? std::optional<ExtentSum>(ExtentSum{}) : std::nullopt;
+  }
+
+  /// What flatten_bounded() makes counts the places below a sum, of which there are as many as the sum says.
+  ExtentSum counted(const ir::Node& node, ValueId id, int depth) {
+    if (node.op != &kCompress) return {0, {{id, 1}}};
+    const ir::Node* condition = graph_.producer(node.inputs[1]);
+    if (condition == nullptr || condition->op != &kPointwise) return {0, {{id, 1}}};
+    const auto& program = condition->as<scalar::PointwiseProgram>();
+    if (program.steps != 1 || program.step[0].op != PointwiseOp::Less) return {0, {{id, 1}}};
+    const ValueId places = condition->inputs.at(program.step[0].a);
+    const ir::Node* limit = graph_.producer(condition->inputs.at(program.step[0].b));
+    if (!is_count_up(places) || limit == nullptr || limit->op != &kExpand) return {0, {{id, 1}}};
+    const std::optional<Sums> sums = read(limit->inputs[0], depth + 1);
+    if (!sums || sums->size() != 1) return {0, {{id, 1}}};
+    // Of a sum that is more than there are places the count would be less.
+    std::optional<std::int64_t> most = (*sums)[0].constant;
+    for (const auto& [actual, factor] : (*sums)[0].factors) {
+      const std::optional<std::int64_t> largest = largest_extent(graph_, actual);
+      std::int64_t product = 0;
+      if (!largest || factor < 0 || __builtin_mul_overflow(*largest, factor, &product) || __builtin_add_overflow(*most, product, &*most)) return {0, {{id, 1}}};
+    }
+    if ((*sums)[0].constant < 0 || *most > graph_.value(places).type.dims[0]) return {0, {{id, 1}}};
+    return (*sums)[0];
+  }
+
+  bool is_count_up(ValueId id) const {
+    const ir::Value& value = graph_.value(id);
+    if (!value.is_constant() || value.type.dtype != DType::I64 || value.type.dims.size() != 1) return false;
+    for (std::int64_t i = 0; i < value.type.dims[0]; ++i) {
+      if (value.constant.as<std::int64_t>()[i] != i) return false;
+    }
+    return true;
+  }
+
+  const ir::Graph& graph_;
+};
+
+}  // namespace
+
+std::optional<ExtentSum> plus(const ExtentSum& a, const ExtentSum& b, std::int64_t factor) {
+  ExtentSum sum = a;
+  std::int64_t product = 0;
+  if (__builtin_mul_overflow(b.constant, factor, &product) || __builtin_add_overflow(sum.constant, product, &sum.constant)) return std::nullopt;
+  for (const auto& [actual, times] : b.factors) {
+    std::int64_t& total = sum.factors[actual];
+    if (__builtin_mul_overflow(times, factor, &product) || __builtin_add_overflow(total, product, &total)) return std::nullopt;
+    if (total == 0) sum.factors.erase(actual);
+  }
+  return sum;
+}
+
+std::optional<std::int64_t> largest_extent(const ir::Graph& graph, ValueId actual) {
+  const ir::Node* node = actual == ir::kNone ? nullptr : graph.producer(actual);
+  if (node == nullptr) return std::nullopt;
+  for (const ValueId output : node->outputs) {
+    for (const ir::Extent& extent : graph.value(output).extents) {
+      if (extent.actual == actual) return graph.value(output).type.dims[extent.dim];
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<std::vector<ExtentSum>> extent_sums(const ir::Graph& graph, ValueId x) { return Reader(graph).read(x); }
+
+std::optional<ExtentSum> extent_sum(const ir::Graph& graph, ValueId x, std::size_t dim) {
+  for (const ir::Extent& extent : graph.value(x).extents) {
+    if (extent.dim != dim) continue;
+    const std::optional<std::vector<ExtentSum>> sums = extent_sums(graph, extent.actual);
+    return sums && sums->size() == 1 ? std::optional<ExtentSum>((*sums)[0]) : std::nullopt;
+  }
+  return ExtentSum{graph.value(x).type.dims[dim], {}};
+}
+
+ValueId vector_of_extent(OnnxNode& node, ValueId actual) {
+  const ir::Node* producer = node.graph.producer(actual);
+  for (const ValueId output : producer->outputs) {
+    const std::vector<ir::Extent> extents = node.graph.value(output).extents;
+    if (extents.size() != 1 || extents[0].actual != actual) continue;
+    const Dims dims = dims_of(node, output);
+    ValueId x = output;
+    for (std::size_t d = 0; d < dims.size(); ++d) {
+      if (d != extents[0].dim) x = slice(node, x, d, 0, 1);
+    }
+    return reshape(node, x, {dims[extents[0].dim]});
+  }
+  node.fail("an extent that only a run knows cannot be told from another");
+}
+
+namespace {
+
+/// The slices of x along `axis` whose place is below `limit` (int64, rank 0), of those that `wanted` names.
+ValueId keep_below(OnnxNode& node, ValueId x, std::size_t axis, ValueId limit, const std::vector<bool>& wanted) {
+  const auto count = static_cast<std::int64_t>(wanted.size());
+  checked_constant_size(node, {count});
+  ValueId condition = binary(node, PointwiseOp::Less, int64_constant(node, {count}, iota(count)), limit);
+  if (std::find(wanted.begin(), wanted.end(), false) != wanted.end()) {
+    std::vector<std::byte> bytes;
+    for (const bool each : wanted) bytes.push_back(static_cast<std::byte>(each));
+    condition = binary(node, PointwiseOp::And, condition, constant(node, {DType::Bool, {count}}, ir::Bytes::adopt(std::move(bytes))));
+  }
+  const cpu::CompressAttributes attributes{static_cast<std::int32_t>(axis), 0};
+  return emit_bounded(node, kCompress, {x, condition}, ir::AttributeBlob::of(attributes))[0];
+}
+
+}  // namespace
+
+ValueId slice_bounded(OnnxNode& node, ValueId x, std::size_t axis, std::int64_t start, std::int64_t end, std::int64_t step) {
+  const std::int64_t most = dims_of(node, x)[axis];
+  ValueId limit = ir::kNone;
+  for (const ir::Extent& extent : node.graph.value(x).extents) {
+    if (extent.dim == axis) limit = reshape(node, extent.actual, {});
+  }
+  std::vector<bool> wanted(static_cast<std::size_t>(std::min(end, most)), false);
+  for (auto i = static_cast<std::size_t>(start); i < wanted.size(); i += static_cast<std::size_t>(std::min(step, most))) wanted[i] = true;
+  return keep_below(node, x, axis, limit, wanted);
+}
+
+ValueId flatten_bounded(OnnxNode& node, ValueId x) {
+  const Dims dims = dims_of(node, x);
+  const std::vector<ir::Extent> extents = node.graph.value(x).extents;
+  if (extents.size() != 1 || extents[0].dim != 0) node.fail("only a first dimension whose extent only a run knows can be joined with others");
+  const std::int64_t row = ir::element_count(Dims(dims.begin() + 1, dims.end()));
+  const ValueId whole = reshape(node, fill_bounded(node, x), {ir::element_count({dims[0], row})});
+  const ValueId count = binary(node, PointwiseOp::Mul, reshape(node, extents[0].actual, {}), int64_constant(node, {}, {row}));
+  return keep_below(node, whole, 0, count, std::vector<bool>(static_cast<std::size_t>(dims[0] * row), true));
+}
+
+}  // namespace edgert::ops

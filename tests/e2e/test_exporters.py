@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What exporters write, as small graphs, against ONNX Runtime: patterns from whole models that once did not build."""
+
+import numpy as np
+import onnx
+from edgert_command import BAD_INPUT, AgainstReference, float_tensor, main, make_model, value
+from onnx import TensorProto, helper, numpy_helper
+
+FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
+
+
+def node(op, inputs, outputs, **attributes):
+    return helper.make_node(op, inputs, outputs, outputs[0], **attributes)
+
+
+def int64(name, values):
+    return numpy_helper.from_array(np.asarray(values, np.int64), name)
+
+
+def random(*dims, seed=1):
+    return np.random.default_rng(seed).standard_normal(dims).astype(np.float32)
+
+
+class Detectors(AgainstReference):
+    """Boxes above a score are packed, suppressed, cut to the best few and padded to a table of fixed size."""
+
+    BOXES, KEPT = 40, 6
+
+    def inputs(self, seed, threshold):
+        rng = np.random.default_rng(seed)
+        corner = rng.random((self.BOXES, 2), np.float32) * 10
+        boxes = np.concatenate([corner, corner + 1 + 4 * rng.random((self.BOXES, 2), np.float32)], axis=1)
+        scores = rng.random((self.BOXES, 3), np.float32)
+        return {"boxes": boxes, "scores": scores, "threshold": np.array([threshold], np.float32)}
+
+    def model(self, flattened):
+        """As Ultralytics' exporter writes `nms=True`, by classes moved apart; the padding either of rows or flattened."""
+        nodes = [
+            node("ReduceMax", ["scores"], ["score"], axes=[1], keepdims=0),
+            node("ArgMax", ["scores"], ["class"], axis=1, keepdims=0),
+            node("Greater", ["score", "threshold"], ["mask"]),
+        ]
+        for name in ("boxes", "score", "class"):
+            # Once for each tensor, as the exporter of indexing by a mask does it.
+            nodes += [
+                node("NonZero", ["mask"], [f"{name}_at"]),
+                node("Transpose", [f"{name}_at"], [f"{name}_rows"], perm=[1, 0]),
+                node("GatherND", [name, f"{name}_rows"], [f"{name}_found"]),
+            ]
+        nodes += [
+            node("Shape", ["class_found"], ["class_shape"]),
+            node("Gather", ["class_shape", "zero"], ["found"], axis=0),
+            node("Unsqueeze", ["found", "first"], ["found_1"]),
+            node("Concat", ["found_1", "one_1"], ["column_shape"], axis=0),
+            node("Reshape", ["class_found", "column_shape"], ["column"]),
+            node("Concat", ["found_1", "four_1"], ["offset_shape"], axis=0),
+            # -1 in a shape to expand to means the extent that is there.
+            node("ConstantOfShape", ["two_1"], ["ones"], value=int64("", [1])),
+            node("Mul", ["ones", "minus_1"], ["wild"]),
+            node("Equal", ["offset_shape", "wild"], ["is_wild"]),
+            node("Where", ["is_wild", "ones", "offset_shape"], ["expand_shape"]),
+            node("Expand", ["column", "expand_shape"], ["classes"]),
+            node("Cast", ["classes"], ["class_offsets"], to=FLOAT),
+            node("Mul", ["class_offsets", "far"], ["offsets"]),
+            node("Add", ["boxes_found", "offsets"], ["apart"]),
+            node("Unsqueeze", ["apart", "first"], ["apart_3"]),
+            node("Unsqueeze", ["score_found", "both"], ["score_3"]),
+            node("NonMaxSuppression", ["apart_3", "score_3", "most", "overlap"], ["selected"]),
+            node("Gather", ["selected", "two_1"], ["selected_column"], axis=1),
+            node("Squeeze", ["selected_column", "one_1"], ["all_kept"]),
+            node("Slice", ["all_kept", "first", "kept_1", "first", "one_1"], ["kept"]),
+            node("Gather", ["boxes_found", "kept"], ["kept_boxes"], axis=0),
+            node("Gather", ["score_found", "kept"], ["kept_scores"], axis=0),
+            node("Gather", ["class_found", "kept"], ["kept_classes"], axis=0),
+            node("Reshape", ["kept_scores", "as_column"], ["score_column"]),
+            node("Reshape", ["kept_classes", "as_column"], ["int_class_column"]),
+            node("Cast", ["int_class_column"], ["class_column"], to=FLOAT),
+            node("Concat", ["kept_boxes", "score_column", "class_column"], ["rows"], axis=-1),
+            node("Shape", ["rows"], ["rows_shape"]),
+            node("Gather", ["rows_shape", "zero"], ["count"], axis=0),
+            node("Sub", ["kept_0", "count"], ["missing"]),
+        ]
+        if flattened:
+            nodes += [
+                node("Gather", ["rows_shape", "one"], ["width"], axis=0),
+                node("Mul", ["missing", "width"], ["missing_numbers"]),
+                node("Unsqueeze", ["missing_numbers", "first"], ["missing_1"]),
+                node("Concat", ["first", "missing_1"], ["pads"], axis=0),
+                node("Reshape", ["rows", "flat"], ["numbers"]),
+                node("Pad", ["numbers", "pads"], ["padded"]),
+                node("Unsqueeze", ["width", "first"], ["width_1"]),
+                node("Concat", ["kept_1", "width_1"], ["table_shape"], axis=0),
+                node("Reshape", ["padded", "table_shape"], ["table"]),
+            ]
+        else:
+            nodes += [
+                node("Unsqueeze", ["missing", "first"], ["missing_1"]),
+                node("Concat", ["three_zeros", "missing_1", "first"], ["pads_4"], axis=0),
+                node("Slice", ["pads_4", "one_1", "five_1"], ["pads"]),
+                node("Pad", ["rows", "pads"], ["table"]),
+            ]
+        constants = {
+            "zero": 0, "one": 1, "first": [0], "one_1": [1], "two_1": [2], "four_1": [4], "five_1": [5], "minus_1": [-1],
+            "both": [0, 1], "most": [100], "as_column": [-1, 1], "flat": [-1], "kept_0": self.KEPT, "kept_1": [self.KEPT],
+            "three_zeros": [0, 0, 0],
+        }  # fmt: skip
+        initializers = [int64(name, number) for name, number in constants.items()]
+        initializers += [float_tensor("far", 100), float_tensor("overlap", [0.4])]
+        inputs = [value("boxes", FLOAT, [self.BOXES, 4]), value("scores", FLOAT, [self.BOXES, 3]), value("threshold", FLOAT, [1])]
+        return make_model(nodes, inputs, [value("table", FLOAT, [self.KEPT, 6])], initializers)
+
+    def test_a_table_of_detections(self):
+        # From more boxes than the table has rows to none at all.
+        cases = [self.inputs(seed, threshold) for seed, threshold in ((1, 0.1), (2, 0.5), (3, 0.9), (4, 0.97), (5, 2.0))]
+        for flattened in (False, True):
+            with self.subTest(flattened=flattened):
+                self.agree(self.model(flattened), cases)
+
+
+class Extents(AgainstReference):
+    def test_parts_of_what_was_found(self):
+        """Slices along, and zeros as long as, an extent that only a run knows."""
+        nodes = [
+            node("NonZero", ["x"], ["places"]),
+            node("Slice", ["places", "two", "eight", "one", "three"], ["some"]),
+            node("Shape", ["places"], ["shape"]),
+            node("ConstantOfShape", ["shape"], ["zeros"], value=int64("", [7])),
+            node("Add", ["places", "zeros"], ["shifted"]),
+        ]
+        initializers = [int64("two", [2]), int64("eight", [8]), int64("one", [1]), int64("three", [3])]
+        outputs = [value("some", INT64, [1, "some"]), value("shifted", INT64, [1, "found"])]
+        model = make_model(nodes, [value("x", FLOAT, [12])], outputs, initializers)
+        cases = [{"x": np.float32(np.arange(12) < count)} for count in (0, 1, 3, 7, 12)]
+        self.agree(model, cases)
+
+    def test_what_cannot_be_padded_to_one_size_is_refused(self):
+        nodes = [
+            node("NonZero", ["x"], ["places"]),
+            node("Shape", ["places"], ["shape"]),
+            node("Slice", ["shape", "one", "two"], ["count"]),
+            node("Concat", ["zeros", "count"], ["pads"], axis=0),
+            node("Pad", ["places", "pads"], ["y"]),
+        ]
+        initializers = [int64("zeros", [0, 0, 0]), int64("one", [1]), int64("two", [2])]
+        model = make_model(nodes, [value("x", FLOAT, [12])], [value("y", INT64, None)], initializers)
+        self.call("build", self.save("net.onnx", model), "-o", self.folder / "p", code=BAD_INPUT, says="known only at run time")
+
+
+class ClassicModels(AgainstReference):
+    """ai.onnx.ml as skl2onnx and others write it. Random attributes, since only the arithmetic counts."""
+
+    def check(self, op, outputs, rows=7, features=4, **attributes):
+        """`outputs`: the element type and extents of each."""
+        x = random(rows, features, seed=5)
+        names = [f"y{i}" for i in range(len(outputs))]
+        made = helper.make_node(op, ["x"], names, "node", domain="ai.onnx.ml", **attributes)
+        model = make_model([made], [value("x", FLOAT, x.shape)], [value(n, *declared) for n, declared in zip(names, outputs, strict=True)],
+                           opsets=[("ai.onnx.ml", 1)])  # fmt: skip
+        self.agree(model, [{"x": x}])
+
+    def test_scalers(self):
+        self.check("Scaler", [(FLOAT, [7, 4])], offset=[0.5, 1.0, -1.0, 0.0], scale=[2.0, 1.0, 0.5, 3.0])
+        self.check("Scaler", [(FLOAT, [7, 4])], offset=[0.5], scale=[2.0])
+        for norm in ("L1", "L2", "MAX"):
+            self.check("Normalizer", [(FLOAT, [7, 4])], norm=norm)
+
+    def test_imputer(self):
+        x = random(3, 4)
+        x[0, 1] = x[2, 3] = np.nan
+        made = helper.make_node("Imputer", ["x"], ["y"], "node", domain="ai.onnx.ml", imputed_value_floats=[1.0, 2.0, 3.0, 4.0],
+                                replaced_value_float=float("nan"))  # fmt: skip
+        model = make_model([made], [value("x", FLOAT, x.shape)], [value("y", FLOAT, x.shape)], opsets=[("ai.onnx.ml", 1)])
+        self.agree(model, [{"x": x}])
+
+    def test_linear_models(self):
+        w, b = random(12, seed=2).tolist(), random(3, seed=3).tolist()
+        self.check("LinearRegressor", [(FLOAT, [7, 3])], coefficients=w, intercepts=b, targets=3)
+        for transform in ("NONE", "SOFTMAX", "LOGISTIC"):
+            with self.subTest(transform):
+                self.check("LinearClassifier", [(INT64, [7]), (FLOAT, [7, 3])], coefficients=w, intercepts=b, classlabels_ints=[3, 5, 9],
+                           post_transform=transform)  # fmt: skip
+                self.check("LinearClassifier", [(INT64, [7]), (FLOAT, [7, 2])], coefficients=w[:8], intercepts=b[:2], classlabels_ints=[0, 1],
+                           post_transform=transform)  # fmt: skip
+
+    def trees(self, modes=("BRANCH_LEQ",), count=3):
+        """Complete trees of three levels: nodes 0 to 6, of which 3 to 6 are leaves."""
+        rng = np.random.default_rng(4)
+        attributes = {key: [] for key in ("nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_values", "nodes_modes",
+                                          "nodes_truenodeids", "nodes_falsenodeids", "nodes_hitrates",
+                                          "nodes_missing_value_tracks_true")}  # fmt: skip
+        for tree in range(count):
+            for i in range(7):
+                leaf = i > 2
+                entry = (tree, i, int(rng.integers(4)), float(rng.normal()), "LEAF" if leaf else modes[(tree + i) % len(modes)],
+                         0 if leaf else 2 * i + 1, 0 if leaf else 2 * i + 2, 1.0, 0)  # fmt: skip
+                for key, each in zip(attributes, entry, strict=True):
+                    attributes[key].append(each)
+        return attributes
+
+    def leaves(self, prefix, targets, count=3, negative=True, only=None):
+        rng = np.random.default_rng(6)
+        rows = [(t, i, c) for t in range(count) for i in range(3, 7) for c in ([only] if only is not None else range(targets))]
+        weights = rng.normal(size=len(rows)) if negative else rng.random(len(rows)) / count
+        columns = zip(*rows, strict=True)
+        names = (f"{prefix}_treeids", f"{prefix}_nodeids", f"{prefix}_ids")
+        return {**{name: list(column) for name, column in zip(names, columns, strict=True)}, f"{prefix}_weights": weights.tolist()}
+
+    def test_tree_regressors(self):
+        for aggregate in ("SUM", "AVERAGE", "MIN", "MAX"):
+            with self.subTest(aggregate):
+                self.check("TreeEnsembleRegressor", [(FLOAT, [50, 2])], rows=50, n_targets=2, aggregate_function=aggregate,
+                           **self.trees(), **self.leaves("target", 2))  # fmt: skip
+        self.check("TreeEnsembleRegressor", [(FLOAT, [50, 1])], rows=50, n_targets=1, base_values=[0.5], **self.trees(("BRANCH_LT", "BRANCH_GT", "BRANCH_GTE")),
+                   **self.leaves("target", 1))  # fmt: skip
+
+    def test_tree_classifiers(self):
+        for transform in ("NONE", "SOFTMAX", "LOGISTIC"):
+            with self.subTest(transform):
+                self.check("TreeEnsembleClassifier", [(INT64, [50]), (FLOAT, [50, 3])], rows=50, classlabels_int64s=[2, 4, 8], post_transform=transform,
+                           **self.trees(), **self.leaves("class", 3))  # fmt: skip
+        for negative in (False, True):
+            for transform in ("NONE", "LOGISTIC"):
+                with self.subTest(transform, negative=negative):
+                    self.check("TreeEnsembleClassifier", [(INT64, [50]), (FLOAT, [50, 2])], rows=50, classlabels_int64s=[0, 1], post_transform=transform,
+                               **self.trees(), **self.leaves("class", 2, negative=negative, only=0))  # fmt: skip
+
+    def test_labels_that_are_strings_are_refused(self):
+        made = helper.make_node("LinearClassifier", ["x"], ["y", "z"], "node", domain="ai.onnx.ml", coefficients=[1.0, 2.0, 3.0, 4.0],
+                                intercepts=[0.0, 0.0], classlabels_strings=["cat", "dog"])  # fmt: skip
+        model = make_model([made], [value("x", FLOAT, [1, 2])], [value("y", TensorProto.STRING, [1]), value("z", FLOAT, [1, 2])],
+                           opsets=[("ai.onnx.ml", 1)])  # fmt: skip
+        onnx.checker.check_model(model)
+        self.call("build", self.save("net.onnx", model), "-o", self.folder / "p", code=BAD_INPUT, says="strings")
+
+
+if __name__ == "__main__":
+    main()
