@@ -252,7 +252,7 @@ void Importer::import_with(ops::OnnxImporter importer, const Call& call) {
     onnx_node.output_names.assign(call.node.output().begin(), call.node.output().end());
     onnx_node.outputs.assign(onnx_node.output_names.size(), ir::kNone);
     for (int i = 0; i < call.node.output_size(); ++i) onnx_node.declared_dims.push_back(declared_dims(call, i));
-    importer(onnx_node);
+    import_rows(importer, onnx_node);
     std::vector<Binding> outputs;
     for (std::size_t i = 0; i < onnx_node.output_names.size(); ++i) {
       const ir::ValueId id = onnx_node.outputs[i];

@@ -97,6 +97,8 @@ class Importer {
   void import_nodes(const Repeated<proto::NodeProto>& nodes, const Frame& frame, Scope& scope);
   void import_node(const proto::NodeProto& node, const Frame& frame, Scope& scope);
   void import_with(ops::OnnxImporter importer, const Call& call);
+  /// Calls the importer, with bounded rows of operands that it computes one by one at their most.
+  static void import_rows(ops::OnnxImporter importer, ops::OnnxNode& node);
   /// Why the node cannot take operands whose extents only a run knows, or nothing.
   std::string why_not_bounded(const Call& call) const;
   const Support& support_of(const std::string& domain, const std::string& op_type, int opset);

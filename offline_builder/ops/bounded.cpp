@@ -2,7 +2,10 @@
 #include "ops/bounded.h"
 
 #include <algorithm>
+#include <cstring>
 
+#include "edgert/cpu/ops/compress.h"
+#include "ops/extent_sums.h"
 #include "ops/compose.h"
 
 namespace edgert::ops {
@@ -12,7 +15,44 @@ std::string name_of(const InferContext& context, std::size_t i) {
   return "'" + context.graph.value(context.inputs[i]).name + "'";
 }
 
+/// Chains that compute an extent are short: what is longer is not compared.
+constexpr int kMostDepth = 16;
+
+bool computed_alike(const ir::Graph& graph, ir::ValueId a, ir::ValueId b, int depth = 0) {
+  if (a == b) return true;
+  if (a == ir::kNone || b == ir::kNone || depth > kMostDepth) return false;
+  const ir::Value& x = graph.value(a);
+  const ir::Value& y = graph.value(b);
+  if (x.type.dtype != y.type.dtype || x.type.dims != y.type.dims) return false;
+  if (x.is_constant() || y.is_constant()) {
+    return x.is_constant() && y.is_constant() && x.format == y.format && x.constant.size() == y.constant.size() &&
+           std::memcmp(x.constant.data(), y.constant.data(), x.constant.size()) == 0;
+  }
+  const ir::Node* p = graph.producer(a);
+  const ir::Node* q = graph.producer(b);
+  if (p == nullptr || q == nullptr || p->op != q->op || x.output != y.output || !(p->attributes == q->attributes)) return false;
+  if (p->inputs.size() != q->inputs.size() || !p->bodies.empty() || !q->bodies.empty()) return false;
+  // How much Compress keeps does not depend on what it keeps.
+  const std::size_t first = p->op == &kCompress && x.output == 1 ? 1 : 0;
+  for (std::size_t i = first; i < p->inputs.size(); ++i) {
+    if (!computed_alike(graph, p->inputs[i], q->inputs[i], depth + 1)) return false;
+  }
+  return true;
+}
+
 }  // namespace
+
+bool same_extent(const ir::Graph& graph, ir::ValueId a, ir::ValueId b) {
+  if (computed_alike(graph, a, b)) return true;
+  const std::optional<std::vector<ExtentSum>> x = extent_sums(graph, a);
+  return x && x == extent_sums(graph, b);
+}
+
+bool same_extents(const ir::Graph& graph, const std::vector<ir::Extent>& a, const std::vector<ir::Extent>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [&](const ir::Extent& x, const ir::Extent& y) {
+    return x.dim == y.dim && same_extent(graph, x.actual, y.actual);
+  });
+}
 
 bool any_bounded(const InferContext& context) {
   return std::any_of(context.inputs.begin(), context.inputs.end(), [&](ir::ValueId input) {
@@ -29,7 +69,7 @@ Extents elementwise_extents(const InferContext& context) {
   std::vector<ir::OutputExtent> out;
   for (const ir::Extent& extent : context.extents(0)) out.push_back({extent.dim, extent.actual});
   for (std::size_t i = 1; i < context.inputs.size(); ++i) {
-    require(context.extents(i) == context.extents(0),
+    require(same_extents(context.graph, context.extents(i), context.extents(0)),
             "a dimension of " + name_of(context, 0) + " or " + name_of(context, i) +
                 " is known only at run time, and nothing says that it is the same in both");
   }

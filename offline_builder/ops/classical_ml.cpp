@@ -25,10 +25,15 @@ void import_binarizer(OnnxNode& node) {
   node.set_output(0, cast(node, binary(node, PointwiseOp::Greater, node.input(0), threshold), dtype));
 }
 
+/// ZipMap turns rows of scores into dictionaries, which a plan does not have: the rows stay what they are, their columns
+/// in the order of the labels.
+void import_zip_map(OnnxNode& node) { node.set_output(0, node.input(0)); }
+
 }  // namespace
 
 void register_classical_ml(Registry& registry) {
   registry.add_onnx("ArrayFeatureExtractor", &import_array_feature_extractor, 1, 1 << 30, kDomain);
+  registry.add_onnx("ZipMap", &import_zip_map, 1, 1 << 30, kDomain);
   registry.add_onnx("Binarizer", &import_binarizer, 1, 1 << 30, kDomain);
 }
 

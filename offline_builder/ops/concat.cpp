@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Concat: every input is a window into the output, so it is placed there where it can be and copied where not.
-#include "ops/bounded.h"
+#include <algorithm>
+
+#include "ops/bounded_moves.h"
 #include "ops/compose.h"
 
 namespace edgert::ops {
@@ -48,7 +50,12 @@ void import_concat(OnnxNode& node) {
   for (std::size_t i = 0; i < node.inputs.size(); ++i) operands.push_back(node.input(i));
   if (operands.empty()) node.fail("no inputs");
   const std::int64_t axis = node.opset < 4 ? node.int_or("axis", 1) : node.required_int("axis");
-  node.set_output(0, concat(node, operands, axis_of(node, axis, node.type(0).dims.size())));
+  const std::size_t a = axis_of(node, axis, node.type(0).dims.size());
+  const bool is_bounded = std::any_of(operands.begin(), operands.end(), [&](ValueId operand) {
+    const std::vector<ir::Extent>& extents = node.graph.value(operand).extents;
+    return std::any_of(extents.begin(), extents.end(), [a](const ir::Extent& extent) { return extent.dim == a; });
+  });
+  node.set_output(0, is_bounded ? concat_bounded(node, operands, a) : concat(node, operands, a));
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 
 #include "edgert/scalar/convert.h"
 #include "ops/compose.h"
-#include "ops/extent_sums.h"
+#include "ops/bounded_moves.h"
 
 namespace edgert::ops {
 namespace {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <map>
 
-#include "ops/extent_sums.h"
+#include "ops/bounded_moves.h"
 #include "ops/compose.h"
 
 namespace edgert::ops {
@@ -36,7 +36,7 @@ Extents extents(const InferContext& context) {
     require(from.size() <= to.size(), "an operand has more dimensions than the result");
     visit_extents(context, i, to.size(), [&](const ir::Extent& extent, std::uint32_t dim) {
       const auto [at, added] = found.emplace(dim, extent.actual);
-      require(at->second == extent.actual && from[extent.dim] == to[dim],
+      require(same_extent(context.graph, at->second, extent.actual) && from[extent.dim] == to[dim],
               "dimension " + std::to_string(dim) + " of the result has an extent that only a run knows, and nothing says "
               "that it is the same in all operands");
       // A dimension of the first input that is there and not repeated must be the bounded one itself.

@@ -6,7 +6,6 @@
 #include "edgert/cpu/ops/compress.h"
 #include "edgert/cpu/ops/gather.h"
 #include "ops/compose.h"
-#include "ops/pad.h"
 
 namespace edgert::ops {
 namespace {
@@ -146,26 +145,43 @@ class Reader {
     return positive || negative ? std::optional<ExtentSum>(ExtentSum{}) : std::nullopt;
   }
 
-  /// What flatten_bounded() makes counts the places below a sum, of which there are as many as the sum says.
+  /// A Compress that only cuts operands off at what is there keeps as many places as there are.
   ExtentSum counted(const ir::Node& node, ValueId id, int depth) {
-    if (node.op != &kCompress) return {0, {{id, 1}}};
+    const ExtentSum itself{0, {{id, 1}}};
+    if (node.op != &kCompress) return itself;
     const ir::Node* condition = graph_.producer(node.inputs[1]);
-    if (condition == nullptr || condition->op != &kPointwise) return {0, {{id, 1}}};
+    if (condition == nullptr) return itself;
+    if (condition->op != &kConcat) return below(node.inputs[1], depth).value_or(itself);
+    ExtentSum all;
+    for (const ValueId part : condition->inputs) {
+      const std::optional<ExtentSum> sum = below(part, depth);
+      const std::optional<ExtentSum> next = sum ? plus(all, *sum) : std::nullopt;
+      if (!next) return itself;
+      all = *next;
+    }
+    return all;
+  }
+
+  /// How many elements of a bool vector are true: all of a constant, or those that count up below a sum.
+  std::optional<ExtentSum> below(ValueId id, int depth) {
+    const ir::Value& value = graph_.value(id);
+    if (value.is_constant()) {
+      const auto* flags = value.constant.as<std::uint8_t>();
+      const bool all = value.type.dtype == DType::Bool && std::count(flags, flags + value.constant.size(), 0) == 0;
+      return all ? std::optional<ExtentSum>(ExtentSum{static_cast<std::int64_t>(value.constant.size()), {}}) : std::nullopt;
+    }
+    const ir::Node* condition = graph_.producer(id);
+    if (condition == nullptr || condition->op != &kPointwise) return std::nullopt;
     const auto& program = condition->as<scalar::PointwiseProgram>();
-    if (program.steps != 1 || program.step[0].op != PointwiseOp::Less) return {0, {{id, 1}}};
+    if (program.steps != 1 || program.step[0].op != PointwiseOp::Less) return std::nullopt;
     const ValueId places = condition->inputs.at(program.step[0].a);
     const ir::Node* limit = graph_.producer(condition->inputs.at(program.step[0].b));
-    if (!is_count_up(places) || limit == nullptr || limit->op != &kExpand) return {0, {{id, 1}}};
+    if (!is_count_up(places) || limit == nullptr || limit->op != &kExpand) return std::nullopt;
     const std::optional<Sums> sums = read(limit->inputs[0], depth + 1);
-    if (!sums || sums->size() != 1) return {0, {{id, 1}}};
+    if (!sums || sums->size() != 1) return std::nullopt;
     // Of a sum that is more than there are places the count would be less.
-    std::optional<std::int64_t> most = (*sums)[0].constant;
-    for (const auto& [actual, factor] : (*sums)[0].factors) {
-      const std::optional<std::int64_t> largest = largest_extent(graph_, actual);
-      std::int64_t product = 0;
-      if (!largest || factor < 0 || __builtin_mul_overflow(*largest, factor, &product) || __builtin_add_overflow(*most, product, &*most)) return {0, {{id, 1}}};
-    }
-    if ((*sums)[0].constant < 0 || *most > graph_.value(places).type.dims[0]) return {0, {{id, 1}}};
+    const std::optional<std::int64_t> most = largest_sum(graph_, (*sums)[0]);
+    if (!most || *most > graph_.value(places).type.dims[0]) return std::nullopt;
     return (*sums)[0];
   }
 
@@ -206,6 +222,16 @@ std::optional<std::int64_t> largest_extent(const ir::Graph& graph, ValueId actua
   return std::nullopt;
 }
 
+std::optional<std::int64_t> largest_sum(const ir::Graph& graph, const ExtentSum& sum) {
+  std::int64_t most = sum.constant;
+  for (const auto& [actual, factor] : sum.factors) {
+    const std::optional<std::int64_t> largest = largest_extent(graph, actual);
+    std::int64_t product = 0;
+    if (!largest || factor < 0 || __builtin_mul_overflow(*largest, factor, &product) || __builtin_add_overflow(most, product, &most)) return std::nullopt;
+  }
+  return most < 0 ? std::nullopt : std::optional<std::int64_t>(most);
+}
+
 std::optional<std::vector<ExtentSum>> extent_sums(const ir::Graph& graph, ValueId x) { return Reader(graph).read(x); }
 
 std::optional<ExtentSum> extent_sum(const ir::Graph& graph, ValueId x, std::size_t dim) {
@@ -215,60 +241,6 @@ std::optional<ExtentSum> extent_sum(const ir::Graph& graph, ValueId x, std::size
     return sums && sums->size() == 1 ? std::optional<ExtentSum>((*sums)[0]) : std::nullopt;
   }
   return ExtentSum{graph.value(x).type.dims[dim], {}};
-}
-
-ValueId vector_of_extent(OnnxNode& node, ValueId actual) {
-  const ir::Node* producer = node.graph.producer(actual);
-  for (const ValueId output : producer->outputs) {
-    const std::vector<ir::Extent> extents = node.graph.value(output).extents;
-    if (extents.size() != 1 || extents[0].actual != actual) continue;
-    const Dims dims = dims_of(node, output);
-    ValueId x = output;
-    for (std::size_t d = 0; d < dims.size(); ++d) {
-      if (d != extents[0].dim) x = slice(node, x, d, 0, 1);
-    }
-    return reshape(node, x, {dims[extents[0].dim]});
-  }
-  node.fail("an extent that only a run knows cannot be told from another");
-}
-
-namespace {
-
-/// The slices of x along `axis` whose place is below `limit` (int64, rank 0), of those that `wanted` names.
-ValueId keep_below(OnnxNode& node, ValueId x, std::size_t axis, ValueId limit, const std::vector<bool>& wanted) {
-  const auto count = static_cast<std::int64_t>(wanted.size());
-  checked_constant_size(node, {count});
-  ValueId condition = binary(node, PointwiseOp::Less, int64_constant(node, {count}, iota(count)), limit);
-  if (std::find(wanted.begin(), wanted.end(), false) != wanted.end()) {
-    std::vector<std::byte> bytes;
-    for (const bool each : wanted) bytes.push_back(static_cast<std::byte>(each));
-    condition = binary(node, PointwiseOp::And, condition, constant(node, {DType::Bool, {count}}, ir::Bytes::adopt(std::move(bytes))));
-  }
-  const cpu::CompressAttributes attributes{static_cast<std::int32_t>(axis), 0};
-  return emit_bounded(node, kCompress, {x, condition}, ir::AttributeBlob::of(attributes))[0];
-}
-
-}  // namespace
-
-ValueId slice_bounded(OnnxNode& node, ValueId x, std::size_t axis, std::int64_t start, std::int64_t end, std::int64_t step) {
-  const std::int64_t most = dims_of(node, x)[axis];
-  ValueId limit = ir::kNone;
-  for (const ir::Extent& extent : node.graph.value(x).extents) {
-    if (extent.dim == axis) limit = reshape(node, extent.actual, {});
-  }
-  std::vector<bool> wanted(static_cast<std::size_t>(std::min(end, most)), false);
-  for (auto i = static_cast<std::size_t>(start); i < wanted.size(); i += static_cast<std::size_t>(std::min(step, most))) wanted[i] = true;
-  return keep_below(node, x, axis, limit, wanted);
-}
-
-ValueId flatten_bounded(OnnxNode& node, ValueId x) {
-  const Dims dims = dims_of(node, x);
-  const std::vector<ir::Extent> extents = node.graph.value(x).extents;
-  if (extents.size() != 1 || extents[0].dim != 0) node.fail("only a first dimension whose extent only a run knows can be joined with others");
-  const std::int64_t row = ir::element_count(Dims(dims.begin() + 1, dims.end()));
-  const ValueId whole = reshape(node, fill_bounded(node, x), {ir::element_count({dims[0], row})});
-  const ValueId count = binary(node, PointwiseOp::Mul, reshape(node, extents[0].actual, {}), int64_constant(node, {}, {row}));
-  return keep_below(node, whole, 0, count, std::vector<bool>(static_cast<std::size_t>(dims[0] * row), true));
 }
 
 }  // namespace edgert::ops

@@ -31,16 +31,9 @@ std::optional<std::vector<ExtentSum>> extent_sums(const ir::Graph& graph, ir::Va
 std::optional<ExtentSum> extent_sum(const ir::Graph& graph, ir::ValueId x, std::size_t dim);
 /// a + factor * b; nothing when a number leaves int64.
 std::optional<ExtentSum> plus(const ExtentSum& a, const ExtentSum& b, std::int64_t factor = 1);
+/// The most that a sum of at least 0 can be; nothing when a term is subtracted or has no bound.
+std::optional<std::int64_t> largest_sum(const ir::Graph& graph, const ExtentSum& sum);
 /// The most that the extent held by `actual` can be; nothing for kNone and for values that hold none.
 std::optional<std::int64_t> largest_extent(const ir::Graph& graph, ir::ValueId actual);
-
-/// x repeated to extents, of which some only a run knows: each of those must be one extent by itself.
-ir::ValueId expand_to(OnnxNode& node, ir::ValueId x, const std::vector<ExtentSum>& sums);
-/// A vector, of unspecified elements, whose only dimension has the extent held by `actual`.
-ir::ValueId vector_of_extent(OnnxNode& node, ir::ValueId actual);
-/// Elements start, start + step, ... before `end` along a bounded axis; start, end >= 0, step >= 1.
-ir::ValueId slice_bounded(OnnxNode& node, ir::ValueId x, std::size_t axis, std::int64_t start, std::int64_t end, std::int64_t step);
-/// x, whose first dimension is bounded, as one vector.
-ir::ValueId flatten_bounded(OnnxNode& node, ir::ValueId x);
 
 }  // namespace edgert::ops

@@ -160,8 +160,9 @@ ValueId pad_constant(OnnxNode& node, ValueId x, const std::vector<std::int64_t>&
   return pad(node, x, before, after, PadMode::Constant, scalar_bytes(node, dtype_of(node, x), value));
 }
 
-ValueId fill_bounded(OnnxNode& node, ValueId x) {
-  return pad_zero(node, x, std::vector<std::int64_t>(dims_of(node, x).size(), 0), std::vector<std::int64_t>(dims_of(node, x).size(), 0));
+ValueId fill_bounded(OnnxNode& node, ValueId x, double value) {
+  const std::vector<std::int64_t> none(dims_of(node, x).size(), 0);
+  return pad_constant(node, x, none, none, value);
 }
 
 ValueId pad_zero(OnnxNode& node, ValueId x, const std::vector<std::int64_t>& before,

@@ -10,7 +10,7 @@ namespace edgert::ops {
 ValueId pad_constant(OnnxNode& node, ValueId x, const std::vector<std::int64_t>& before,
                      const std::vector<std::int64_t>& after, double value);
 
-/// x with extents that the builder knows: those bounded ones of x at their largest, filled up with zeros.
-ValueId fill_bounded(OnnxNode& node, ValueId x);
+/// x with extents that the builder knows: those bounded ones of x at their largest, filled up with `value`.
+ValueId fill_bounded(OnnxNode& node, ValueId x, double value = 0);
 
 }  // namespace edgert::ops

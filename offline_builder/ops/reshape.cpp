@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reshape, a view where the input's strides allow it.
-#include "ops/extent_sums.h"
+#include "ops/bounded_moves.h"
 #include "ops/compose.h"
 
 namespace edgert::ops {
@@ -124,8 +124,9 @@ void import_reshape(OnnxNode& node) {
     }
     target[*open] = count / known;
   }
-  const bool joins = target.size() == 1 && dims.size() > 1 && node.graph.is_bounded(node.input(0));
-  node.set_output(0, joins ? flatten_bounded(node, node.input(0)) : reshape(node, node.input(0), target));
+  const std::vector<ir::Extent>& extents = node.graph.value(node.input(0)).extents;
+  const bool joins = extents.size() == 1 && extents[0].dim == 0 && !target.empty() && dims[0] > 1 && target[0] > dims[0] && target[0] % dims[0] == 0;
+  node.set_output(0, joins ? join_bounded(node, node.input(0), target) : reshape(node, node.input(0), target));
 }
 
 /// All dimensions before `axis` become the first, the others the second.

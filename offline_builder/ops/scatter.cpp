@@ -2,6 +2,8 @@
 // Scatter, and ONNX ScatterElements (once called Scatter), ScatterND and TensorScatter: each computes which rows of the
 // flattened data its updates go to.
 #include "ops/scatter.h"
+#include "ops/bounded_moves.h"
+#include "ops/pad.h"
 
 #include "ops/runnable.h"
 
@@ -62,8 +64,33 @@ Dims part(const Dims& dims, std::size_t first, std::size_t last) {
   return Dims(dims.begin() + static_cast<std::ptrdiff_t>(first), dims.begin() + static_cast<std::ptrdiff_t>(last));
 }
 
+/// With as many updates along the first axis as only a run knows: what fills them up goes to a row behind the data, which
+/// is cut off again.
+void scatter_bounded_elements(OnnxNode& node) {
+  ir::Graph& graph = node.graph;
+  const ValueId data = node.input(0);
+  const std::vector<ir::Extent> extents = graph.value(node.input(1)).extents;
+  const std::vector<ir::Extent> of_data = graph.value(data).extents;
+  const auto is_first = [](const std::vector<ir::Extent>& each) { return each.size() == 1 && each[0].dim == 0; };
+  if (!is_first(extents) || !same_extents(graph, extents, graph.value(node.input(2)).extents) || !(of_data.empty() || is_first(of_data)) ||
+      axis_of(node, node.int_or("axis", 0), dims_of(node, data).size()) != 0) {
+    node.fail("only along the first axis may indices and updates have an extent that only a run knows");
+  }
+  const Dims dims = dims_of(node, data);
+  std::vector<std::int64_t> before(dims.size(), 0);
+  std::vector<std::int64_t> after = before;
+  after[0] = 1;
+  const ValueId longer = pad_zero(node, fill_bounded(node, data), before, after);
+  const ValueId indices = fill_bounded(node, cast(node, node.input(1), DType::I64), static_cast<double>(dims[0]));
+  const ValueId updates = fill_bounded(node, node.input(2));
+  const ValueId y = slice(node, onnx_operator(node, "ScatterElements", 18, {longer, indices, updates}, node.attributes)[0], 0, 0, dims[0]);
+  node.set_output(0, of_data.empty() ? y : first_of(node, y, 0, of_data[0].actual));
+}
+
 /// Every update is an element of its own: the data is one column.
 void import_scatter_elements(OnnxNode& node) {
+  if (node.graph.is_bounded(node.input(1)) || node.graph.is_bounded(node.input(2))) return scatter_bounded_elements(node);
+  if (node.graph.is_bounded(node.input(0))) node.fail("data with an extent that only a run knows");
   const Dims dims = node.type(0).dims;
   const Dims index_dims = node.type(1).dims;
   if (dims.empty() || index_dims.size() != dims.size()) node.fail("data and indices must have the same rank, 1 or more");

@@ -2,7 +2,7 @@
 // Slice with positive steps: always a view. ONNX's negative steps become a Gather.
 #include <algorithm>
 
-#include "ops/extent_sums.h"
+#include "ops/bounded_moves.h"
 #include "ops/compose.h"
 
 namespace edgert::ops {

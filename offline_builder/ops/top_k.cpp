@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// TopK. k decides an extent, so it is a constant, or the declared shape of an output says it and the run checks it.
+// TopK. k decides an extent, so it is a constant, or the declared shape of an output says it and the run checks it; of an
+// input with an extent that only a run knows it may be the run's.
 #include "edgert/cpu/ops/top_k.h"
 
-#include "ops/bounded.h"
+#include <limits>
+
+#include "edgert/cpu/ops/reduce.h"
+#include "ops/bounded_moves.h"
 #include "ops/compose.h"
+#include "ops/pad.h"
 #include "ops/runnable.h"
 
 namespace edgert::ops {
@@ -55,6 +60,33 @@ std::optional<std::int64_t> declared_extent(const OnnxNode& node, std::size_t ax
   return std::nullopt;
 }
 
+/// The most that k can be: an operand of a minimum that k is, or all that there is.
+std::int64_t largest_k(const OnnxNode& node, std::int64_t extent) {
+  const ir::Node* producer = node.graph.producer(node.input(1));
+  while (producer != nullptr && (producer->op == &kReshape || producer->op == &kCast)) producer = node.graph.producer(producer->inputs[0]);
+  if (producer == nullptr || producer->op != &kReduce || producer->as<cpu::ReduceAttributes>().kind != cpu::ReduceKind::Min) return extent;
+  const std::optional<std::vector<ExtentSum>> operands = extent_sums(node.graph, producer->inputs[0]);
+  for (std::size_t i = 0; operands && i < operands->size(); ++i) {
+    const std::optional<std::int64_t> most = largest_sum(node.graph, (*operands)[i]);
+    if (most) extent = std::min(extent, *most);
+  }
+  return extent;
+}
+
+/// With an extent and a k that only a run knows: the best of a row filled up with what comes last, and of those the first
+/// k. ONNX demands that there are k.
+void import_bounded_top_k(OnnxNode& node, std::size_t axis, cpu::TopKAttributes attributes) {
+  const ValueId x = node.input(0);
+  const DType dtype = dtype_of(node, x);
+  const bool floats = dtype == DType::F32 || dtype == DType::F64 || dtype == DType::F16 || dtype == DType::BF16;
+  if (!floats) node.fail("integers with an extent that only a run knows");
+  const double last = attributes.smallest != 0 ? std::numeric_limits<double>::infinity() : -std::numeric_limits<double>::infinity();
+  const ValueId filled = fill_bounded(node, x, last);
+  attributes.k = largest_k(node, dims_of(node, x)[axis]);
+  const std::vector<ValueId> best = emit_bounded(node, kTopK, {filled}, ir::AttributeBlob::of(attributes));
+  for (std::size_t i = 0; i < 2; ++i) node.set_output(i, first_of(node, best[i], axis, node.input(1)));
+}
+
 void import_top_k(OnnxNode& node) {
   const Dims dims = node.type(0).dims;
   const std::size_t axis = axis_of(node, node.int_or("axis", -1), dims.size());
@@ -62,6 +94,9 @@ void import_top_k(OnnxNode& node) {
   attributes.axis = static_cast<std::int32_t>(axis);
   attributes.smallest = node.int_or("largest", 1) != 0 ? 0 : 1;
   std::vector<ValueId> inputs{node.input(0)};
+  const std::vector<ir::Extent> extents = node.graph.value(node.input(0)).extents;
+  const bool bounded = extents.size() == 1 && extents[0].dim == axis;
+  if (bounded && node.opset >= 10 && !node.is_constant(1)) return import_bounded_top_k(node, axis, attributes);
   if (node.opset < 10) {
     attributes.k = node.required_int("k");
   } else if (const std::optional<std::int64_t> declared = declared_extent(node, axis, dims.size());

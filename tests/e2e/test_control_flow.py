@@ -358,7 +358,6 @@ class Extents(AgainstReference):
             )
 
         for last, extra, says in (
-            (node("Concat", ["where", "where"], ["y"], axis=1), (), "along the axis"),
             (node("Slice", ["where", "b", "e", "axis"], ["y"]), (int64("b", [1]), int64("e", [-1]), int64("axis", [1])), "counts from the end"),
             (node("Add", ["where", "nine"], ["y"]), (int64("nine", range(9)),), "known only at run time"),
             (node("Tile", ["where", "two"], ["y"]), (int64("two", [1, 2]),), "does not take"),

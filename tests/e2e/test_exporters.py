@@ -133,6 +133,44 @@ class Extents(AgainstReference):
         cases = [{"x": np.float32(np.arange(12) < count)} for count in (0, 1, 3, 7, 12)]
         self.agree(model, cases)
 
+    def test_joined(self):
+        """What was found in several places, with what was there before, and its values beside."""
+        nodes = [
+            node("NonZero", ["x"], ["a"]),
+            node("NonZero", ["z"], ["b"]),
+            node("Concat", ["a", "fixed", "b"], ["places"], axis=1),
+            node("Squeeze", ["places", "zero"], ["flat"]),
+            node("Cast", ["flat"], ["numbers"], to=FLOAT),
+            node("Concat", ["a", "fixed", "b"], ["again"], axis=1),
+            node("Add", ["places", "again"], ["sum"]),
+        ]
+        inputs = [value("x", FLOAT, [6]), value("z", FLOAT, [9])]
+        outputs = [value("numbers", FLOAT, ["n"]), value("sum", INT64, [1, "n"])]
+        model = make_model(nodes, inputs, outputs, [int64("fixed", [[50, 60]]), int64("zero", [0])])
+        counts = ((0, 0), (1, 0), (0, 9), (3, 4), (6, 9))
+        self.agree(model, [{"x": np.float32(np.arange(6) < a), "z": np.float32(np.arange(9) < b)} for a, b in counts])
+
+    def test_the_best_of_those_found(self):
+        """As torchvision's detectors take at most so many candidates a level."""
+        nodes = [
+            node("Greater", ["scores", "least"], ["mask"]),
+            node("NonZero", ["mask"], ["at"]),
+            node("Transpose", ["at"], ["rows"], perm=[1, 0]),
+            node("GatherND", ["scores", "rows"], ["found"]),
+            node("Shape", ["found"], ["shape"]),
+            node("Concat", ["most", "shape"], ["both"], axis=0),
+            node("ReduceMin", ["both"], ["k"], keepdims=1),
+            node("TopK", ["found", "k"], ["best", "order"]),
+            node("Gather", ["rows", "order"], ["best_rows"], axis=0),
+            node("Squeeze", ["best_rows", "one"], ["best_places"]),
+            node("Cast", ["best_places"], ["numbers"], to=FLOAT),
+            node("Add", ["best", "numbers"], ["y"]),
+        ]
+        initializers = [float_tensor("least", 0.5), int64("most", [4]), int64("one", [1])]
+        model = make_model(nodes, [value("scores", FLOAT, [10])], [value("y", FLOAT, ["n"])], initializers)
+        rng = np.random.default_rng(3)
+        self.agree(model, [{"scores": rng.random(10, np.float32) * scale} for scale in (0.1, 0.6, 0.8, 1, 3)])
+
     def test_what_cannot_be_padded_to_one_size_is_refused(self):
         nodes = [
             node("NonZero", ["x"], ["places"]),

@@ -71,7 +71,9 @@ def make(name, size, seed):
 
     model = build(statistics)[1]
     onnx.checker.check_model(model, full_check=True)
-    spread = check_outputs(name, run(model, architecture.inputs(rng, 2, size))["output"], architecture.is_classifier)
+    samples = architecture.inputs(rng, 2, size)
+    outputs = [run(model, {key: both[i : i + 1] for key, both in samples.items()})["output"] for i in range(2)]
+    spread = check_outputs(name, np.concatenate(outputs), architecture.is_classifier)
     return model, f"{graph.parameter_count / 1e6:.2f} M parameters, {spread}"
 
 

@@ -8,6 +8,7 @@ Each is a function of a `Graph` that returns its output; `PREDICTORS` lists them
 import numpy as np
 
 from classifiers import MOBILENET_V2, bottleneck, conv_bn, inverted_residual
+from suppression import suppressed_by_class, suppressed_by_offsets
 
 OBJECTS = 80  # COCO's classes
 STRIDES = (8, 16, 32)
@@ -118,7 +119,8 @@ def yolov5n(graph):
 BINS = 16
 
 
-def yolov8n(graph):
+def yolov8_boxes(graph):
+    """Boxes as centre and size [N, 4, places], and scores [N, OBJECTS, places]."""
     levels = yolo_neck(graph, c2f, yolo_backbone(graph, c2f, 3), lateral=False)
     flat = []
     for i, x in enumerate(levels):
@@ -143,7 +145,21 @@ def yolov8n(graph):
     box = graph.node("bbox", "Concat", [middle, graph.node("bbox", "Sub", [high, low])], axis=1)
     strides = np.concatenate([np.full((graph.size // stride) ** 2, stride, np.float32) for stride in STRIDES])
     box = graph.mul("bbox", box, graph.constant("bbox.strides", strides.reshape(1, 1, -1)))
-    return graph.node("detect", "Concat", [box, graph.activation("detect", score, "sigmoid")], axis=1)
+    return box, graph.activation("detect", score, "sigmoid")
+
+
+def yolov8n(graph):
+    return graph.node("detect", "Concat", yolov8_boxes(graph), axis=1)
+
+
+def yolov8n_nms(graph):
+    box, score = yolov8_boxes(graph)
+    box = graph.transpose("corners", box, [0, 2, 1])
+    middle, size = graph.split("corners", box, [2, 2], axis=2)
+    half = graph.node("corners", "Div", [size, graph.constant("two", np.float32(2))])
+    corners = [graph.node("corners", "Sub", [middle, half]), graph.add("corners", middle, half)]
+    box = graph.node("corners", "Concat", corners, axis=2)
+    return suppressed_by_offsets(graph, box, graph.transpose("scores", score, [0, 2, 1]))
 
 
 # SSD (Liu et al., 2016) over MobileNetV2: six levels, six prior boxes a cell.
@@ -164,7 +180,8 @@ def prior_boxes(graph, extents):
     return np.float32(boxes)[np.newaxis]
 
 
-def ssd_mobilenet_v2(graph):
+def ssd_boxes(graph):
+    """Boxes as two corners [N, places, 4], and probabilities [N, places, OBJECTS + 1]."""
     x = conv_bn(graph, "backbone.0", graph.input(), 32, 3, 2, activation="relu6")
     levels, extents, extent, index = [], [], graph.size // 2, 0
     for expansion, channels, blocks, first_stride in MOBILENET_V2:
@@ -199,7 +216,17 @@ def ssd_mobilenet_v2(graph):
     size = graph.node("boxes", "Exp", [graph.mul("boxes", size, graph.constant("variance1", np.float32(0.2)))])
     half = graph.node("boxes", "Div", [graph.mul("boxes", size, prior_size), graph.constant("two", np.float32(2))])
     corners = [graph.node("boxes", "Sub", [centre, half]), graph.add("boxes", centre, half)]
-    return graph.node("output", "Concat", [*corners, score], axis=2)
+    return graph.node("boxes", "Concat", corners, axis=2), score
+
+
+def ssd_mobilenet_v2(graph):
+    return graph.node("output", "Concat", ssd_boxes(graph), axis=2)
+
+
+def ssd_mobilenet_v2_nms(graph):
+    boxes, score = ssd_boxes(graph)
+    score = graph.split("scores", score, [1, OBJECTS], axis=2)[1]  # class 0 is the background
+    return suppressed_by_class(graph, boxes, graph.transpose("scores", score, [0, 2, 1]))
 
 
 # U-Net (Ronneberger et al., 2015), padded, with normalisation and half of the original's channels.
@@ -249,7 +276,9 @@ def deeplabv3_resnet50(graph):
 PREDICTORS = {
     "yolov5n": (yolov5n, 1_871_629, 3),
     "yolov8n": (yolov8n, 3_157_184, 3),
+    "yolov8n_nms": (yolov8n_nms, 3_157_184, 3),
     "ssd_mobilenet_v2": (ssd_mobilenet_v2, 3_104_404, 3),
+    "ssd_mobilenet_v2_nms": (ssd_mobilenet_v2_nms, 3_104_404, 3),
     "unet": (unet, 7_763_074, 4),
     "deeplabv3_resnet50": (deeplabv3_resnet50, 39_638_869, 4),
 }
