@@ -81,6 +81,7 @@ __device__ __forceinline__ void multiply_item(float (&sum)[kBlocksM][2 * kBlocks
   for (int i = 0; i < kBlocksM; ++i) {
     uint32 a[4];
     load_matrices(a, patch + row[i]);
+    Element::round(a);
     if constexpr (kPreActivated) {
       a[0] = Element::multiply_add_relu_pairs(a[0], low, low_term), a[1] = Element::multiply_add_relu_pairs(a[1], low, low_term);
       a[2] = Element::multiply_add_relu_pairs(a[2], high, high_term), a[3] = Element::multiply_add_relu_pairs(a[3], high, high_term);

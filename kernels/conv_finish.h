@@ -56,6 +56,40 @@ __device__ __forceinline__ void gather_sums(float (&to)[8], const float* plane, 
   }
 }
 
+/// Eight floats from a multiple of 16 bytes on, as many of them as there are channels left; and what finish8() does to
+/// results that are rounded to 16 bits.
+__device__ __forceinline__ void load_floats(float (&to)[8], const float* from, int left) {
+#pragma unroll
+  for (int i = 0; i < 8; i += 4) {
+    if (left >= i + 4) {
+      const float4 four = *reinterpret_cast<const float4*>(from + i);
+      to[i] = four.x, to[i + 1] = four.y, to[i + 2] = four.z, to[i + 3] = four.w;
+    } else {
+#pragma unroll
+      for (int c = i; c < i + 4; ++c) to[c] = c < left ? from[c] : 0.0f;
+    }
+  }
+}
+__device__ __forceinline__ void store_floats(float* to, float (&x)[8], const float (&other)[8], int left) {
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    if constexpr (kResidual == scalar::ResidualMode::BeforeActivation) x[i] += other[i];
+    x[i] = scalar::float_unary<kActivation>(x[i], kAlpha, kBeta);
+    if constexpr (kResidual == scalar::ResidualMode::AfterActivation) x[i] += other[i];
+  }
+#pragma unroll
+  for (int i = 0; i < 8; i += 4) {
+    if (left >= i + 4) {
+      *reinterpret_cast<float4*>(to + i) = make_float4(x[i], x[i + 1], x[i + 2], x[i + 3]);
+    } else {
+#pragma unroll
+      for (int c = i; c < i + 4; ++c) {
+        if (c < left) to[c] = x[c];
+      }
+    }
+  }
+}
+
 /// What a thread needs to know of the units that it will finish, found out before the sums are there.
 class Finish {
  public:
@@ -79,7 +113,11 @@ class Finish {
   __device__ __forceinline__ void load_residual(const Arguments& arguments) {
 #pragma unroll
     for (int i = 0; i < kUnitsPerThread; ++i) {
-      residual_[i] = pixel_[i] < 0 ? Vector16{} : load_channels<kResidualAtOnce>(arguments.residual + pixel_[i] * kResidualPitch + channel_, left());
+      if constexpr (kFloatOutput) {
+        if (pixel_[i] >= 0) load_floats(floats_[i], reinterpret_cast<const float*>(arguments.residual) + pixel_[i] * kResidualPitch + channel_, left());
+      } else {
+        residual_[i] = pixel_[i] < 0 ? Vector16{} : load_channels<kResidualAtOnce>(arguments.residual + pixel_[i] * kResidualPitch + channel_, left());
+      }
     }
   }
 
@@ -96,7 +134,9 @@ class Finish {
     }
 #pragma unroll
     for (int c = 0; c < 8; ++c) x[c] += bias_[c];
-    if constexpr (kPlaneOutput) {
+    if constexpr (kFloatOutput) {
+      store_floats(static_cast<float*>(y_) + pixel_[i] * kOutputPitch + channel_, x, floats_[kFloatResiduals == 1 ? 0 : i], left());
+    } else if constexpr (kPlaneOutput) {
       finish_floats<Element, kActivation, kResidual>(x, residual_[i], kAlpha, kBeta);
       store_planes(x, pixel_[i]);
     } else {
@@ -125,7 +165,9 @@ class Finish {
   float bias_[8];
   float sums_[8];                // of the weights of a channel, when kLayerNorm
   const float2* rows_ = nullptr;
-  Vector16 residual_[kUnitsPerThread];
+  static constexpr int kFloatResiduals = kFloatOutput && kResidual != scalar::ResidualMode::None ? kUnitsPerThread : 1;
+  float floats_[kFloatResiduals][8] = {};  // residuals of float results
+  Vector16 residual_[kFloatOutput ? 1 : kUnitsPerThread];
 };
 
 #if __CUDA_ARCH__ >= 900

@@ -213,6 +213,9 @@ struct TF32 {
   __device__ static __forceinline__ uint32 multiply_pairs(uint32 a, uint32 b) {
     return scalar::bit_cast<uint32>(scalar::bit_cast<float>(a) * scalar::bit_cast<float>(b));
   }
+  __device__ static __forceinline__ uint32 multiply_add_relu_pairs(uint32 a, uint32 b, uint32 c) {
+    return scalar::bit_cast<uint32>(fmaxf(scalar::bit_cast<float>(a) * scalar::bit_cast<float>(b) + scalar::bit_cast<float>(c), 0.0f));
+  }
   /// d += a * b: a is 16x8 by rows, b 8x8 by columns; d as for 16-bit elements.
   __device__ static __forceinline__ void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) {
     asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"

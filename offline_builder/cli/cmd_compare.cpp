@@ -234,12 +234,12 @@ void print_layers(const json& rows) {
   }
 }
 
-/// Whether a step multiplies in 16 bits: then results differ from those in 32 bits by what 16 bits hold.
+/// Whether a step multiplies in 16 bits, or in tf32: then results differ from those in 32 bits by what these hold.
 bool computes_in_16_bits(const PlanView& plan) {
   for (const schema::StepList* list : *plan.profile(0).lists()) {
     for (std::uint32_t i = 0; i < rules::count(list->steps()); ++i) {
-      const schema::DType compute = list->steps()->Get(i)->compute();
-      if (compute == schema::DType::F16 || compute == schema::DType::BF16) return true;
+      const std::string compute = compute_text(plan, *list->steps()->Get(i));
+      if (compute == "f16" || compute == "bf16" || compute == "tf32") return true;
     }
   }
   return false;

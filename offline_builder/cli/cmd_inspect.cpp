@@ -48,7 +48,7 @@ json describe_steps(const PlanView& plan, std::uint32_t index, std::uint32_t lis
     const schema::Step& step = *profile.lists()->Get(list)->steps()->Get(i);
     const StepText text = describe_step(plan, step);
     json entry{{"step", i}, {"operator", text.name}, {"attributes", text.attributes}, {"parts", step.parts()}};
-    entry["compute"] = edgert::to_string(static_cast<DType>(step.compute()));
+    entry["compute"] = compute_text(plan, step);
     entry["output"] = output_text(plan, index, step);
     if (!text.nodes.empty()) entry["nodes"] = text.nodes;
     for (std::uint32_t b = 0; b < rules::count(step.bodies()); ++b) {

@@ -4,22 +4,63 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
+#include <sstream>
 #include <thread>
 
 #include "cli/command.h"
 #include "codegen/target.h"
+#include "io/file.h"
 
 namespace edgert::cli {
 namespace {
 
-DType precision_of(const CudaArguments& a) {
-  if (a.fp16 && a.fp32) throw UsageError("--fp16 and --fp32 exclude each other");
-  const std::string alias = a.fp16 ? "fp16" : a.fp32 ? "fp32" : "";
-  if (!alias.empty() && !a.precision.empty() && a.precision != alias) throw UsageError("--" + alias + " and --precision " + a.precision + " exclude each other");
-  const std::string name = !a.precision.empty() ? a.precision : alias.empty() ? "fp16" : alias;
-  if (name == "fp16") return DType::F16;
-  if (name == "fp32") return DType::F32;
-  throw UsageError("--precision " + name + ": expected fp16 or fp32");
+families::Precision named_precision(const std::string& name, const std::string& where) {
+  const std::optional<families::Precision> precision = families::precision_named(name);
+  if (!precision) throw UsageError(where + " '" + name + "': expected fp32, tf32, fp16 or bf16");
+  return *precision;
+}
+
+/// The words of --precision, or of the flag that stands for one of them.
+std::vector<families::Precision> allowed_precisions(const CudaArguments& a) {
+  std::string list = a.precision;
+  const std::pair<bool, const char*> flags[] = {{a.fp32, "fp32"}, {a.tf32, "tf32"}, {a.fp16, "fp16"}, {a.bf16, "bf16"}};
+  for (const auto& [given, name] : flags) {
+    if (!given) continue;
+    if (!list.empty() && list != name) throw UsageError("--" + std::string(name) + " and --precision " + list + " exclude each other; --precision takes a list");
+    list = name;
+  }
+  if (list.empty()) return {families::Precision::Fp16};
+  std::vector<families::Precision> allowed;
+  std::istringstream words(list);
+  for (std::string word; std::getline(words, word, ',');) {
+    const families::Precision precision = named_precision(word, "--precision");
+    if (std::find(allowed.begin(), allowed.end(), precision) != allowed.end()) throw UsageError("--precision " + list + " names " + word + " twice");
+    allowed.push_back(precision);
+  }
+  return allowed;
+}
+
+std::string trimmed(const std::string& text) {
+  const std::size_t begin = text.find_first_not_of(" \t\r"), end = text.find_last_not_of(" \t\r");
+  return begin == std::string::npos ? "" : text.substr(begin, end - begin + 1);
+}
+
+/// Lines "PATTERN = PRECISION"; what follows a # is a comment.
+std::vector<std::pair<std::string, families::Precision>> read_layers(const std::string& path) {
+  const io::MappedFile file(path);
+  std::istringstream lines(std::string(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()));
+  std::vector<std::pair<std::string, families::Precision>> layers;
+  std::string line;
+  for (int number = 1; std::getline(lines, line); ++number) {
+    line = trimmed(line.substr(0, line.find('#')));
+    if (line.empty()) continue;
+    const std::string where = path + ":" + std::to_string(number) + ":";
+    const std::size_t equals = line.rfind('=');
+    const std::string pattern = equals == std::string::npos ? "" : trimmed(line.substr(0, equals));
+    if (pattern.empty()) throw UsageError(where + " expected 'PATTERN = PRECISION'");
+    layers.emplace_back(pattern, named_precision(trimmed(line.substr(equals + 1)), where));
+  }
+  return layers;
 }
 
 }  // namespace
@@ -33,10 +74,16 @@ std::string default_kernel_cache() {
 void add_cuda_options(CLI::App& command, CudaArguments& a) {
   command.add_option("--target", a.target, "What the plan runs on: cpu, local (the GPU of this machine, for which it is tuned), or a GPU by its SM: " + codegen::target_names())->capture_default_str();
   command.add_option("--precision", a.precision,
-                     "For a GPU, what values are stored as and multiplied in: fp16 (the default; sums are kept in 32 bits, inputs and outputs stay as "
-                     "the model has them) or fp32");
-  command.add_flag("--fp16", a.fp16, "The same as --precision fp16");
+                     "For a GPU, what values are stored as and multiplied in: fp16 (the default), bf16, tf32 (stored in 32 bits, 11 of which are "
+                     "multiplied) or fp32. Sums are kept in 32 bits, inputs and outputs stay as the model has them. Of a list the first is used, and "
+                     "the others for layers whose weights it cannot hold");
   command.add_flag("--fp32", a.fp32, "The same as --precision fp32");
+  command.add_flag("--tf32", a.tf32, "The same as --precision tf32");
+  command.add_flag("--fp16", a.fp16, "The same as --precision fp16");
+  command.add_flag("--bf16", a.bf16, "The same as --precision bf16");
+  command.add_option("--layer-precision", a.layer_precision,
+                     "File of lines 'PATTERN = PRECISION': what ONNX nodes compute in whose names match, * standing for any characters; the last "
+                     "match holds, a pattern without one is an error");
   command.add_option("--multiprocessors", a.multiprocessors, "How many the GPU has, where its SM does not say: sm_87 16, sm_90 132, sm_110 20")
       ->check(CLI::Range(1, 1024));
   command.add_option("--instructions", a.instructions,
@@ -48,8 +95,8 @@ void add_cuda_options(CLI::App& command, CudaArguments& a) {
 
 std::optional<plan::CudaOptions> cuda_options(const CudaArguments& a, const tune::Device* device) {
   if (a.target == "cpu") {
-    if (!a.precision.empty() || a.fp16 || a.fp32 || !a.nvrtc.empty() || !a.instructions.empty() || a.multiprocessors != 0) {
-      throw UsageError("--precision, --fp16, --fp32, --instructions, --nvrtc and --multiprocessors are for GPUs: give --target sm_87 or the like");
+    if (!a.precision.empty() || a.fp16 || a.fp32 || a.tf32 || a.bf16 || !a.layer_precision.empty() || !a.nvrtc.empty() || !a.instructions.empty() || a.multiprocessors != 0) {
+      throw UsageError("--precision, --layer-precision, --fp32, --tf32, --fp16, --bf16, --instructions, --nvrtc and --multiprocessors are for GPUs: give --target sm_87 or the like");
     }
     return std::nullopt;
   }
@@ -72,7 +119,8 @@ std::optional<plan::CudaOptions> cuda_options(const CudaArguments& a, const tune
   }
   if (device != nullptr && device->arch == target->arch) options.device.multiprocessors = static_cast<std::int32_t>(device->multiprocessors);
   if (a.multiprocessors != 0) options.device.multiprocessors = a.multiprocessors;
-  options.precision = precision_of(a);
+  options.precision.allowed = allowed_precisions(a);
+  if (!a.layer_precision.empty()) options.precision.layers = read_layers(a.layer_precision);
   options.compiler.nvrtc = a.nvrtc;
   options.compiler.cache_directory = a.cache.empty() ? default_kernel_cache() : a.cache == "none" ? "" : a.cache;
   options.compiler.threads = a.threads != 0 ? static_cast<std::uint32_t>(a.threads) : std::max(1u, std::thread::hardware_concurrency());

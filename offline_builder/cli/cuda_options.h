@@ -17,7 +17,8 @@ struct CudaArguments {
   std::string target = "cpu";
   std::string instructions;
   std::string precision;
-  bool fp16 = false, fp32 = false;
+  bool fp16 = false, fp32 = false, bf16 = false, tf32 = false;
+  std::string layer_precision;
   std::string nvrtc;
   std::string cache;
   int multiprocessors = 0;

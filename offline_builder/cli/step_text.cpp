@@ -23,15 +23,30 @@ std::string launch_text(const schema::Launch& launch) {
 
 }  // namespace
 
+namespace {
+
+/// The rules of a plan do not look into launches; those of the CUDA runtime do.
+std::string entry_of(const PlanView& plan, const schema::Launch& launch) {
+  const schema::Module* module = rules::at(plan.table().modules(), launch.module_());
+  const bool named = module != nullptr && launch.entry() < rules::count(module->entries());
+  return named ? module->entries()->Get(launch.entry())->str() : "kernel";
+}
+
+}  // namespace
+
+std::string compute_text(const PlanView& plan, const schema::Step& step) {
+  constexpr std::string_view kRounding = "_tf32";
+  const std::string entry = step.launch() != nullptr ? entry_of(plan, *step.launch()) : "";
+  const bool rounds = entry.size() > kRounding.size() && entry.compare(entry.size() - kRounding.size(), kRounding.size(), kRounding) == 0;
+  return rounds ? "tf32" : edgert::to_string(static_cast<DType>(step.compute()));
+}
+
 StepText describe_step(const PlanView& plan, const schema::Step& step) {
   StepText text;
   text.name = "operator " + std::to_string(step.op());
   if (const schema::Launch* launch = step.launch(); launch != nullptr) {
-    // The rules of a plan do not look into launches; those of the CUDA runtime do.
-    const schema::Module* module = rules::at(plan.table().modules(), launch->module_());
-    const bool named = module != nullptr && launch->entry() < rules::count(module->entries());
-    text.name = named ? module->entries()->Get(launch->entry())->str() : "kernel";
-    text.attributes = std::string(edgert::to_string(static_cast<DType>(step.compute()))) + " " + launch_text(*launch);
+    text.name = entry_of(plan, *launch);
+    text.attributes = compute_text(plan, step) + " " + launch_text(*launch);
   }
   for (const ops::OperatorDef* op : ops::Registry::instance().operators()) {
     if (op->kernel == nullptr || op->kernel->id != step.op()) continue;

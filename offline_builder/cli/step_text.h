@@ -17,6 +17,10 @@ struct StepText {
 
 StepText describe_step(const PlanView& plan, const schema::Step& step);
 
+/// What the step multiplies and adds in: "f16", or "tf32" for floats that are rounded before they are multiplied, which the
+/// name of the kernel's entry says.
+std::string compute_text(const PlanView& plan, const schema::Step& step);
+
 /// "f32[1,3,224,224]" of the step's first output, empty when it has none.
 std::string output_text(const PlanView& plan, std::uint32_t profile, const schema::Step& step);
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <string>
 
 #include "edgert/scalar/convert.h"
@@ -132,6 +133,10 @@ bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarge
     if (g.tiles % tile.share_weights != 0 || (tile.share_weights > 1 && !tile.shared_weights)) return false;
     if ((tile.split > 1 && !tile.cluster) || tile.share_rows * tile.share_weights * tile.split > 8) return false;
   }
+  if (shape.element == ElementType::TF32) {
+    if (shape.float_planes || shape.plane_output || shape.layer_norm || scale_rows(shape) > 0) return false;
+    if (shape.channels % 2 != 0 || shape.input_at_once < 8 || shape.output_pitch % 4 != 0 || shape.residual_pitch % 4 != 0) return false;
+  }
   // Every split has work: an empty one would still be launched and waited for.
   if ((tile.split - 1) * g.chunks_per_split >= g.chunks) return false;
   return g.shared_bytes <= target.shared_bytes;
@@ -159,7 +164,7 @@ std::string shape_name(const ConvShape& s) {
 
 std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geometry& g, const ConvTarget& target) {
   ProblemText text(shape.element);
-  text.define("EDGERT_ENTRY", "conv").define("EDGERT_CONV_STEM", shape.float_planes ? "1" : "0");
+  text.define("EDGERT_ENTRY", shape.element == ElementType::TF32 ? "conv_tf32" : "conv").define("EDGERT_CONV_STEM", shape.float_planes ? "1" : "0");
   text.define("EDGERT_CONV_LAYER_NORM", shape.layer_norm ? "1" : "0");
   text.define("EDGERT_CONV_STORE_NORMALIZED", shape.store_normalized ? "1" : "0");
   text.define("EDGERT_CONV_BULK", tile.bulk ? "1" : "0").set("kBulk", tile.bulk);
@@ -181,7 +186,7 @@ std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geo
   text.set("kPadTop", std::int64_t{shape.pad[0]}).set("kPadLeft", std::int64_t{shape.pad[1]});
   text.set("kInputPitch", std::int64_t{shape.input_pitch}).set("kOutputPitch", std::int64_t{shape.output_pitch});
   text.set("kGroups", std::int64_t{shape.groups}).set("kInputAtOnce", std::int64_t{shape.input_at_once}).set("kOutputAtOnce", std::int64_t{shape.output_at_once});
-  text.set("kResidualAtOnce", std::int64_t{shape.residual_at_once}).set("kPlaneOutput", shape.plane_output);
+  text.set("kFloatOutput", shape.element == ElementType::TF32).set("kResidualAtOnce", std::int64_t{shape.residual_at_once}).set("kPlaneOutput", shape.plane_output);
   text.set("kResidualPitch", std::int64_t{shape.residual_pitch}).set("kHasBias", shape.bias).epilogue(shape.epilogue);
   text.set("kTileHeight", std::int64_t{tile.tile_height}).set("kTileWidth", std::int64_t{tile.tile_width});
   text.set("kBlockN", std::int64_t{tile.block_n}).set("kChunk", std::int64_t{tile.chunk});
@@ -218,7 +223,7 @@ KernelSpec make_conv(const ConvShape& shape, const ConvTile& tile, const ConvTar
   const Geometry g = geometry(shape, tile);
   KernelSpec spec;
   spec.job = make_job(name, "kernels/conv.cu", problem_text(shape, tile, g, target), target.arch);
-  spec.entry = "conv";
+  spec.entry = shape.element == ElementType::TF32 ? "conv_tf32" : "conv";
   spec.tile = tile_text(tile);
   // With a block on every multiprocessor, the next kernel's blocks find each equally free and spread evenly.
   const std::int32_t cluster = (tile.cluster ? tile.split : 1) * tile.share_rows * tile.share_weights;
@@ -243,6 +248,8 @@ std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float
   const std::int32_t pixel = stem ? stem_pixel_channels(shape) : 0;
   const std::int32_t k_blocks = divide_up(depth, 16);
   const std::int32_t n_blocks = divide_up(shape.out_channels, 16);
+  const bool wide = shape.element == ElementType::TF32;
+  const std::int32_t channels = wide ? shape.channels / 2 : shape.channels;
   const auto weight = [&](std::int32_t n, std::int32_t tap, std::int32_t k) {
     std::int32_t channel = k;
     std::int32_t position = tap;
@@ -265,6 +272,14 @@ std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float
         const std::int32_t lane = i / 8;
         const std::int32_t n = n0 + i / 4 % 2 * 8 + lane / 4;
         const std::int32_t k = k0 + i / 2 % 2 * 8 + lane % 4 * 2 + i % 2;
+        if (wide) {
+          const float value = weight(n, tap, k / 2);
+          std::uint32_t bits = 0;
+          std::memcpy(&bits, &value, sizeof(bits));
+          bits = (bits + 0x1000u) & 0xffffe000u;  // 11 bits, halves away from zero
+          packed.push_back(static_cast<std::uint16_t>(i % 2 == 0 ? bits : bits >> 16));
+          continue;
+        }
         const float value = weight(n, tap, k);
         packed.push_back(shape.element == ElementType::F16 ? scalar::to_half(value).bits : scalar::to_bfloat16(value).bits);
       }

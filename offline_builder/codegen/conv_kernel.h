@@ -42,6 +42,8 @@ struct ConvShape {
   /// batch normalisation and Relu before the convolution. Constant factors [channels] and then terms, of the shape's type,
   /// in the place of `scaled`'s; 1x1 kernels without padding, channels % 8 == 0.
   bool pre_activated = false;
+  /// TF32: operands and results are f32; `channels`, `input_pitch` and a tile's `chunk` count 16-bit halves of the elements,
+  /// of which `at_once` are at least 8. Nothing but the plain form: no planes, layer_norm, scaled, pre_activated.
   ElementType element = ElementType::F16;
   scalar::Epilogue epilogue = {};
 };
@@ -91,7 +93,7 @@ std::int32_t stem_chunk(const ConvShape& shape);
 
 /// Weights [out_channels][channels / groups][kernel] in the order that the kernel reads: for each tap (for float_planes each
 /// kernel row) and each 16 inputs, for each 16 outputs, lane by lane the fragments of mma.m16n8k16. Zeros where there is
-/// no weight. 16-bit elements of the shape's type.
+/// no weight. 16-bit elements of the shape's type; of TF32 the halves of floats, from [out_channels][channels / 2][kernel].
 std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float* weights);
 
 /// Weights [out_channels][channels] with gamma folded in, rounded to the shape's type, and what the kernel takes as bias:

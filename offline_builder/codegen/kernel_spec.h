@@ -10,7 +10,7 @@
 
 namespace edgert::codegen {
 
-enum class ElementType : std::uint8_t { F16, BF16 };
+enum class ElementType : std::uint8_t { F16, BF16, TF32 };
 
 struct KernelSpec {
   CompileJob job;

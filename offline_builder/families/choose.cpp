@@ -46,20 +46,22 @@ bool is_fast(const Context& context, NodeId id) {
 
 class Converter {
  public:
-  Converter(ir::Graph& graph, const Target& target, DType narrow) : graph_(graph), target_(target), narrow_(narrow) {}
+  Converter(ir::Graph& graph, const Target& target, const Precisions& precisions)
+      : graph_(graph), target_(target), precisions_(precisions), narrow_(stored_as(precisions.of_all())) {}
 
   int run() {
     const std::vector<NodeId> order = graph_.topological_order();
     for (auto it = order.rbegin(); it != order.rend(); ++it) {
       const Node& node = graph_.node(*it);
-      if (is_computed(node) && node.op != &ops::kCopy && node.outputs.size() == 1) visit(*it);
+      const bool narrow = stored_as(precisions_.of(*it)) == narrow_;
+      if (narrow && is_computed(node) && node.op != &ops::kCopy && node.outputs.size() == 1) visit(*it);
     }
     return inserted_;
   }
 
  private:
   void visit(NodeId id) {
-    Context context(graph_, target_);
+    Context context(graph_, target_, &precisions_);
     const Node& node = graph_.node(id);
     std::vector<ValueId> wide;
     for (const ValueId input : node.inputs) {
@@ -127,6 +129,7 @@ class Converter {
 
   ir::Graph& graph_;
   const Target& target_;
+  const Precisions& precisions_;
   DType narrow_;
   int inserted_ = 0;
 };
@@ -152,10 +155,12 @@ std::string name_of(const Node& node) {
 
 }  // namespace
 
-int insert_conversions(ir::Graph& graph, const Target& target, DType narrow) { return Converter(graph, target, narrow).run(); }
+int insert_conversions(ir::Graph& graph, const Target& target, const Precisions& precisions) {
+  return stored_as(precisions.of_all()) == DType::F32 ? 0 : Converter(graph, target, precisions).run();
+}
 
-std::vector<Choice> choose_kernels(const ir::Graph& graph, const Target& target, std::size_t limit) {
-  Context context(graph, target);
+std::vector<Choice> choose_kernels(const ir::Graph& graph, const Target& target, std::size_t limit, const Precisions* precisions) {
+  Context context(graph, target, precisions);
   const std::vector<NodeId> order = graph.topological_order();
   std::vector<Choice> choices;
   std::vector<std::string> missing;

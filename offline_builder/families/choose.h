@@ -17,10 +17,10 @@ struct Choice {
 
 /// Where an input or output of the graph keeps a fast kernel from a node only by its type, a Copy converts it. Returns how
 /// many were inserted.
-int insert_conversions(ir::Graph& graph, const Target& target, DType narrow);
+int insert_conversions(ir::Graph& graph, const Target& target, const Precisions& precisions);
 
 /// One choice a node that is computed by itself, in topological order. Throws BuildError that names every node for which
 /// there is no kernel, and why.
-std::vector<Choice> choose_kernels(const ir::Graph& graph, const Target& target, std::size_t limit);
+std::vector<Choice> choose_kernels(const ir::Graph& graph, const Target& target, std::size_t limit, const Precisions* precisions = nullptr);
 
 }  // namespace edgert::families

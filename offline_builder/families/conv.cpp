@@ -50,7 +50,7 @@ std::vector<Candidate> launches(const Context& context, const ConvShape& shape, 
                         Argument::later_weight_bytes()};
     if (shape.scaled) launch.arguments.push_back(Argument::read(operands.factors));
     if (shape.pre_activated) launch.arguments.push_back(Argument::weights(2));
-    Candidate candidate = Candidate::of(std::move(launch), DType::F16);
+    Candidate candidate = Candidate::of(std::move(launch), type_of(shape.element));
     candidate.weights = {packed, bias};
     if (shape.pre_activated) candidate.weights.push_back(operands.pre_activation);
     candidate.covered = operands.covered;
@@ -196,8 +196,10 @@ const char* place_output(const Operand& y, bool planes, ConvShape& shape) {
     return y.dtype == DType::F32 && y.dims.size() == 4 && fits_int32(y) && ir::is_row_major({0, y.dims, y.strides}) ? nullptr : "its result is not f32 planes";
   }
   const auto pitch = pixel_pitch(y);
-  if (!pitch || y.dtype != DType::F16) return "its result is not f16, channels last";
-  shape.output_pitch = *pitch, shape.output_at_once = at_once(y, *pitch);
+  const bool tf32 = shape.element == codegen::ElementType::TF32;
+  if (!pitch || y.dtype != type_of(shape.element)) return "its result is not channels last";
+  if (tf32 && !loads_whole(y, *pitch)) return "its result is not floats in multiples of four";
+  shape.output_pitch = *pitch, shape.output_at_once = tf32 ? 1 : at_once(y, *pitch);
   return nullptr;
 }
 
@@ -214,31 +216,39 @@ std::vector<Candidate> convolution(const Context& context, const ir::Node& node,
   ConvShape shape = shape_of(a, operands.x, operands.y);
   shape.groups = joined_groups(a.groups, shape.channels, shape.out_channels);
   if (a.groups / shape.groups > kMostJoined) return context.refuse("its groups are too small");
+  const auto element = element_of(context, node, context.operand(node.outputs[0]).dtype);
+  if (!element) return context.refuse("it multiplies f32 exactly");
+  shape.element = *element;
+  const bool half = *element == codegen::ElementType::F16, tf32 = *element == codegen::ElementType::TF32;
+  if (tf32 && a.groups > 1) return context.refuse("it has groups, which are multiplied exactly");
   if (const char* problem = place_output(y, !covered.empty(), shape)) return context.refuse(problem);
   if (operands.residual.present()) {
     const auto pitch = pixel_pitch(operands.residual);
-    if (!pitch || operands.residual.dtype != DType::F16) return context.refuse("its residual is not f16, channels last");
-    shape.residual_pitch = *pitch, shape.residual_at_once = at_once(operands.residual, *pitch);
+    if (!pitch || operands.residual.dtype != type_of(*element)) return context.refuse("its residual is of another type, or not channels last");
+    if (tf32 && !loads_whole(operands.residual, *pitch)) return context.refuse("its residual is not floats in multiples of four");
+    shape.residual_pitch = *pitch, shape.residual_at_once = tf32 ? 1 : at_once(operands.residual, *pitch);
   }
-  if (a.groups == 1 && find_planes(context, node, shape, operands)) {
+  if (!tf32 && a.groups == 1 && find_planes(context, node, shape, operands)) {
     shape.float_planes = true;
   } else {
     const bool product = a.groups == 1 && a.kernel[0] == 1 && a.kernel[1] == 1;
-    shape.scaled = product && find_factors(context, node, operands);
+    shape.scaled = product && half && find_factors(context, node, operands);
     const bool padded = a.pad_begin[0] != 0 || a.pad_begin[1] != 0 || a.pad_end[0] != 0 || a.pad_end[1] != 0;
-    shape.pre_activated = product && !padded && !shape.scaled && find_pre_activation(context, node, operands);
+    shape.pre_activated = product && half && !padded && !shape.scaled && find_pre_activation(context, node, operands);
     const auto pitch = pixel_pitch(operands.x);
-    if (!pitch || operands.x.dtype != DType::F16 || at_once(operands.x, *pitch) < 2) {
-      return context.refuse("its input is not f16, channels last, in multiples of two");
+    if (!pitch || operands.x.dtype != type_of(*element) || (tf32 ? !loads_whole(operands.x, *pitch) : at_once(operands.x, *pitch) < 2)) {
+      return context.refuse("its input is of another type, or not channels last in multiples of two");
     }
-    shape.input_pitch = *pitch, shape.input_at_once = at_once(operands.x, *pitch);
+    // Of floats the kernel counts 16-bit halves.
+    if (tf32) shape.channels *= 2;
+    shape.input_pitch = tf32 ? 2 * *pitch : *pitch, shape.input_at_once = tf32 ? 8 : at_once(operands.x, *pitch);
     const bool pointwise = product && a.stride[0] == 1 && a.stride[1] == 1 && a.pad_begin[0] == 0 && a.pad_begin[1] == 0 &&
                            shape.out_height == shape.height && shape.out_width == shape.width;
     // Each image has factors, and planes, of its own.
     if (pointwise && ((!shape.scaled && !shape.plane_output) || shape.batch == 1)) flatten(shape);
   }
   operands.covered.insert(operands.covered.end(), covered.begin(), covered.end());
-  std::vector<float> weights = floats_for_f16(context, node.inputs[1]);
+  std::vector<float> weights = floats_for(*element, context, node.inputs[1]);
   if (a.groups > 1) weights = join_weights(weights, shape, a.groups);
   return launches(context, shape, operands, weights, limit);
 }
@@ -247,7 +257,7 @@ std::vector<Candidate> convolution(const Context& context, const ir::Node& node,
 std::vector<Candidate> last_convolution(const Context& context, const ir::Node& copy, std::size_t limit) {
   const ir::NodeId id = context.sole_producer(copy.inputs[0]);
   if (id == ir::kNone || context.graph().node(id).op != &ops::kConv || context.graph().node(id).outputs[0] != copy.inputs[0]) return {};
-  if (context.input(copy, 0).dtype != DType::F16) return {};
+  if (bits_of(context.input(copy, 0).dtype) != 16) return {};
   return convolution(context, context.graph().node(id), context.operand(copy.outputs[0]), {id}, limit);
 }
 

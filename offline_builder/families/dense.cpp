@@ -47,6 +47,10 @@ std::int32_t at_once(const Operand& x, std::int32_t pitch) {
   return count;
 }
 
+bool loads_whole(const Operand& x, std::int32_t pitch) {
+  return static_cast<std::int64_t>(pitch) * bits_of(x.dtype) % 128 == 0 && x.alignment >= 16;
+}
+
 bool fits_int32(const Operand& x) {
   std::int64_t last = 0;
   for (std::size_t d = 0; d < x.dims.size(); ++d) {
@@ -68,10 +72,21 @@ bool fits_f16(const std::vector<float>& floats) {
   return std::all_of(floats.begin(), floats.end(), [](float x) { return !(std::fabs(x) >= 65520.0f); });
 }
 
-std::vector<float> floats_for_f16(const Context& context, ir::ValueId value) {
+std::optional<codegen::ElementType> element_of(const Context& context, const ir::Node& node, DType dtype) {
+  if (dtype == DType::F16) return codegen::ElementType::F16;
+  if (dtype == DType::BF16) return codegen::ElementType::BF16;
+  if (dtype == DType::F32 && context.rounds(node)) return codegen::ElementType::TF32;
+  return std::nullopt;
+}
+
+DType type_of(codegen::ElementType element) {
+  return element == codegen::ElementType::F16 ? DType::F16 : element == codegen::ElementType::BF16 ? DType::BF16 : DType::F32;
+}
+
+std::vector<float> floats_for(codegen::ElementType element, const Context& context, ir::ValueId value) {
   std::vector<float> floats = context.constant_floats(value);
-  if (!fits_f16(floats)) {
-    throw ir::BuildError("constant '" + context.graph().value(value).name + "' has elements beyond the range of f16; build with --precision fp32");
+  if (element == codegen::ElementType::F16 && !fits_f16(floats)) {
+    throw ir::BuildError("constant '" + context.graph().value(value).name + "' has elements beyond the range of f16; allow another precision, as in --precision fp16,bf16");
   }
   return floats;
 }
@@ -102,12 +117,14 @@ std::optional<RowsProduct> rows_product(const Context& context, const ir::Node& 
   const scalar::Epilogue epilogue = node.as<cpu::MatMulAttributes>().epilogue;
   if (!matrix.constant || matrix.dims.size() != 2) return refuse("its right operand is no constant matrix");
   if (const char* problem = epilogue_problem(context, node, epilogue)) return refuse(problem);
-  const auto usable = [](const Operand& rows) {
+  const auto element = element_of(context, node, product.y.dtype);
+  if (!element) return refuse("it multiplies f32 exactly");
+  const auto usable = [&](const Operand& rows) {
     const auto pitch = row_pitch(rows);
-    return pitch && rows.dtype == DType::F16 && !rows.constant && loads_by_eight(rows, *pitch);
+    return pitch && rows.dtype == type_of(*element) && !rows.constant && loads_whole(rows, *pitch);
   };
   if (!usable(x) || !usable(product.y) || (product.residual.present() && !usable(product.residual))) {
-    return refuse("its operands are not rows of f16 in multiples of eight");
+    return refuse("its operands are not rows of one type in multiples of 16 bytes");
   }
   const std::size_t depth = static_cast<std::size_t>(matrix.dims[0]), columns = static_cast<std::size_t>(matrix.dims[1]);
   codegen::ConvShape& shape = product.shape;
@@ -116,7 +133,12 @@ std::optional<RowsProduct> rows_product(const Context& context, const ir::Node& 
   shape.input_pitch = *row_pitch(x), shape.output_pitch = *row_pitch(product.y);
   if (product.residual.present()) shape.residual_pitch = *row_pitch(product.residual);
   shape.epilogue = epilogue;
-  const std::vector<float> by_depth = floats_for_f16(context, node.inputs[1]);
+  shape.element = *element;
+  if (*element == codegen::ElementType::TF32) {  // whose kernel counts 16-bit halves
+    shape.channels *= 2, shape.input_pitch *= 2;
+    shape.output_at_once = shape.residual_at_once = 1;
+  }
+  const std::vector<float> by_depth = floats_for(*element, context, node.inputs[1]);
   product.weights.resize(by_depth.size());
   for (std::size_t k = 0; k < depth; ++k) {
     for (std::size_t n = 0; n < columns; ++n) product.weights[n * depth + k] = by_depth[k * columns + n];

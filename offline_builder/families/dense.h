@@ -19,6 +19,9 @@ std::optional<std::int32_t> row_pitch(const Operand& x);
 /// Whether eight neighbouring elements of every pixel or row can be loaded at once.
 bool loads_by_eight(const Operand& x, std::int32_t pitch);
 
+/// Whether every pixel or row can be loaded by pieces of 16 bytes.
+bool loads_whole(const Operand& x, std::int32_t pitch);
+
 /// How many neighbouring elements of every pixel or row can be moved at once: 8, 4, 2 or 1; 0 where they are not of 16 bits.
 std::int32_t at_once(const Operand& x, std::int32_t pitch);
 
@@ -29,8 +32,13 @@ std::int64_t row_count(const Operand& x);
 
 /// Whether f16 reaches all of them.
 bool fits_f16(const std::vector<float>& floats);
-/// Constant weights or biases that are to be rounded to f16; throws BuildError for numbers that f16 does not reach.
-std::vector<float> floats_for_f16(const Context& context, ir::ValueId value);
+/// What operands of this type are multiplied as by the node: f32 ones only where it may round them to TF32.
+std::optional<codegen::ElementType> element_of(const Context& context, const ir::Node& node, DType dtype);
+/// What results are then stored as.
+DType type_of(codegen::ElementType element);
+/// Constant weights that are to be rounded to such elements; throws BuildError for numbers that f16 does not reach.
+std::vector<float> floats_for(codegen::ElementType element, const Context& context, ir::ValueId value);
+inline std::vector<float> floats_for_f16(const Context& context, ir::ValueId value) { return floats_for(codegen::ElementType::F16, context, value); }
 /// A constant bias as floats with zeros up to a multiple of `multiple`.
 ir::Bytes bias_bytes(const Context& context, ir::ValueId bias, std::int64_t channels, std::int64_t multiple);
 /// Why this bias, residual or activation is none for a fast kernel, or null.

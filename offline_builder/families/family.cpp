@@ -35,6 +35,8 @@ float element_at(const ir::Bytes& bytes, DType dtype, std::int64_t index) {
 
 }  // namespace
 
+bool Context::rounds(const ir::Node& node) const { return precisions_ != nullptr && precisions_->rounds(graph_.value(node.outputs[0]).producer); }
+
 Operand Context::operand(ir::ValueId id) const {
   Operand operand;
   if (id == ir::kNone) return operand;

@@ -28,6 +28,7 @@
 #include "codegen/conv_kernel.h"
 #include "codegen/kernel_spec.h"
 #include "ir/graph.h"
+#include "families/precision.h"
 #include "ir/operator_def.h"
 
 namespace edgert::families {
@@ -107,11 +108,15 @@ struct Candidate {
 /// has them. Not thread-safe.
 class Context {
  public:
-  Context(const ir::Graph& graph, const Target& target) : graph_(graph), target_(target) {}
+  /// `precisions`: null where nothing is rounded to TF32.
+  Context(const ir::Graph& graph, const Target& target, const Precisions* precisions = nullptr)
+      : graph_(graph), target_(target), precisions_(precisions) {}
 
   const ir::Graph& graph() const { return graph_; }
   const Target& target() const { return target_; }
 
+  /// Whether the node may round the floats that it multiplies to TF32.
+  bool rounds(const ir::Node& node) const;
   /// kNone gives an absent operand. A packed or unplaceable value is a std::logic_error.
   Operand operand(ir::ValueId value) const;
   /// Input i of the node, absent where the node has none.
@@ -143,6 +148,7 @@ class Context {
   };
   const ir::Graph& graph_;
   const Target& target_;
+  const Precisions* precisions_;
   std::vector<Supposed> supposed_;
   std::set<ir::NodeId> taken_;
   mutable std::vector<std::size_t> position_;  ///< of each node in topological order, once somebody asked

@@ -61,22 +61,27 @@ std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::si
   const std::int64_t depth = matrix.dims[0];
   const std::int64_t rows = row_count(y);
   if (rows > kMaxRows || depth > kMaxDepth || depth % 8 != 0) return context.refuse("it has too many rows, or a depth that is no multiple of eight");
-  if (!input || input->x.constant || input->x.dtype != DType::F16 || !loads_by_eight(input->x, input->pitch)) {
-    return context.refuse("its left operand is not f16 in multiples of eight");
+  const auto element = input ? element_of(context, node, input->x.dtype) : std::nullopt;
+  if (!element || *element == codegen::ElementType::TF32 || input->x.constant || !loads_by_eight(input->x, input->pitch)) {
+    return context.refuse("its left operand is not of 16 bits in multiples of eight");
   }
   const auto output_pitch = row_pitch(y);
-  if (!output_pitch || (y.dtype != DType::F16 && y.dtype != DType::F32)) return context.refuse("its result is not in rows of f16 or f32");
+  if (!output_pitch || (y.dtype != input->x.dtype && y.dtype != DType::F32)) return context.refuse("its result is not in rows of its operand's type or f32");
   GemvShape shape;
   shape.rows = static_cast<std::int32_t>(rows), shape.depth = static_cast<std::int32_t>(depth);
   shape.outputs = static_cast<std::int32_t>(matrix.dims[1]), shape.pixels = static_cast<std::int32_t>(input->pixels);
   shape.input_pitch = input->pitch, shape.output_pitch = *output_pitch;
   shape.float_output = y.dtype == DType::F32;
   shape.epilogue = epilogue;
-  const std::vector<float> by_depth = floats_for_f16(context, node.inputs[1]);
+  shape.element = *element;
+  const std::vector<float> by_depth = floats_for(*element, context, node.inputs[1]);
   std::vector<std::uint16_t> packed(by_depth.size());
   const std::size_t columns = static_cast<std::size_t>(matrix.dims[1]);
   for (std::size_t k = 0; k < static_cast<std::size_t>(depth); ++k) {
-    for (std::size_t n = 0; n < columns; ++n) packed[n * static_cast<std::size_t>(depth) + k] = scalar::to_half(by_depth[k * columns + n]).bits;
+    for (std::size_t n = 0; n < columns; ++n) {
+      const float weight = by_depth[k * columns + n];
+      packed[n * static_cast<std::size_t>(depth) + k] = *element == codegen::ElementType::F16 ? scalar::to_half(weight).bits : scalar::to_bfloat16(weight).bits;
+    }
   }
   const ir::Bytes weights = to_bytes(packed);
   const ir::Bytes bias = bias_bytes(context, node.inputs.size() > 2 ? node.inputs[2] : ir::kNone, matrix.dims[1], 1);

@@ -170,13 +170,14 @@ std::vector<float> dense_weights(const std::vector<float>& weights, const ir::Di
 }
 
 /// Weights [M, C / groups, kh, kw] as [groups, M / groups, kh * kw * C / groups]: for tensor cores.
-std::vector<std::uint16_t> half_weights(const std::vector<float>& weights, const ir::Dims& dims) {
+std::vector<std::uint16_t> half_weights(DType dtype, const std::vector<float>& weights, const ir::Dims& dims) {
   const std::int64_t channels = dims[1], taps = dims[2] * dims[3];
   std::vector<std::uint16_t> packed;
   packed.reserve(weights.size());
   for (std::int64_t n = 0; n < dims[0]; ++n) {
     for (std::int64_t k = 0; k < taps * channels; ++k) {
-      packed.push_back(scalar::to_half(weights[static_cast<std::size_t>((n * channels + k % channels) * taps + k / channels)]).bits);
+      const float weight = weights[static_cast<std::size_t>((n * channels + k % channels) * taps + k / channels)];
+      packed.push_back(dtype == DType::F16 ? scalar::to_half(weight).bits : scalar::to_bfloat16(weight).bits);
     }
   }
   return packed;
@@ -190,9 +191,10 @@ std::vector<ir::Bytes> pack_weights(const Context& context, const ir::Node& node
     return {to_bytes(dense_weights(context.constant_floats(node.inputs[1]), dims, 1))};
   }
   const std::int64_t groups = node.as<cpu::ConvAttributes>().groups, columns = dims[0] / groups, depth = dims[1] * dims[2] * dims[3];
-  if (call.input(0).dtype == DType::F16) {
-    call.pack(1, DType::F16, {groups, depth, columns}, {columns * depth, 1, depth});
-    return {to_bytes(half_weights(floats_for_f16(context, node.inputs[1]), dims))};
+  const DType dtype = call.input(0).dtype;
+  if (bits_of(dtype) == 16) {
+    call.pack(1, dtype, {groups, depth, columns}, {columns * depth, 1, depth});
+    return {to_bytes(half_weights(dtype, floats_for(*element_of(context, node, dtype), context, node.inputs[1]), dims))};
   }
   call.pack(1, DType::F32, {groups, depth, columns}, {columns * depth, columns, 1});
   return {to_bytes(dense_weights(context.constant_floats(node.inputs[1]), dims, groups))};

@@ -38,7 +38,7 @@ std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t
   if (is_sum_of_gathered_rows(context, norm.inputs[0])) return context.refuse("the launch that gathers its rows normalises them");
   const Operand x = context.input(norm, 0);
   const auto product = rows_product(context, node, x);
-  if (!product) return {};
+  if (!product || product->shape.element != codegen::ElementType::F16) return {};
   const auto& a = norm.as<cpu::NormalizeAttributes>();
   ConvShape shape = product->shape;
   const auto gamma = floats_along_rows(context, context.input(norm, 1), shape.channels, 1.0f);

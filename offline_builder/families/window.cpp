@@ -36,8 +36,9 @@ std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::si
   const Operand y = context.operand(node.outputs[0]);
   const auto input_pitch = pixel_pitch(x);
   const auto output_pitch = pixel_pitch(y);
-  const bool usable = input_pitch && output_pitch && x.dtype == DType::F16 && y.dtype == DType::F16;
-  if (!usable) return context.refuse("its operands are not f16, channels last");
+  const bool usable = input_pitch && output_pitch && x.dtype == y.dtype && (x.dtype == DType::F16 || x.dtype == DType::BF16);
+  if (!usable) return context.refuse("its operands are not of one 16-bit type, channels last");
+  const codegen::ElementType element = *element_of(context, node, x.dtype);
   WindowShape shape;
   std::vector<ir::Bytes> weights;
   if (depthwise) {
@@ -46,8 +47,9 @@ std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::si
     if (const char* problem = epilogue_problem(context, node, a.epilogue)) return context.refuse(problem);
     if (context.input(node, 3).present()) return context.refuse("it adds a residual");
     shape = shape_of(a, x, y);
+    shape.element = element;
     shape.epilogue = a.epilogue;
-    const std::vector<float> floats = floats_for_f16(context, node.inputs[1]);
+    const std::vector<float> floats = floats_for(element, context, node.inputs[1]);
     weights = {to_bytes(codegen::pack_depthwise_weights(shape, floats.data())),
                bias_bytes(context, node.inputs.size() > 2 ? node.inputs[2] : ir::kNone, shape.channels, 8)};
   } else {
@@ -58,6 +60,7 @@ std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::si
     shape.kind = a.kind == cpu::PoolKind::Max ? WindowKind::Maximum : WindowKind::Average;
     shape.count_padding = a.count_include_pad != 0;
   }
+  shape.element = element;
   shape.input_pitch = *input_pitch, shape.output_pitch = *output_pitch;
   shape.input_at_once = at_once(x, *input_pitch), shape.output_at_once = at_once(y, *output_pitch);
   if (shape.kernel[0] * shape.kernel[1] > kMaxTaps) return context.refuse("its window is too large");

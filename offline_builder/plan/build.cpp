@@ -213,12 +213,10 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
   std::vector<std::vector<Declared>> outputs;
   std::unique_ptr<codegen::Compiler> compiler;
   ModuleStore modules;
-  DType narrow = DType::Undefined;
   if (options.cuda && (!options.states.empty() || options.golden)) {
     throw ir::BuildError("states and golden vectors are for plans for the CPU only");
   }
   if (options.cuda) {
-    if (options.cuda->precision != DType::F32) narrow = options.cuda->precision;
     compiler = std::make_unique<codegen::Compiler>(options.cuda->compiler);
     spec.target = "sm_" + std::to_string(compiler->code_arch(options.cuda->device.arch));
   }
@@ -248,7 +246,7 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
     report.passes = passes::run_pipeline(graph, pipeline);
     if (options.progress) options.progress(compiler == nullptr ? "memory plan" : "kernels", (static_cast<double>(p) + 0.8) / count);
     ProfileSpec profile = compiler == nullptr ? lower(graph, spec.weights)
-                                              : lower_cuda(graph, options.cuda->device, narrow, *compiler, spec.weights, modules,
+                                              : lower_cuda(graph, options.cuda->device, options.cuda->precision, *compiler, spec.weights, modules,
                                                            options.cuda->tuning, report.cuda);
     if (profile.arena.bytes > rules::kMaxRegionBytes) {
       throw ir::BuildError("a run needs " + std::to_string(profile.arena.bytes >> 30) + " GiB of memory, more than the 1 TiB that a plan can address");

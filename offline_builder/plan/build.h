@@ -19,8 +19,7 @@ namespace edgert::plan {
 /// A GPU to build for.
 struct CudaOptions {
   codegen::ConvTarget device;
-  /// What floats between steps are stored as and multiplied in: F16 (sums are kept in f32), or F32 exactly.
-  DType precision = DType::F16;
+  families::PrecisionRequest precision;
   codegen::CompilerOptions compiler;
   std::optional<TuningOptions> tuning;  ///< nothing: the model's estimate chooses tactics
 };

@@ -416,14 +416,13 @@ ProfileSpec lower_alone(const ir::Graph& graph, const families::Target& target, 
   return CudaLowering(graph, target, code_arch, weights, modules).run(inputs, outputs, std::vector<Selected>(copies, selected));
 }
 
-ProfileSpec lower_cuda(ir::Graph& graph, const families::Target& target, DType narrow, codegen::Compiler& compiler, WeightStore& weights,
-                       ModuleStore& modules, const std::optional<TuningOptions>& tuning, CudaReport& report) {
-  if (narrow != DType::Undefined) {
-    passes::narrow_floats(graph, narrow);
-    families::insert_conversions(graph, target, narrow);
-    ir::verify(graph);
-  }
-  const std::vector<families::Choice> choices = families::choose_kernels(graph, target, tuning ? tuning->candidates : kCandidates);
+ProfileSpec lower_cuda(ir::Graph& graph, const families::Target& target, const families::PrecisionRequest& precision, codegen::Compiler& compiler,
+                       WeightStore& weights, ModuleStore& modules, const std::optional<TuningOptions>& tuning, CudaReport& report) {
+  const families::Precisions precisions(graph, precision);
+  precisions.apply(graph);
+  families::insert_conversions(graph, target, precisions);
+  ir::verify(graph);
+  const std::vector<families::Choice> choices = families::choose_kernels(graph, target, tuning ? tuning->candidates : kCandidates, &precisions);
   std::vector<Selected> selected;
   if (tuning) selected = choose_tactics(graph, target, choices, compiler, *tuning, report.tuning);
   else selected = model_tactics(choices, compiler);

@@ -80,10 +80,10 @@ ProfileSpec lower_alone(const ir::Graph& graph, const families::Target& target, 
                         const std::vector<ir::ValueId>& inputs, const std::vector<ir::ValueId>& outputs, WeightStore& weights,
                         ModuleStore& modules);
 
-/// Lowers a graph on which the pass pipeline has run for a GPU; `narrow` is what floats between steps are stored as
-/// (Undefined: f32). Throws BuildError that names all nodes without a kernel, CompileError from the compiler, and
+/// Lowers a graph on which the pass pipeline has run for a GPU; `precision` says what floats are stored as and
+/// multiplied in. Throws BuildError that names all nodes without a kernel, CompileError from the compiler, and
 /// std::logic_error when the memory checker finds a fault.
-ProfileSpec lower_cuda(ir::Graph& graph, const families::Target& target, DType narrow, codegen::Compiler& compiler, WeightStore& weights,
-                       ModuleStore& modules, const std::optional<TuningOptions>& tuning, CudaReport& report);
+ProfileSpec lower_cuda(ir::Graph& graph, const families::Target& target, const families::PrecisionRequest& precision, codegen::Compiler& compiler,
+                       WeightStore& weights, ModuleStore& modules, const std::optional<TuningOptions>& tuning, CudaReport& report);
 
 }  // namespace edgert::plan

@@ -89,6 +89,8 @@ class Usage(CommandTest):
             (["--target", "sm_87", "--fp16", "--fp32"], "--fp16"),
             (["--target", "sm_87", "--fp32", "--precision", "fp16"], "--fp32"),
             (["--target", "sm_87", "--precision", "fp8"], "fp8"),
+            (["--target", "sm_87", "--precision", "fp16,tf32,fp16"], "twice"),
+            (["--bf16"], "--target"),
             (["--target", "sm_87", "--emit-header", self.folder / "n.h"], "--emit-header"),
         ):
             with self.subTest(arguments):

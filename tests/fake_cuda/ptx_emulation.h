@@ -547,6 +547,9 @@ struct TF32 {
     for (uint32& bits : a) bits = (bits + 0x1000u) & 0xffffe000u;
   }
   static uint32 multiply_pairs(uint32 a, uint32 b) { return scalar::bit_cast<uint32>(scalar::bit_cast<float>(a) * scalar::bit_cast<float>(b)); }
+  static uint32 multiply_add_relu_pairs(uint32 a, uint32 b, uint32 c) {
+    return scalar::bit_cast<uint32>(std::max(scalar::bit_cast<float>(a) * scalar::bit_cast<float>(b) + scalar::bit_cast<float>(c), 0.0f));
+  }
   static void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) {
     std::uint64_t operands[8] = {a[0], a[1], a[2], a[3], b0, b1, 0, 0};
     for (int i = 0; i < 4; ++i) operands[6 + i / 2] |= std::uint64_t{scalar::bit_cast<uint32>(d[i])} << (i % 2 * 32);

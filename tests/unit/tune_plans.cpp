@@ -174,8 +174,9 @@ TEST_CASE("bounds let pass what rounding does, and little more") {
     pipeline.for_cpu = false;
     (void)passes::run_pipeline(graph, pipeline);
     const families::Target target = codegen::target_named("sm_90").value();
-    passes::narrow_floats(graph, DType::F16);
-    families::insert_conversions(graph, target, DType::F16);
+    const families::Precisions precisions(graph, DType::F16);
+    precisions.apply(graph);
+    families::insert_conversions(graph, target, precisions);
     int tried = 0;
     for (const families::Choice& choice : families::choose_kernels(graph, target, 4)) {
       if (choice.candidates.size() < 2) continue;
