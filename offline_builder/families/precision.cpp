@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <set>
 
 #include "edgert/cpu/operator.h"
 #include "ir/operator_def.h"
@@ -108,53 +110,98 @@ Precisions::Precisions(const ir::Graph& graph, const PrecisionRequest& request) 
   }
 }
 
-void Precisions::apply(ir::Graph& graph) {
-  if (stored_as(default_) != DType::F32) passes::narrow_floats(graph, stored_as(default_));
-  const std::size_t count = nodes_.size();
-  ir::Windows before(graph);
-  const auto stored = [&](ValueId id) {
-    ir::Windows windows(graph);
-    const std::optional<ir::Window> window = windows.find(id);
-    return window ? graph.value(window->root).stored_type() : DType::Undefined;
-  };
-  const auto add_copy = [&](ValueId source, DType type, const std::vector<std::string>& provenance) {
-    const NodeId copy = graph.add_node(ops::kCopy, {source}, ir::AttributeBlob::of(cpu::NoAttributes{}), provenance);
-    ir::Value& out = graph.value(graph.node(copy).outputs[0]);
-    out.order = graph.value(source).order;
-    out.stored = type == DType::F32 ? DType::Undefined : type;
-    out.name = graph.value(source).name;
-    return graph.node(copy).outputs[0];
-  };
-  for (const NodeId id : graph.topological_order()) {
-    if (id >= count || nodes_[id] == default_ || !graph.node(id).alive) continue;
-    const DType wanted = stored_as(nodes_[id]);
-    const std::vector<std::string> provenance = graph.node(id).provenance;
-    for (std::size_t i = 0; i < graph.node(id).inputs.size(); ++i) {
-      ValueId input = graph.node(id).inputs[i];
-      if (input == kNone || graph.value(input).is_constant() || graph.value(input).type.dtype != DType::F32) continue;
-      if (graph.value(input).format != WeightFormat::Strided || stored(input) == wanted) continue;
-      // What a neighbour of the same precision made is read as it was before its conversion.
-      const ir::Node* producer = graph.producer(input);
-      const bool converted = producer != nullptr && producer->op == &ops::kCopy && stored(producer->inputs[0]) == wanted;
-      graph.set_input(id, i, converted ? producer->inputs[0] : add_copy(input, wanted, provenance));
+namespace {
+
+/// Gives the values around nodes that differ from the default the types that these want.
+class Converter {
+ public:
+  Converter(ir::Graph& graph, const Precisions& precisions) : graph_(graph), precisions_(precisions) {}
+
+  void run() {
+    const std::vector<NodeId> order = graph_.topological_order();
+    for (const NodeId id : order) {
+      if (differs(id)) convert_outputs(id);
     }
-    for (std::size_t o = 0; o < graph.node(id).outputs.size(); ++o) {
-      const ValueId output = graph.node(id).outputs[o];
-      if (graph.value(output).type.dtype != DType::F32 || stored(output) == wanted) continue;
-      const DType outside = stored(output);
-      const std::vector<NodeId> readers = graph.users(output);
-      const ValueId copy = add_copy(output, outside, provenance);
-      for (const NodeId reader : readers) {
-        for (std::size_t i = 0; i < graph.node(reader).inputs.size(); ++i) {
-          if (graph.node(reader).inputs[i] == output) graph.set_input(reader, i, copy);
-        }
-      }
-      for (std::size_t i = 0; i < graph.outputs().size(); ++i) {
-        if (graph.outputs()[i].value == output) graph.set_output(i, copy);
-      }
-      graph.value(output).stored = wanted == DType::F32 ? DType::Undefined : wanted;
+    for (const NodeId id : order) {
+      if (graph_.node(id).alive && is_computed(graph_.node(id))) convert_inputs(id);
     }
   }
+
+ private:
+  bool differs(NodeId id) const { return graph_.node(id).alive && precisions_.of(id) != precisions_.of_all(); }
+
+  /// The value whose storage this one lies in; kNone for packed constants.
+  ValueId root_of(ValueId id) const {
+    ir::Windows windows(graph_);
+    const std::optional<ir::Window> window = windows.find(id);
+    return window ? window->root : kNone;
+  }
+
+  bool is_bound(ValueId root) const {
+    const auto lies_there = [&](const ir::Graph::Output& output) { return root_of(output.value) == root; };
+    return std::any_of(graph_.outputs().begin(), graph_.outputs().end(), lies_there);
+  }
+
+  ValueId add_copy(ValueId source, DType type, const std::vector<std::string>& provenance) {
+    const NodeId copy = graph_.add_node(ops::kCopy, {source}, ir::AttributeBlob::of(cpu::NoAttributes{}), provenance);
+    ir::Value& out = graph_.value(graph_.node(copy).outputs[0]);
+    out.order = graph_.value(source).order;
+    out.stored = type == DType::F32 ? DType::Undefined : type;
+    out.name = graph_.value(source).name;
+    return graph_.node(copy).outputs[0];
+  }
+
+  /// Views of a result have its type. Where it is a part of a larger storage, or of an output, that one has its own type.
+  void convert_outputs(NodeId id) {
+    const DType wanted = stored_as(precisions_.of(id));
+    const std::vector<ValueId> outputs = graph_.node(id).outputs;
+    for (const ValueId output : outputs) {
+      if (graph_.value(output).type.dtype != DType::F32) continue;
+      const ValueId root = root_of(output);
+      const DType outside = graph_.value(root).stored_type();
+      if (outside == wanted) continue;
+      if (root != output || is_bound(root)) {
+        const std::vector<NodeId> readers = graph_.users(output);
+        const ValueId copy = add_copy(output, outside, graph_.node(id).provenance);
+        for (const NodeId reader : readers) {
+          for (std::size_t i = 0; i < graph_.node(reader).inputs.size(); ++i) {
+            if (graph_.node(reader).inputs[i] == output) graph_.set_input(reader, i, copy);
+          }
+        }
+        for (std::size_t i = 0; i < graph_.outputs().size(); ++i) {
+          if (graph_.outputs()[i].value == output) graph_.set_output(i, copy);
+        }
+      }
+      graph_.value(output).stored = wanted == DType::F32 ? DType::Undefined : wanted;
+      made_.insert(output);
+    }
+  }
+
+  void convert_inputs(NodeId id) {
+    const DType wanted = stored_as(precisions_.of(id));
+    for (std::size_t i = 0; i < graph_.node(id).inputs.size(); ++i) {
+      const ValueId input = graph_.node(id).inputs[i];
+      if (input == kNone || graph_.value(input).type.dtype != DType::F32 || graph_.value(input).format != WeightFormat::Strided) continue;
+      const ValueId root = root_of(input);
+      const ir::Value& storage = graph_.value(root);
+      if (storage.is_constant() || storage.stored_type() == wanted || (!differs(id) && made_.count(root) == 0)) continue;
+      const auto [found, added] = copies_.emplace(std::make_pair(input, wanted), kNone);
+      if (added) found->second = add_copy(input, wanted, graph_.node(id).provenance);
+      graph_.set_input(id, i, found->second);
+    }
+  }
+
+  ir::Graph& graph_;
+  const Precisions& precisions_;
+  std::set<ValueId> made_;  ///< by nodes that differ
+  std::map<std::pair<ValueId, DType>, ValueId> copies_;
+};
+
+}  // namespace
+
+void Precisions::apply(ir::Graph& graph) const {
+  if (stored_as(default_) != DType::F32) passes::narrow_floats(graph, stored_as(default_));
+  Converter(graph, *this).run();
 }
 
 }  // namespace edgert::families

@@ -38,7 +38,7 @@ class Precisions {
   Precisions(const ir::Graph& graph, const PrecisionRequest& request);
 
   /// Stores values as their nodes want them: narrow_floats() for the default, and copies around nodes that differ from it.
-  void apply(ir::Graph& graph);
+  void apply(ir::Graph& graph) const;
   /// Whether the node may round what it multiplies to TF32. Nodes that were added later may as the default says.
   bool rounds(ir::NodeId node) const { return of(node) == Precision::Tf32; }
   Precision of(ir::NodeId node) const { return node < nodes_.size() ? nodes_[node] : default_; }
