@@ -178,6 +178,7 @@ class Converter {
   }
 
   void convert_inputs(NodeId id) {
+    if (graph_.node(id).op == &ops::kCopy) return;  // which converts itself
     const DType wanted = stored_as(precisions_.of(id));
     for (std::size_t i = 0; i < graph_.node(id).inputs.size(); ++i) {
       const ValueId input = graph_.node(id).inputs[i];
