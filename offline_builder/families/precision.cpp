@@ -85,16 +85,17 @@ Precisions::Precisions(const ir::Graph& graph, const PrecisionRequest& request) 
     std::optional<Precision> pinned;
     std::string by;
     for (const std::string& name : node.provenance) {
-      for (std::size_t i = request.layers.size(); i-- > 0;) {
-        const auto& [pattern, precision] = request.layers[i];
-        if (!matches(pattern.c_str(), name.c_str())) continue;
+      std::optional<Precision> own;
+      for (std::size_t i = 0; i < request.layers.size(); ++i) {
+        if (!matches(request.layers[i].first.c_str(), name.c_str())) continue;
         used[i] = true;
-        if (pinned && *pinned != precision) {
-          throw ir::BuildError("'" + by + "' and '" + name + "' are one step of the plan, but are to compute in " + name_of(*pinned) + " and " + name_of(precision));
-        }
-        pinned = precision, by = name;
-        break;
+        own = request.layers[i].second;
       }
+      if (!own) continue;
+      if (pinned && *pinned != *own) {
+        throw ir::BuildError("'" + by + "' and '" + name + "' are one step of the plan, but are to compute in " + name_of(*pinned) + " and " + name_of(*own));
+      }
+      pinned = own, by = name;
     }
     if (pinned) nodes_[id] = *pinned;
     const ValueId large = nodes_[id] == Precision::Fp16 ? beyond_f16(graph, node) : kNone;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kernels whose extents only a run knows, and those of recurrent layers that several blocks share, compile for every target
-// and spill no register.
+// Kernels whose extents only a run knows, those of recurrent layers that several blocks share, and those of other elements
+// than f16 compile for every target and spill no register.
+#include "codegen/conv_kernel.h"
 #include "codegen/move_kernel.h"
 #include "codegen/recurrent_kernel.h"
 #include "codegen/reduce_kernel.h"
@@ -101,6 +102,34 @@ std::vector<KernelSpec> all(std::uint32_t arch) {
   }
   return specs;
 }
+
+/// Convolutions and products of other elements than f16: the two best tiles of each.
+std::vector<KernelSpec> other_elements(std::uint32_t arch) {
+  ConvTarget target;
+  target.arch = arch;
+  if (arch >= 90) target.multiprocessors = 132, target.shared_bytes = 227 * 1024;
+  std::vector<KernelSpec> specs;
+  for (const ElementType element : {ElementType::BF16, ElementType::TF32}) {
+    const std::int32_t words = element == ElementType::TF32 ? 2 : 1;
+    ConvShape convolution;
+    convolution.height = convolution.width = convolution.out_height = convolution.out_width = 14;
+    convolution.channels = 256 * words, convolution.out_channels = 256;
+    convolution.kernel[0] = convolution.kernel[1] = 3, convolution.pad[0] = convolution.pad[1] = 1;
+    convolution.epilogue.activation = scalar::PointwiseOp::Relu;
+    convolution.epilogue.residual = scalar::ResidualMode::BeforeActivation;
+    ConvShape product;
+    product.width = product.out_width = 128, product.channels = 768 * words, product.out_channels = 3072;
+    product.epilogue.activation = scalar::PointwiseOp::Gelu;
+    for (ConvShape* shape : {&convolution, &product}) {
+      shape->element = element;
+      shape->input_pitch = shape->channels, shape->output_pitch = shape->residual_pitch = shape->out_channels;
+      for (const ConvTile& tile : rank_conv_tiles(*shape, target, 2)) specs.push_back(make_conv(*shape, tile, target));
+    }
+  }
+  return specs;
+}
+
+TEST_CASE("convolutions in bf16 and TF32 compile for every target without a spill") { test::check_that_all_compile(&other_elements); }
 
 TEST_CASE("kernels with run-time extents and shared recurrences compile for every target without a spill") { test::check_that_all_compile(&all); }
 
