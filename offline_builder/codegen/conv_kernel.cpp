@@ -249,7 +249,7 @@ std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float
   const std::int32_t k_blocks = divide_up(depth, 16);
   const std::int32_t n_blocks = divide_up(shape.out_channels, 16);
   const bool wide = shape.element == ElementType::TF32;
-  const std::int32_t channels = wide ? shape.channels / 2 : shape.channels;
+  const std::int32_t elements = wide ? channels / 2 : channels;
   const auto weight = [&](std::int32_t n, std::int32_t tap, std::int32_t k) {
     std::int32_t channel = k;
     std::int32_t position = tap;
@@ -258,9 +258,9 @@ std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float
       if (k / pixel >= shape.kernel[1]) return 0.0f;
       position = tap * shape.kernel[1] + k / pixel;
     }
-    if (n >= shape.out_channels || channel >= channels) return 0.0f;
+    if (n >= shape.out_channels || channel >= elements) return 0.0f;
     const std::int64_t all_taps = std::int64_t{shape.kernel[0]} * shape.kernel[1];
-    return weights[(std::int64_t{n} * channels + channel) * all_taps + position];
+    return weights[(std::int64_t{n} * elements + channel) * all_taps + position];
   };
   std::vector<std::uint16_t> packed;
   packed.reserve(static_cast<std::size_t>(taps) * static_cast<std::size_t>(k_blocks) * static_cast<std::size_t>(n_blocks) * 256);
