@@ -154,9 +154,19 @@ class CudaLowering {
       }
     }
     // After the last step the caller reads what the outputs' extents are.
+    for (const ValueId actual : output_extents()) touch(actual, static_cast<std::uint32_t>(steps_.size()));
+  }
+
+  /// What says the extents of this profile's outputs, where its steps make that.
+  std::vector<ValueId> output_extents() {
+    std::vector<ValueId> actual;
     for (const ir::Graph::Output& output : graph_.outputs()) {
-      for (const ir::Extent& extent : graph_.value(output.value).extents) touch(extent.actual, static_cast<std::uint32_t>(steps_.size()));
+      for (const ir::Extent& extent : graph_.value(output.value).extents) {
+        const std::vector<NodeId> makers = ir::producers_of(graph_, extent.actual);
+        if (std::none_of(makers.begin(), makers.end(), [&](NodeId node) { return steps_of_[node].empty(); })) actual.push_back(extent.actual);
+      }
     }
+    return actual;
   }
 
   /// The weights that the launch two ahead reads first.
@@ -334,11 +344,9 @@ class CudaLowering {
   void prove() {
     const auto end = static_cast<std::uint32_t>(steps_.size());
     std::vector<memory::StepAccess> accesses(end + 1);
-    for (const ir::Graph::Output& output : graph_.outputs()) {
-      for (const ir::Extent& extent : graph_.value(output.value).extents) {
-        memory::Window window;
-        if (arena_window(extent.actual, window)) accesses[end].reads.push_back({std::move(window), producers(extent.actual, end)});
-      }
+    for (const ValueId actual : output_extents()) {
+      memory::Window window;
+      if (arena_window(actual, window)) accesses[end].reads.push_back({std::move(window), producers(actual, end)});
     }
     for (std::uint32_t s = 0; s < steps_.size(); ++s) {
       bool works = false;
