@@ -56,7 +56,7 @@ std::int32_t other_registers(const ConvShape& shape, const ConvTile& tile, const
   const std::int32_t units = divide_up(g.units / (tile.cluster ? tile.split : 1), g.threads);
   const bool residual = shape.epilogue.residual != scalar::ResidualMode::None;
   const std::int32_t norm = shape.layer_norm ? 12 + 3 * divide_up(g.block_m * 8, g.threads) : 0;
-  return 40 + norm + (shape.element == ElementType::TF32 ? 16 : 0) + 4 * scale_rows(shape) + (shape.float_planes ? 2 : 1) * pieces + units * (residual ? (shape.element == ElementType::TF32 ? 9 : 5) : 1) + 4 * (g.block_m / tile.warps_m / 16);
+  return 40 + norm + (shape.element == ElementType::TF32 ? 64 : 0) + 4 * scale_rows(shape) + (shape.float_planes ? 2 : 1) * pieces + units * (residual ? (shape.element == ElementType::TF32 ? 9 : 5) : 1) + 4 * (g.block_m / tile.warps_m / 16);
 }
 
 Geometry geometry(const ConvShape& shape, const ConvTile& tile) {
