@@ -23,8 +23,10 @@ __device__ __forceinline__ Index source(Index index, Index extent) {
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(kThreads) EDGERT_ENTRY(EDGERT_PARAMETERS) {
+extern "C" __global__ void __launch_bounds__(kThreads) EDGERT_ENTRY(EDGERT_PARAMETERS EDGERT_EXTENT_PARAMETERS) {
   allow_next_grid();
+  if constexpr (kBounded) wait_for_previous_grid();  // for the extents
+  const Index input_extent[] = EDGERT_INPUT_EXTENTS;
   const Index item = static_cast<Index>(blockIdx.x) * kThreads + static_cast<Index>(threadIdx.x);
   Index rest = item;
   Index to = 0;
@@ -35,7 +37,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) EDGERT_ENTRY(EDGERT_PARAM
     const Index position = d == 0 ? rest : rest % Walk::extent(d);
     rest /= Walk::extent(d);
     to += position * Walk::stride(0, d);
-    const Index index = before(d) < 0 ? position : source(position - before(d), input_extent(d));
+    const Index index = before(d) < 0 ? position : source(position - before(d), input_extent[d]);
     outside = outside || index < 0;
     from += index * Walk::stride(1, d);
   }

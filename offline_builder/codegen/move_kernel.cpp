@@ -97,12 +97,16 @@ KernelSpec make_pad(const GenericCall& call) {
   const TensorView& y = call.operands.out(0);
   const std::vector<std::uint32_t> order = memory_order(y);
   const cpu::Nest<2> nest = ordered_nest(y, x, order);
-  std::vector<std::int64_t> before, inputs;
+  std::vector<std::int64_t> before;
+  std::string inputs;
   bool padded = false;
   for (const std::uint32_t d : order) {
-    padded = attributes.before[d] != 0 || x.dims[d] != y.dims[d];
+    padded = attributes.before[d] != 0 || x.dims[d] != y.dims[d] || call.is_bounded(0, d);
     before.push_back(padded ? attributes.before[d] : -1);  // -1: output and input index are the same
-    inputs.push_back(x.dims[d]);
+    inputs += (inputs.empty() ? "" : ", ") + extent_text(call, 0, d);
+  }
+  for (const GenericCall::Bound& bound : call.bounds) {
+    if (y.dims[bound.dim] == 1) throw CompileError("Pad of a dimension of at most one element, of which only a run knows whether there is one");
   }
   const std::int64_t vector = vector_of(nest, y, x, !padded, call.alignment);
   const Moved types = moved(x, y);
@@ -115,7 +119,9 @@ KernelSpec make_pad(const GenericCall& call) {
   if (stored != y.dtype) used = {type_name(x.dtype), type_name(y.dtype)};
   define_parameters(text, {used.from, used.to});
   text.code("using From = " + used.from + ";\nusing To = " + used.to + ";\nusing Index = " + index_type(call.operands) + ";\n");
-  text.code(nest_struct("Walk", nest, 2, vector) + index_function("before", before) + index_function("input_extent", inputs));
+  text.code(nest_struct("Walk", nest, 2, vector) + index_function("before", before)).set("kBounded", !call.bounds.empty());
+  define_extents(text, call);
+  text.define("EDGERT_INPUT_EXTENTS", "{" + (inputs.empty() ? "1" : inputs) + "}");
   text.code("__device__ __forceinline__ To::Value constant() { return " + constant + "; }\n");
   text.set("kThreads", std::int64_t{kThreads}).set("kVector", vector).set("kMode", std::int64_t{static_cast<int>(attributes.mode)});
   KernelSpec spec;

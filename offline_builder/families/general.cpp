@@ -142,7 +142,7 @@ const Row kRows[] = {
     {cpu::Softmax::kId, 1, &codegen::make_softmax, true},
     {cpu::Normalize::kId, 3, &codegen::make_normalize},
     {cpu::Gather::kId, 2, &codegen::make_gather, true},
-    {cpu::Pad::kId, 1, &codegen::make_pad},
+    {cpu::Pad::kId, 1, &codegen::make_pad, true},
     {cpu::Resize::kId, 1, &codegen::make_resize},
     {cpu::TopK::kId, 2, &codegen::make_top_k},
     {cpu::Scatter::kId, 3, &codegen::make_scatter},

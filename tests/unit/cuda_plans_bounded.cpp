@@ -265,7 +265,9 @@ TEST_CASE("coordinates of what is not zero, and what a condition selects") {
   add_node(graph, "NonZero", {"kept"}, {"bounded_places"});  // of a bounded tensor
   add_node(graph, "Neg", {"kept"}, {"negative"});
   add_node(graph, "ReduceSum", {"kept"}, {"total"});
-  for (const char* name : {"places", "rows", "kept", "bounded_places", "negative", "total"}) add_output(graph, name);
+  add_node(graph, "Concat", {"kept", "x"}, {"joined"});  // along the bounded axis
+  int_attribute(*graph.mutable_node(graph.node_size() - 1), "axis", 2);
+  for (const char* name : {"places", "rows", "kept", "bounded_places", "negative", "total", "joined"}) add_output(graph, name);
   std::vector<float> x = random_floats(7 * 13 * 31, 5);
   for (std::size_t i = 0; i < x.size(); i += 3) x[i] = i % 2 == 0 ? 0.0f : -0.0f;
   std::vector<std::uint8_t> keep(31);
