@@ -2,6 +2,7 @@
 // Pads with a constant, the edge, or reflected or repeated elements. problem.h holds the nest of y and x over y's
 // dimensions, what lies before x along each, and x's extents (offline_builder/codegen/move_kernel.h).
 #include "kernels/common/element.h"
+#include "kernels/common/nest.h"
 #include "problem.h"
 
 namespace edgert::device {
