@@ -344,8 +344,9 @@ double estimate(const ConvShape& shape, const ConvTile& tile, const ConvTarget& 
   const double units = double(g.units) / g.threads;
   const double end = 250 + units * (60 + 25 * tile.warps_k);
   const double combine = tile.split == 1 ? 0 : tile.cluster ? 1400 + 300 * tile.split + units * 60 : 2800 + units * tile.split * 40;
+  const double statistics = shape.layer_norm ? 0.03 * tile.tile_width * g.channels : 0;  // of the rows
   const double crowded = blocks_per_multiprocessor(g, target) == 2 && per_sm == 1 ? 0 : 1500;
-  return (std::max(main_loop, late) + input + prefetch + end + combine + crowded) / cycles_per_us;
+  return (std::max(main_loop, late) + statistics + input + prefetch + end + combine + crowded) / cycles_per_us;
 }
 
 std::vector<std::pair<std::int32_t, std::int32_t>> tile_extents(const ConvShape& shape) {
@@ -367,12 +368,20 @@ std::vector<std::pair<std::int32_t, std::int32_t>> tile_extents(const ConvShape&
   return out;
 }
 
+/// Blocks that run at the same time, one a multiprocessor. Clusters lie within a group of multiprocessors, so large ones
+/// leave some idle: of the 132 of an H200, 128 blocks in clusters of 4 take twice as long as 112, or as 128 in clusters of 2.
+std::int32_t blocks_at_once(const ConvTile& tile, const ConvTarget& target) {
+  const std::int32_t cluster = (tile.cluster ? tile.split : 1) * tile.share_rows * tile.share_weights;
+  return cluster > 2 ? target.multiprocessors * 7 / 8 : target.multiprocessors;
+}
+
 /// Gives the tile as many buffers as leave room for two blocks a multiprocessor, two at least; nothing where none fit.
 std::optional<double> estimate_with_buffers(const ConvShape& shape, ConvTile& tile, const ConvTarget& target) {
   for (const std::int32_t buffers : {8, 4, 2}) {
     tile.buffers = buffers;
     if (!tile_is_valid(shape, tile, target)) continue;
     const bool fits_twice = geometry(shape, tile).shared_bytes * 2 <= target.shared_bytes;
+    if (tile.bulk && geometry(shape, tile).blocks > blocks_at_once(tile, target)) return std::nullopt;
     if (fits_twice || tile.bulk || (buffers == 2 && !tile.shared_weights)) return estimate(shape, tile, target);
   }
   return std::nullopt;

@@ -24,6 +24,12 @@ struct KernelSpec {
   std::uint32_t counters = 0;         ///< 32-bit numbers that are zero before the first launch
 };
 
+/// Whether the kernel rounds the floats that it multiplies to TF32, which its entry's name says ("conv_tf32").
+inline bool rounds_to_tf32(const KernelSpec& spec) {
+  const std::string suffix = "_tf32";
+  return spec.entry.size() > suffix.size() && spec.entry.compare(spec.entry.size() - suffix.size(), suffix.size(), suffix) == 0;
+}
+
 /// Writes problem.h: the constants that specialise a kernel source.
 class ProblemText {
  public:

@@ -102,6 +102,9 @@ class Excerpt {
     for (const ValueId result : results_) find_operands(result);
     for (const NodeId id : nodes_) depth_ = std::max(depth_, depth_of(id));
     if (is_float(choice.candidates[0].compute)) narrow_ = rounding_of(choice.candidates[0].compute);
+    for (const families::Launch& launch : choice.candidates[0].launches) {
+      if (codegen::rounds_to_tf32(launch.spec)) narrow_ = std::max(narrow_, 0x1p-11);
+    }
     for (const NodeId id : nodes_) {
       for (const ValueId output : graph.node(id).outputs) narrow_ = std::max(narrow_, storage_rounding(output));
     }
