@@ -189,7 +189,9 @@ TEST_CASE("InvertedResidual: operands that do not fit are refused") {
   const std::vector<std::pair<std::size_t, Tensor*>> wrong = {
       {0, &residual}, {1, &wide},   {1, nullptr}, {2, &bias}, {3, &residual},
       {4, &narrow},   {4, nullptr}, {5, &bias},   {6, &wide}, {6, nullptr}, {7, &hidden_bias}};
-  for (const auto& [index, tensor] : wrong) {
+  for (const auto& each : wrong) {
+    const auto index = each.first;  // CAPTURE takes no structured binding under clang
+    const auto& tensor = each.second;
     CAPTURE(index);
     std::vector<Tensor*> inputs = all;
     inputs[index] = tensor;
