@@ -20,14 +20,26 @@ std::string_view keep(const std::string& text) {
 
 }  // namespace
 
+namespace {
+
+/// Floats that are not finite, as constant expressions: the compiler of CUDA 11 casts no bits, others divide by no zero.
+constexpr const char* kFloatMacro =
+    "#if defined(__CUDACC_RTC__) && __CUDACC_VER_MAJOR__ < 12\n"
+    "#define EDGERT_FLOAT(bits, value) (value)\n"
+    "#else\n"
+    "#define EDGERT_FLOAT(bits, value) __builtin_bit_cast(float, bits)\n"
+    "#endif\n";
+
+}  // namespace
+
 std::string float_literal(float value) {
   std::uint32_t bits = 0;
   std::memcpy(&bits, &value, sizeof(bits));
   char text[48];
   if ((bits & 0x7f800000u) == 0x7f800000u) {
-    std::snprintf(text, sizeof(text), "%s", (bits & 0x7fffffu) != 0 ? "__builtin_bit_cast(float, 0x7fc00000u)"
-                                            : (bits >> 31) != 0     ? "__builtin_bit_cast(float, 0xff800000u)"
-                                                                    : "__builtin_bit_cast(float, 0x7f800000u)");
+    std::snprintf(text, sizeof(text), "%s", (bits & 0x7fffffu) != 0 ? "EDGERT_FLOAT(0x7fc00000u, 0.0f / 0.0f)"
+                                            : (bits >> 31) != 0     ? "EDGERT_FLOAT(0xff800000u, -1.0f / 0.0f)"
+                                                                    : "EDGERT_FLOAT(0x7f800000u, 1.0f / 0.0f)");
   } else {
     std::snprintf(text, sizeof(text), "%af", static_cast<double>(value));
   }
@@ -70,7 +82,7 @@ ProblemText& ProblemText::code(const std::string& text) {
 }
 
 std::string ProblemText::text() const {
-  return "#pragma once\n" + macros_ + "namespace edgert::device::problem {\n" + constants_ +
+  return std::string("#pragma once\n") + kFloatMacro + macros_ + "namespace edgert::device::problem {\n" + constants_ +
          "}  // namespace edgert::device::problem\n";
 }
 

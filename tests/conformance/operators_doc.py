@@ -160,7 +160,7 @@ def supported_types(runner, passed):
                             tried[folder] = (key, parameter, name)
                     except (ValueError, TypeError, OverflowError):
                         continue  # numpy cannot convert the operand
-        results = node_tests.run_cases(runner, list(tried))
+        results = node_tests.run_cases([runner], list(tried))
         for folder, (key, parameter, name) in tried.items():
             if results[folder.name][0] in ("pass", "wrong"):  # "wrong": the expected output has the old type
                 found[key][parameter].add(name)
