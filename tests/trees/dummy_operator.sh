@@ -11,7 +11,7 @@ rm -rf "$tree"
 mkdir -p "$tree"
 # Time stamps stay, so that a second run compiles little.
 cp -rp "$source"/{CMakeLists.txt,cmake,include,schema,offline_builder,kernels} "$tree"
-mkdir -p "$tree/tests"/{unit,ops,contracts,fuzz,consumer,trees,golden,conformance,e2e,support}
+for folder in "$source"/tests/*/; do mkdir -p "$tree/tests/$(basename "$folder")"; done
 cp -p "$source"/tests/{CMakeLists.txt,doctest_main.cpp} "$tree/tests"
 cp -rp "$source/tests/support" "$tree/tests"
 # Folders of other tests and of benchmarks have nothing to build here.
