@@ -190,7 +190,8 @@ class ConvSource {
     const ConvAttributes& at = problem_.attributes;
     const std::int32_t row_taps = by_window_rows_ ? 1 : at.kernel[1];
     const float* plane = corner.image;
-    for (std::int64_t planes = problem_.planes(); planes > 0; --planes, plane += x.strides[1]) {
+    const std::int64_t to_next = plane == nullptr ? 0 : x.strides[1];  // an image without pixels has no address
+    for (std::int64_t planes = problem_.planes(); planes > 0; --planes, plane += to_next) {
       std::int64_t h = corner.top;
       for (std::int32_t i = 0; i < at.kernel[0]; ++i, h += at.dilation[0]) {
         const bool outside = h < 0 || h >= problem_.height;
@@ -205,7 +206,8 @@ class ConvSource {
   void copied_window(const Corner& corner, int step, const float** table) noexcept {
     const ConvAttributes& at = problem_.attributes;
     const float* plane = corner.image;
-    for (std::int64_t planes = problem_.planes(); planes > 0; --planes, plane += problem_.x.strides[1]) {
+    const std::int64_t to_next = plane == nullptr ? 0 : problem_.x.strides[1];  // an image without pixels has no address
+    for (std::int64_t planes = problem_.planes(); planes > 0; --planes, plane += to_next) {
       std::int64_t h = corner.top;
       for (std::int32_t i = 0; i < at.kernel[0]; ++i, h += at.dilation[0], table += step) {
         *table = zeros_;
