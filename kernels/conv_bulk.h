@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Input rows, and weights where they lie in shared memory, of matrix products copied in bulk: one instruction a row's part
-// of a chunk in place of one for each 16 bytes. Blocks may share them in clusters: kShareRows blocks with neighbouring
-// channels need the same rows, kShareWeights blocks with neighbouring rows the same weights; each asks for its part and has
-// it delivered to all. Rows and weights of a chunk are counted at one barrier.
+// of a chunk in place of one for each 16 bytes. kShareRows blocks with neighbouring channels, which need the same rows, may
+// form a cluster: each asks for its part and has it delivered to all. Rows and weights of a chunk are counted at one barrier.
 #pragma once
 
 #include "kernels/conv_layout.h"
@@ -18,11 +17,9 @@ class BulkCopies {
  public:
   __device__ __forceinline__ BulkCopies(const Block& block, uint32 patches, uint32 barriers) : patches_(patches), barriers_(barriers) {
     rows_ = kWidth - block.column < kTileWidth ? kWidth - block.column : kTileWidth;
-    const int rank = static_cast<int>(cluster_rank()), member = rank / kSplit;
-    column_ = member % kShareRows;
-    row_ = member / kShareRows;
-    row_blocks_ = same(kShareRows, 1) << (rank - column_ * kSplit);
-    weight_blocks_ = same(kShareWeights, kShareRows) << (rank % kSplit + column_ * kSplit);
+    const int rank = static_cast<int>(cluster_rank());
+    member_ = rank / kSplit;
+    for (int i = 0; i < kShareRows; ++i) row_blocks_ |= 1u << (i * kSplit + rank % kSplit);
     // Copies go out from all warps in turn.
     first_ = static_cast<int>(threadIdx.x) % 32 * (kThreads / 32) + static_cast<int>(threadIdx.x) / 32;
   }
@@ -34,13 +31,13 @@ class BulkCopies {
     for (int i = 0; i < kChunksPerSplit; ++i) receive_begin(barrier(i), static_cast<uint32>(rows_) * (kChunk * 2) + kWeights);
   }
 
-  /// This block's part of the weights, to all that need them.
+  /// The block's weights.
   __device__ __forceinline__ void load_weights(const Vector16* weights, const Block& block) const {
     constexpr int kSteps = kChunksPerSplit * (kChunk / 16);
 #pragma unroll 1
-    for (int step = row_ + first_ * kShareWeights; step < kSteps; step += kThreads * kShareWeights) {
+    for (int step = first_; step < kSteps; step += kThreads) {
       const Vector16* from = weights + ((block.split * kSteps + step) * kOutBlocks + block.channel / 16) * 32;
-      copy<kShareWeights>(weight_blocks_, kWeightsOffset + step * kStepBytes, from, kStepBytes, barrier(step / (kChunk / 16)));
+      copy_bulk(patches_ + static_cast<uint32>(kWeightsOffset + step * kStepBytes), from, kStepBytes, barrier(step / (kChunk / 16)));
     }
   }
 
@@ -49,11 +46,13 @@ class BulkCopies {
     constexpr int kRows = (kTileWidth + kShareRows - 1) / kShareRows;
 #pragma unroll 1
     for (int piece = first_; piece < kRows * kChunksPerSplit; piece += kThreads) {
-      const int row = piece % kRows * kShareRows + column_, i = piece / kRows;
+      const int row = piece % kRows * kShareRows + member_, i = piece / kRows;
       if (row >= rows_) continue;
       const uint16* from = static_cast<const uint16*>(input) + (block.image * kWidth + block.column + row) * kInputPitch +
                            (block.split * kChunksPerSplit + i) * kChunk;
-      copy<kShareRows>(row_blocks_, i * kPatchBytes + row * kPixelBytes, from, kChunk * 2, barrier(i));
+      const uint32 to = patches_ + static_cast<uint32>(i * kPatchBytes + row * kPixelBytes);
+      if constexpr (kShareRows > 1) copy_bulk_to(row_blocks_, to, from, kChunk * 2, barrier(i));
+      else copy_bulk(to, from, kChunk * 2, barrier(i));
     }
   }
 
@@ -61,24 +60,12 @@ class BulkCopies {
 
  private:
   __device__ __forceinline__ uint32 barrier(int i) const { return barriers_ + static_cast<uint32>(i * 8); }
-  template <int kBlocks>
-  __device__ __forceinline__ void copy(uint32 blocks, int offset, const void* from, uint32 bytes, uint32 barrier) const {
-    const uint32 to = patches_ + static_cast<uint32>(offset);
-    if constexpr (kBlocks > 1) copy_bulk_to(blocks, to, from, bytes, barrier);
-    else copy_bulk(to, from, bytes, barrier);
-  }
-  /// The bits of `count` members of the cluster, `step` apart, from the first.
-  __device__ static constexpr uint32 same(int count, int step) {
-    uint32 bits = 0;
-    for (int i = 0; i < count; ++i) bits |= 1u << i * step * kSplit;
-    return bits;
-  }
 
   uint32 patches_, barriers_;
-  int rows_;                            // of the tile that exist
-  int column_, row_;                    // of this block's tile among those of the cluster
-  int first_;                           // of the copies, for this thread
-  uint32 row_blocks_, weight_blocks_;  // of the cluster that need the same
+  int rows_;                // of the tile that exist
+  int member_;              // this block's number among those that share its rows
+  int first_;               // of the copies, for this thread
+  uint32 row_blocks_ = 0;  // of the cluster that need the same rows
 };
 
 }  // namespace edgert::device

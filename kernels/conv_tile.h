@@ -35,13 +35,11 @@ struct Block {
 };
 
 __device__ __forceinline__ Block this_block() {
-  // Blocks that share something follow each other: those of a tile, then those of its rows, then those of its channels.
-  constexpr int kTogether = kShareRows * kShareWeights;
-  const int index = static_cast<int>(blockIdx.x), member = index / kSplit % kTogether, group = index / kSplit / kTogether;
-  const int n = group % (kTilesN / kShareRows) * kShareRows + member % kShareRows;
-  const int tile = group / (kTilesN / kShareRows) * kShareWeights + member / kShareRows;
+  // Blocks that share something follow each other: those of a tile, then those of its rows.
+  const int index = static_cast<int>(blockIdx.x);
+  const int tile = index / kSplit / kTilesN;
   return {tile / (kTilesH * kTilesW), tile / kTilesW % kTilesH * kTileHeight, tile % kTilesW * kTileWidth,
-          n * kBlockN, index % kSplit, tile * kTilesN + n};
+          index / kSplit % kTilesN * kBlockN, index % kSplit, index / kSplit};
 }
 
 struct Warp {

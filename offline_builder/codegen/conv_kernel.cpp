@@ -125,13 +125,12 @@ bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarge
     if (!product || shape.float_planes || tile.tile_height != 1 || tile.split != 1 || shape.channels % 8 != 0 || !shape.bias || shape.input_at_once < 8) return false;
     if (shape.store_normalized && g.buffers < g.chunks) return false;  // the rows are read again when all is known
   }
-  if (!tile.bulk && tile.share_rows * tile.share_weights > 1) return false;
+  if (!tile.bulk && tile.share_rows > 1) return false;
   if (tile.bulk) {
     const bool product = shape.out_height == 1 && shape.height == 1 && g.taps == 1 && shape.stride[1] == 1 && shape.pad[1] == 0 && shape.width == shape.out_width;
     if (target.arch < 90 || !product || shape.float_planes || scale_rows(shape) > 0 || shape.input_at_once < 8 || shape.channels % tile.chunk != 0) return false;
     if (g.buffers < g.chunks_per_split || g.chunks % tile.split != 0 || round_up(shape.out_channels, 16) % (tile.block_n * tile.share_rows) != 0) return false;
-    if (g.tiles % tile.share_weights != 0 || (tile.share_weights > 1 && !tile.shared_weights)) return false;
-    if ((tile.split > 1 && !tile.cluster) || tile.share_rows * tile.share_weights * tile.split > 8) return false;
+    if ((tile.split > 1 && !tile.cluster) || tile.share_rows * tile.split > 8) return false;
   }
   if (shape.element == ElementType::TF32) {
     if (shape.float_planes || shape.plane_output || shape.layer_norm || scale_rows(shape) > 0) return false;
@@ -147,14 +146,14 @@ std::string number(std::int32_t value) { return std::to_string(value); }
 std::string tile_name(const ConvTile& t) {
   return "t" + number(t.tile_height) + "x" + number(t.tile_width) + "_n" + number(t.block_n) + "_c" + number(t.chunk) + "_b" +
          number(t.buffers) + "_w" + number(t.warps_m) + number(t.warps_n) + number(t.warps_k) + "_k" + number(t.split) +
-         (t.cluster ? "c" : "") + (t.shared_weights ? "s" : "") + (t.bulk ? "_i" + number(t.share_rows) + number(t.share_weights) : "");
+         (t.cluster ? "c" : "") + (t.shared_weights ? "s" : "") + (t.bulk ? "_i" + number(t.share_rows) : "");
 }
 
 std::string tile_text(const ConvTile& t) {
   return "tile " + number(t.tile_height) + "x" + number(t.tile_width) + "x" + number(t.block_n) + " k" + number(t.chunk) + " warps " +
          number(t.warps_m) + "x" + number(t.warps_n) + "x" + number(t.warps_k) + " buffers " + number(t.buffers) +
          (t.split > 1 ? " split " + number(t.split) : "") + (t.cluster ? " cluster" : "") + (t.shared_weights ? " shared weights" : "") +
-         (t.bulk ? " bulk" : "") + (t.share_rows * t.share_weights > 1 ? " sharing " + number(t.share_rows) + "x" + number(t.share_weights) : "");
+         (t.bulk ? " bulk" : "") + (t.share_rows > 1 ? " sharing " + number(t.share_rows) : "");
 }
 
 std::string shape_name(const ConvShape& s) {
@@ -168,7 +167,7 @@ std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geo
   text.define("EDGERT_CONV_LAYER_NORM", shape.layer_norm ? "1" : "0");
   text.define("EDGERT_CONV_STORE_NORMALIZED", shape.store_normalized ? "1" : "0");
   text.define("EDGERT_CONV_BULK", tile.bulk ? "1" : "0").set("kBulk", tile.bulk);
-  text.set("kShareRows", std::int64_t{tile.share_rows}).set("kShareWeights", std::int64_t{tile.share_weights});
+  text.set("kShareRows", std::int64_t{tile.share_rows});
   text.define("EDGERT_CONV_SCALED", scale_rows(shape) > 0 ? "1" : "0").set("kScaled", shape.scaled).set("kPreActivated", shape.pre_activated);
   text.define("EDGERT_CONV_MORE_PARAMETERS", shape.store_normalized ? ", uint16* normalized" : scale_rows(shape) > 0 ? ", const uint16* scale" : "");
   text.set("kLayerNorm", shape.layer_norm).set("kRms", shape.rms).set("kEpsilon", shape.epsilon);
@@ -226,7 +225,7 @@ KernelSpec make_conv(const ConvShape& shape, const ConvTile& tile, const ConvTar
   spec.entry = shape.element == ElementType::TF32 ? "conv_tf32" : "conv";
   spec.tile = tile_text(tile);
   // With a block on every multiprocessor, the next kernel's blocks find each equally free and spread evenly.
-  const std::int32_t cluster = (tile.cluster ? tile.split : 1) * tile.share_rows * tile.share_weights;
+  const std::int32_t cluster = (tile.cluster ? tile.split : 1) * tile.share_rows;
   const std::int32_t together = std::max(cluster, tile.split);
   const std::int32_t filled = target.multiprocessors / together * together;
   spec.grid[0] = static_cast<std::uint32_t>(std::max(g.blocks, target.arch >= 90 ? filled : 0));
@@ -333,7 +332,7 @@ double estimate(const ConvShape& shape, const ConvTile& tile, const ConvTarget& 
   const double latency = steps * 30;
   const double main_loop = std::max({tensor, shared, latency}) + 0.3 * std::min(tensor, shared);
   const double input_bytes = double(g.chunks_per_split) * g.patch_pixels * tile.chunk * 2.0;
-  const double weight_bytes = double(g.chunks_per_split) * g.taps * tile.chunk * tile.block_n * 2.0 / tile.share_weights;
+  const double weight_bytes = double(g.chunks_per_split) * g.taps * tile.chunk * tile.block_n * 2.0;
   const double late_weights = tile.shared_weights ? 0 : weight_bytes * (1.0 - double(g.held) / (double(g.chunks_per_split) * g.items));
   const double bandwidth = std::min(60.0, 24.0 * 132 / std::min(double(g.blocks), 132.0));  // bytes a cycle and block
   // A bulk copy, of a row's part of a chunk, takes about 45 cycles to ask for.
@@ -371,7 +370,7 @@ std::vector<std::pair<std::int32_t, std::int32_t>> tile_extents(const ConvShape&
 /// Blocks that run at the same time, one a multiprocessor. Clusters lie within a group of multiprocessors, so large ones
 /// leave some idle: of the 132 of an H200, 128 blocks in clusters of 4 take twice as long as 112, or as 128 in clusters of 2.
 std::int32_t blocks_at_once(const ConvTile& tile, const ConvTarget& target) {
-  const std::int32_t cluster = (tile.cluster ? tile.split : 1) * tile.share_rows * tile.share_weights;
+  const std::int32_t cluster = (tile.cluster ? tile.split : 1) * tile.share_rows;
   return cluster > 2 ? target.multiprocessors * 7 / 8 : target.multiprocessors;
 }
 
@@ -393,10 +392,10 @@ std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& 
   std::vector<std::pair<double, ConvTile>> all;
   std::vector<std::int32_t> chunks = {16, 32, 64, 128, 256, 384, 768};
   if (shape.float_planes) chunks = {stem_chunk(shape)};
-  std::vector<std::pair<std::int32_t, std::int32_t>> sharings = {{0, 0}};
+  std::vector<std::int32_t> sharings = {0};  // 0: no bulk copies
   // Where a block reads little, asking one by one is faster than meeting.
   const bool large = shape.out_height == 1 && shape.channels >= 256 && std::int64_t{shape.width} * shape.out_channels >= 65536;
-  if (target.arch >= 90 && large) sharings.insert(sharings.end(), {{1, 1}, {2, 1}, {4, 1}, {1, 2}, {2, 2}, {4, 2}});
+  if (target.arch >= 90 && large) sharings.insert(sharings.end(), {1, 2, 4});
   for (const auto& [height, width] : tile_extents(shape)) {
     const std::int32_t blocks_m = divide_up(height * width, 16);
     for (const std::int32_t block_n : {16, 32, 48, 64, 96, 128}) {
@@ -419,9 +418,9 @@ std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& 
                   tile.split = split, tile.cluster = cluster;
                   for (const bool shared_weights : {false, true}) {
                     tile.shared_weights = shared_weights;
-                    for (const auto& [rows, weights] : sharings) {
+                    for (const std::int32_t rows : sharings) {
                       tile.bulk = rows > 0;
-                      tile.share_rows = std::max(rows, 1), tile.share_weights = std::max(weights, 1);
+                      tile.share_rows = std::max(rows, 1);
                       if (tile.bulk ? chunk < 128 || warps < 4 || (split > 1 && !cluster) : chunk > 128) continue;
                       if (const auto time = estimate_with_buffers(shape, tile, target)) all.emplace_back(*time, tile);
                     }

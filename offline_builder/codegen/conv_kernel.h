@@ -59,9 +59,9 @@ struct ConvTile {
   /// Rows, and weights in shared memory, come in bulk copies (sm_90 and later): for matrix products whose depth lies in
   /// shared memory as a whole.
   bool bulk = false;
-  /// With `bulk`: blocks with neighbouring channels that read the input once for all, and blocks with neighbouring rows that read the
-  /// weights once for all (shared_weights). They form a cluster, to which the splits belong where there are any.
-  std::int32_t share_rows = 1, share_weights = 1;
+  /// With `bulk`: blocks with neighbouring channels that read the input once for all. They form a cluster, to which the splits
+  /// belong where there are any.
+  std::int32_t share_rows = 1;
   bool cluster = false;  ///< the splits form a cluster (sm_90 and later) instead of meeting in a workspace
 };
 

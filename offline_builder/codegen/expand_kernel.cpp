@@ -114,7 +114,7 @@ KernelSpec make_expand(const ExpandShape& shape, const ExpandTile& tile, const C
   text.set("kChannels", std::int64_t{shape.channels}).set("kHidden", std::int64_t{shape.hidden});
   text.set("kOutHeight", std::int64_t{shape.out_height}).set("kOutWidth", std::int64_t{shape.out_width}).set("kOutChannels", std::int64_t{shape.hidden});
   text.set("kWindow", std::int64_t{shape.window}).set("kStep", std::int64_t{shape.stride});
-  for (const char* one : {"kKernelHeight", "kKernelWidth", "kStrideHeight", "kStrideWidth", "kDilationHeight", "kDilationWidth", "kWarpsK", "kPatchBuffers", "kSplit", "kShareRows", "kShareWeights"}) {
+  for (const char* one : {"kKernelHeight", "kKernelWidth", "kStrideHeight", "kStrideWidth", "kDilationHeight", "kDilationWidth", "kWarpsK", "kPatchBuffers", "kSplit"}) {
     text.set(one, std::int64_t{1});
   }
   text.set("kPadTop", std::int64_t{shape.pad[0]}).set("kPadLeft", std::int64_t{shape.pad[1]});

@@ -95,9 +95,9 @@ std::vector<KernelSpec> all_families(const ConvTarget& target) {
   specs.push_back(make_conv(shape, shared, target));
   if (target.arch >= 90) {
     shape.width = shape.out_width = 128;
-    shared.bulk = true, shared.share_rows = 4, shared.share_weights = 2, shared.buffers = 8;
+    shared.bulk = true, shared.share_rows = 4, shared.buffers = 8;
     specs.push_back(make_conv(shape, shared, target));
-    shared.share_rows = 2, shared.share_weights = 1, shared.split = 3, shared.cluster = true;
+    shared.share_rows = 2, shared.split = 3, shared.cluster = true;
     specs.push_back(make_conv(shape, shared, target));
   }
   for (const std::int32_t window : {3, 5}) {

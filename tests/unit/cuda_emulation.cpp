@@ -220,7 +220,7 @@ TEST_CASE("convolution split over a cluster") {
   CHECK(run_conv(s, make_conv(s, tile_of(5, 5, 32, 16, 2, 1, 1, 4, true), target_of(90)), 5) == 0);
 }
 
-TEST_CASE("rows and weights of a product copied in bulk, for a block alone, for clusters that share either or both") {
+TEST_CASE("rows and weights of a product copied in bulk, for a block alone and for clusters that share rows, whole and split") {
   ConvShape s = shape_of(1, 53, 96, 64, 1, 1, 0);
   s.epilogue.residual = scalar::ResidualMode::AfterActivation;
   ConvTile tile = tile_of(1, 16, 16, 32, 1, 1, 1, 1, false, 8);
@@ -229,20 +229,15 @@ TEST_CASE("rows and weights of a product copied in bulk, for a block alone, for 
   const KernelSpec rows = make_conv(s, tile, target_of(90));
   CHECK(rows.cluster == 4);
   CHECK(run_conv(s, rows, 4) == 0);
-  tile.share_weights = 2;
-  CHECK(!conv_shared_bytes(s, tile, target_of(90)));  // weights in registers
   tile.shared_weights = true;
   const KernelSpec both = make_conv(s, tile, target_of(90));
-  CHECK(both.cluster == 8);
   CHECK(run_conv(s, both, 5) == 0);
-  tile.share_rows = 1, tile.share_weights = 4;
-  CHECK(run_conv(s, make_conv(s, tile, target_of(90)), 6) == 0);
-  tile.share_weights = 1;
+  tile.share_rows = 3;  // of 4 tiles
+  CHECK(!conv_shared_bytes(s, tile, target_of(90)));
+  tile.share_rows = 1;
   CHECK(make_conv(s, tile, target_of(90)).cluster == 1);
   CHECK(run_conv(s, make_conv(s, tile, target_of(90)), 9) == 0);
-  tile.share_weights = 3;  // of 4 tiles
-  CHECK(!conv_shared_bytes(s, tile, target_of(90)));
-  tile.share_rows = 2, tile.share_weights = 1, tile.split = 3, tile.cluster = true, tile.tile_width = 48;
+  tile.share_rows = 2, tile.split = 3, tile.cluster = true, tile.tile_width = 48;
   CHECK(run_conv(s, make_conv(s, tile, target_of(90)), 7) == 0);
   tile.shared_weights = false;
   CHECK(make_conv(s, tile, target_of(90)).cluster == 6);

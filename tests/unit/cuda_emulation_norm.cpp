@@ -138,7 +138,7 @@ TEST_CASE("blocks that share the rows which they normalise and store") {
   ConvShape s = product(21, 64, 64);
   s.store_normalized = true;
   ConvTile tile = tile_of(16, 16, 32, 1, 1, 1, 2);
-  tile.bulk = true, tile.share_rows = 2, tile.share_weights = 2, tile.shared_weights = true;
+  tile.bulk = true, tile.share_rows = 2, tile.shared_weights = true;
   CHECK(run(s, make_conv(s, tile, target_of(90)), 2.0f, 3) == 0);
 }
 
