@@ -56,9 +56,9 @@ print(json.dumps({"median": float(np.median(times)), "min": min(times), "runs": 
 """
 
 
-def call(command):
+def call(command, accepted=(0,)):
     result = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-    if result.returncode != 0:
+    if result.returncode not in accepted:
         raise SystemExit(f"{' '.join(map(str, command))}\n{result.stderr}")
     return result.stdout
 
@@ -72,9 +72,9 @@ class Model:
         call([edgert, "build", path, "-o", self.plan, "--quiet"])
         self.profile = json.loads(call([edgert, "inspect", self.plan, "--json"]))["profiles"][0]
         np.savez(self.inputs, **self.draw_inputs())
-        report = json.loads(
-            call([edgert, "compare", self.plan, path, "--inputs", self.inputs, "--json", "--python", sys.executable])
-        )
+        # 1: different beyond the bounds of `compare`. The table says by how much; that is no reason not to measure.
+        compare = [edgert, "compare", self.plan, path, "--inputs", self.inputs, "--json", "--python", sys.executable]
+        report = json.loads(call(compare, accepted=(0, 1)))
         self.error = max(output["relative_to_max"] for output in report["outputs"].values())
 
     def draw_inputs(self):
@@ -226,7 +226,8 @@ def page(report):
             "",
             "FP32, batch 1 unless the model fixes another. Both in turns, each a process of its own. Milliseconds: "
             "median of the turns' medians, their spread, and the smallest of all runs. The error is the largest of the "
-            "outputs', as a fraction of their largest magnitude. A load average above 0 means that other programs took "
+            "outputs', as a fraction of their largest magnitude; where boxes of an untrained detector have scores that "
+            "differ by rounding alone, another box comes first and it says nothing. A load average above 0 means that other programs took "
             "time from both: then the smallest times say more than the medians.",
             "",
             *heading(),
