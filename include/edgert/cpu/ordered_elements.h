@@ -75,18 +75,21 @@ struct Heap {
   void build() noexcept {
     for (std::int64_t at = count / 2; at-- > 0;) sift(at);
   }
+  /// After build(), of at least one item: takes out the one that comes last. The heap is one shorter.
+  Item take_last() noexcept {
+    const Item last = items[0];
+    items[0] = items[--count];
+    sift(0);
+    return last;
+  }
   /// After build(); leaves the items sorted.
   void sort() noexcept {
-    for (const std::int64_t all = count; count > 1;) {
-      const Item last = items[0];
-      items[0] = items[--count];
+    const std::int64_t all = count;
+    while (count > 1) {
+      const Item last = take_last();
       items[count] = last;
-      sift(0);
-      if (count == 1) {
-        count = all;
-        return;
-      }
     }
+    count = all;
   }
 };
 template <class Item, class Before>

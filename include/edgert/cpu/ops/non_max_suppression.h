@@ -56,13 +56,30 @@ inline bool overlap(const Box& a, const Box& b, float threshold) noexcept {
   return a.area() > 0 && b.area() > 0 && whole > 0 && common / whole > threshold;
 }
 
+/// A box that may be chosen.
+struct Candidate {
+  float score;
+  std::int64_t index;
+};
+
+/// Whether b is to be looked at before a.
+inline bool comes_after(const Candidate& a, const Candidate& b) noexcept {
+  const int order = compare_numbers(a.score, b.score);
+  return order != 0 ? order < 0 : a.index > b.index;
+}
+
+/// What the operator keeps for each box: candidates of a class, and those of it that were chosen.
+struct Scratch {
+  Candidate* candidates;
+  Box* chosen;
+};
+
 /// The selection so far, a row each.
 class Selection {
  public:
   explicit Selection(const TensorView& out) noexcept : out_(out) {}
   std::int64_t count() const noexcept { return count_; }
   bool full() const noexcept { return count_ == out_.dims[0]; }
-  std::int64_t box(std::int64_t row) const noexcept { return at(row, 2); }
   void add(std::int64_t batch, std::int64_t category, std::int64_t index) noexcept {
     at(count_, 0) = batch;
     at(count_, 1) = category;
@@ -83,7 +100,8 @@ T scalar_or(const Work& work, std::size_t i, T fallback) noexcept {
 }
 
 /// The boxes of one batch and class; false when the output is full.
-inline bool select(const Work& work, std::int64_t batch, std::int64_t category, Selection& selection) noexcept {
+inline bool select(const Work& work, std::int64_t batch, std::int64_t category, Selection& selection,
+                   const Scratch& scratch) noexcept {
   const TensorView& boxes = work.in(0);
   const TensorView& scores = work.in(1);
   const bool center = work.as<NonMaxSuppressionAttributes>().center_point_box != 0;
@@ -91,27 +109,22 @@ inline bool select(const Work& work, std::int64_t batch, std::int64_t category, 
   const float threshold = scalar_or<float>(work, 3, 0);
   const float* const score = scores.as<const float>() + batch * scores.strides[0] + category * scores.strides[1];
   const std::int64_t stride = scores.strides[2];
-  std::int64_t* const candidates = static_cast<std::int64_t*>(work.scratch);
   std::int64_t count = 0;
   for (std::int64_t i = 0; i < scores.dims[2]; ++i) {
-    if (!work.has(4) || score[i * stride] > *work.in(4).as<const float>()) candidates[count++] = i;
+    if (!work.has(4) || score[i * stride] > *work.in(4).as<const float>()) scratch.candidates[count++] = {score[i * stride], i};
   }
-  auto ranked = heap_of(candidates, count, [score, stride](std::int64_t a, std::int64_t b) {
-    const int order = compare_numbers(score[a * stride], score[b * stride]);
-    return order != 0 ? order > 0 : a < b;
-  });
+  // A heap gives as many of the best as are asked for: often a few of thousands.
+  auto ranked = heap_of(scratch.candidates, count, comes_after);
   ranked.build();
-  ranked.sort();
-  const std::int64_t first = selection.count();
-  for (std::int64_t c = 0; c < count && selection.count() - first < most; ++c) {
-    const Box box = read_box(boxes, batch, candidates[c], center);
+  for (std::int64_t chosen = 0; ranked.count > 0 && chosen < most;) {
+    const std::int64_t index = ranked.take_last().index;
+    const Box box = read_box(boxes, batch, index, center);
     bool suppressed = false;
-    for (std::int64_t row = first; !suppressed && row < selection.count(); ++row) {
-      suppressed = overlap(box, read_box(boxes, batch, selection.box(row), center), threshold);
-    }
+    for (std::int64_t i = 0; !suppressed && i < chosen; ++i) suppressed = overlap(box, scratch.chosen[i], threshold);
     if (suppressed) continue;
     if (selection.full()) return false;
-    selection.add(batch, category, candidates[c]);
+    selection.add(batch, category, index);
+    scratch.chosen[chosen++] = box;
   }
   return true;
 }
@@ -149,16 +162,19 @@ struct NonMaxSuppression {
     return is_int64_scalar(operands.out(1)) ? nullptr : "the second output is no int64 scalar";
   }
   static std::uint64_t scratch_bytes(const Operands& operands) {
-    return sizeof(std::int64_t) * static_cast<std::uint64_t>(operands.in(0).dims[1]);
+    return (sizeof(nms_detail::Candidate) + sizeof(nms_detail::Box)) * static_cast<std::uint64_t>(operands.in(0).dims[1]);
   }
   static Status run(const Work& work) {
     if (work.part != 0) return {};
     const TensorView& scores = work.in(1);
     nms_detail::Selection selection(work.out(0));
+    const std::int64_t boxes = work.in(0).dims[1];
+    const nms_detail::Scratch scratch = {static_cast<nms_detail::Candidate*>(work.scratch),
+                                         reinterpret_cast<nms_detail::Box*>(static_cast<nms_detail::Candidate*>(work.scratch) + boxes)};
     if (!is_empty(scores)) {
       for (std::int64_t batch = 0; batch < scores.dims[0]; ++batch) {
         for (std::int64_t category = 0; category < scores.dims[1]; ++category) {
-          if (!nms_detail::select(work, batch, category, selection)) return Error::ExtentMismatch;
+          if (!nms_detail::select(work, batch, category, selection, scratch)) return Error::ExtentMismatch;
         }
       }
     }
