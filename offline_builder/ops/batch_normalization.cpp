@@ -35,6 +35,7 @@ void use_batch_statistics(OnnxNode& node, ValueId& mean, ValueId& variance) {
 }
 
 void import_batch_normalization(OnnxNode& node) {
+  if (node.opset < 7 && node.int_or("is_test", 0) == 0) node.fail("is_test = 0: export the model for inference");
   const bool training = node.opset >= 14 && node.int_or("training_mode", 0) != 0;
   for (std::size_t i = training ? 3 : 1; i < 5; ++i) {
     if (node.wants_output(i)) node.fail("outputs for training are not supported; export the model for inference");
@@ -89,7 +90,7 @@ void import_lrn(OnnxNode& node) {
 }  // namespace
 
 void register_batch_normalization(Registry& registry) {
-  registry.add_onnx("BatchNormalization", &import_batch_normalization, 7);
+  registry.add_onnx("BatchNormalization", &import_batch_normalization, 1);
   registry.add_onnx("LRN", &import_lrn);
 }
 

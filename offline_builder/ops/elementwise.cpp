@@ -12,9 +12,24 @@ void import_unary(OnnxNode& node) {
   node.set_output(0, unary(node, op, node.input(0)));
 }
 
+/// The second operand. Before version 7 its dimensions are those of the first from `axis` on, not the last ones.
+ValueId second_operand(OnnxNode& node) {
+  const ValueId b = node.input(1);
+  if (node.opset >= 7 || node.int_or("broadcast", 0) == 0) return b;
+  const Dims dims = node.type(1).dims;
+  const std::int64_t rank = static_cast<std::int64_t>(node.type(0).dims.size());
+  const std::int64_t own = static_cast<std::int64_t>(dims.size());
+  const std::int64_t given = node.int_or("axis", rank - own);
+  const std::int64_t axis = given < 0 ? given + rank : given;
+  if (axis < 0 || axis > rank - own) node.fail("axis " + std::to_string(given) + " leaves no room for the second operand");
+  Dims placed = dims;
+  placed.insert(placed.end(), static_cast<std::size_t>(rank - own - axis), 1);
+  return placed == dims ? b : reshape(node, b, placed);
+}
+
 template <PointwiseOp op>
 void import_binary(OnnxNode& node) {
-  node.set_output(0, binary(node, op, node.input(0), node.input(1)));
+  node.set_output(0, binary(node, op, node.input(0), second_operand(node)));
 }
 
 /// Sum, Max, Min: any number of operands, one after the other.
@@ -42,7 +57,7 @@ void import_pow(OnnxNode& node) {
   const DType exponent = node.type(1).dtype;
   const DType type = !is_float(base) && is_float(exponent) ? exponent : base;
   const ValueId power =
-      binary(node, PointwiseOp::Pow, cast(node, node.input(0), type), cast(node, node.input(1), type));
+      binary(node, PointwiseOp::Pow, cast(node, node.input(0), type), cast(node, second_operand(node), type));
   node.set_output(0, cast(node, power, base));
 }
 
@@ -97,10 +112,12 @@ void import_is_inf(OnnxNode& node) {
 
 void import_where(OnnxNode& node) { node.set_output(0, select(node, node.input(0), node.input(1), node.input(2))); }
 
-/// The slope broadcasts to x, never the other way.
+/// The slope broadcasts to x, never the other way. Before version 7 it is one number, or one for each channel.
 void import_prelu(OnnxNode& node) {
   const Dims dims = node.type(0).dims;
-  const ValueId slope = expand(node, node.input(1), dims);
+  const bool by_channel = node.opset < 7 && dims.size() > 1 && node.type(1).dims == Dims{dims[1]};
+  const ValueId slope =
+      expand(node, by_channel ? along_axis(node, node.input(1), 1, dims.size()) : node.input(1), dims);
   node.set_output(0, binary(node, PointwiseOp::PRelu, node.input(0), slope));
 }
 
@@ -138,25 +155,25 @@ void register_elementwise(Registry& registry) {
   add("IsNaN", &import_unary<PointwiseOp::IsNan>, 9);
   add("IsInf", &import_is_inf, 10);
 
-  add("Add", &import_binary<PointwiseOp::Add>, 7);
-  add("Sub", &import_binary<PointwiseOp::Sub>, 7);
-  add("Mul", &import_binary<PointwiseOp::Mul>, 7);
-  add("Div", &import_binary<PointwiseOp::Div>, 7);
-  add("And", &import_binary<PointwiseOp::And>, 7);
-  add("Or", &import_binary<PointwiseOp::Or>, 7);
-  add("Xor", &import_binary<PointwiseOp::Xor>, 7);
-  add("Equal", &import_binary<PointwiseOp::Equal>, 7);
-  add("Less", &import_binary<PointwiseOp::Less>, 7);
+  add("Add", &import_binary<PointwiseOp::Add>, 1);
+  add("Sub", &import_binary<PointwiseOp::Sub>, 1);
+  add("Mul", &import_binary<PointwiseOp::Mul>, 1);
+  add("Div", &import_binary<PointwiseOp::Div>, 1);
+  add("And", &import_binary<PointwiseOp::And>, 1);
+  add("Or", &import_binary<PointwiseOp::Or>, 1);
+  add("Xor", &import_binary<PointwiseOp::Xor>, 1);
+  add("Equal", &import_binary<PointwiseOp::Equal>, 1);
+  add("Less", &import_binary<PointwiseOp::Less>, 1);
   add("LessOrEqual", &import_binary<PointwiseOp::LessOrEqual>, 12);
-  add("Greater", &import_binary<PointwiseOp::Greater>, 7);
+  add("Greater", &import_binary<PointwiseOp::Greater>, 1);
   add("GreaterOrEqual", &import_binary<PointwiseOp::GreaterOrEqual>, 12);
   add("BitwiseAnd", &import_binary<PointwiseOp::BitAnd>, 18);
   add("BitwiseOr", &import_binary<PointwiseOp::BitOr>, 18);
   add("BitwiseXor", &import_binary<PointwiseOp::BitXor>, 18);
-  add("Pow", &import_pow, 7);
+  add("Pow", &import_pow, 1);
   add("Mod", &import_mod, 10);
   add("BitShift", &import_bit_shift, 11);
-  add("PRelu", &import_prelu, 7);
+  add("PRelu", &import_prelu, 1);
   add("Where", &import_where, 9);
 
   add("Sum", &import_variadic<PointwiseOp::Add>, 6);

@@ -195,7 +195,7 @@ ValueId matmul(OnnxNode& node, ValueId a, ValueId b, ValueId bias) {
 void register_matmul(Registry& registry) {
   registry.add(kMatMul);
   registry.add_onnx("MatMul", &import_matmul);
-  registry.add_onnx("Gemm", &import_gemm, 7);
+  registry.add_onnx("Gemm", &import_gemm, 1);
 }
 
 }  // namespace edgert::ops

@@ -158,7 +158,7 @@ extern const OperatorDef kPool = [] {
 void register_pool(Registry& registry) {
   registry.add(kPool);
   registry.add_onnx("MaxPool", &import_pool);
-  registry.add_onnx("AveragePool", &import_pool, 7);
+  registry.add_onnx("AveragePool", &import_pool, 1);
   registry.add_onnx("LpPool", &import_lp_pool, 2);
   registry.add_onnx("GlobalAveragePool", &import_global_pool);
   registry.add_onnx("GlobalMaxPool", &import_global_pool);

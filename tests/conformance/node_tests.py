@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX's own node tests against EdgeRT.
+"""ONNX's own tests against EdgeRT: its node tests, and the model tests of wheel_models.py.
 
 Writes every test case of the installed onnx wheel as a folder, lets node_runner build and run them, and compares the
 outcome with expected.txt, the list of cases that must pass; --update rewrites it. A case that passes without being
@@ -27,6 +27,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from wheel_models import wheel_models
+
 with warnings.catch_warnings():
     # The references compute infinities and overflows on purpose.
     warnings.simplefilter("ignore")
@@ -36,7 +38,7 @@ with warnings.catch_warnings():
 
 EXPECTED = pathlib.Path(__file__).parent / "expected.txt"
 FAILURES = pathlib.Path(__file__).parent / "failures.txt"
-HEADER = """# Cases of the onnx wheel's node tests that must pass; every other one must not. Written by node_tests.py --update.
+HEADER = """# Cases of the onnx wheel's node and model tests that must pass; every other one must not. Written by node_tests.py --update.
 """
 TYPES = {
     "float32": "f32",
@@ -209,7 +211,7 @@ def judge_failures(results, complete):
             print(f"in {FAILURES.name}, but no such case fails: {pattern}: {reason}")
             stale += 1
     for name in sorted(unexplained):
-        outcome, detail = results["test_" + name]
+        outcome, detail = results[name] if name in results else results["test_" + name]
         print(f"{outcome} without a reason in {FAILURES.name}: {name}: {detail}")
     return stale + len(unexplained)
 
@@ -225,7 +227,9 @@ def main():
     parser.add_argument("--jobs", type=int, default=1, help="that many runners at once")
     arguments = parser.parse_args()
 
-    chosen = [case for case in CASES if re.search(arguments.filter, case.name)]
+    # Whole networks take minutes on an emulated device.
+    models = [case for case in wheel_models() if not (arguments.device and case.name.startswith("light."))]
+    chosen = [case for case in [*CASES, *models] if re.search(arguments.filter, case.name)]
     results = {}
     with tempfile.TemporaryDirectory() as scratch:
         folders = []
@@ -242,7 +246,11 @@ def main():
     if arguments.target:
         return 1 if report_gpu(results, read_expected()) else 0
 
-    counts = collections.Counter(outcome for outcome, _ in results.values())
+    model_names = {case.name for case in models}
+    counts, model_counts = (
+        collections.Counter(outcome for name, (outcome, _) in results.items() if (name in model_names) == wanted)
+        for wanted in (False, True)
+    )
     if arguments.verbose:
         for name, (outcome, detail) in sorted(results.items()):
             if outcome != "pass":
@@ -253,10 +261,11 @@ def main():
         EXPECTED.write_text(HEADER + "".join(f"{name}\n" for name in sorted(expected)))
     complete = not arguments.filter
     differing = judge(results, read_expected(), complete) + judge_failures(results, complete)
-    plain = [case.name for case in chosen if is_plain(case)]
+    plain = [case.name for case in chosen if case.name not in model_names and is_plain(case)]
     plain_passed = sum(results[name][0] == "pass" for name in plain)
-    print(f"{counts['pass']} passed, {counts['wrong'] + counts['error']} failed, {counts['unsupported']} unsupported")
-    print(f"{plain_passed} of the {len(plain)} with default-domain operators on plain tensors passed")
+    for kind, count in (("node tests", counts), ("model tests", model_counts)):
+        print(f"{kind}: {count['pass']} passed, {count['wrong'] + count['error']} failed, {count['unsupported']} unsupported")
+    print(f"{plain_passed} of the {len(plain)} node tests with default-domain operators on plain tensors passed")
     return 1 if differing else 0
 
 
