@@ -335,7 +335,7 @@ class Bench {
       x.assign(numbers.begin(), numbers.end());
       t.places.x = gpu_->upload(numbers);
     } else {
-      const bool floats = (layer.kind == LayerKind::Conv && layer.conv.float_planes) || (layer.kind == LayerKind::Gemv && layer.gemv.float_input);
+      const bool floats = (layer.kind == LayerKind::Conv && layer.conv.image) || (layer.kind == LayerKind::Gemv && layer.gemv.float_input);
       t.places.x = floats ? gpu_->upload(x) : gpu_->upload(to_halves(x));
     }
     if (size.residual > 0) t.places.residual = gpu_->upload(to_halves(layer.constant_residual ? t.data.residual : r));

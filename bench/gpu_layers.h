@@ -52,7 +52,7 @@ inline Sizes sizes_of(const Layer& layer) {
   Sizes z;
   if (layer.kind == LayerKind::Conv) {
     const ConvShape& s = layer.conv;
-    z.input = std::size_t(s.batch) * s.height * s.width * (s.float_planes ? s.channels : s.input_pitch);
+    z.input = std::size_t(s.batch) * s.height * s.width * (s.image ? s.channels : s.input_pitch);
     z.output = std::size_t(s.batch) * s.out_height * s.out_width * s.output_pitch;
     z.residual = s.epilogue.residual == scalar::ResidualMode::None ? 0 : std::size_t(s.batch) * s.out_height * s.out_width * s.residual_pitch;
     z.normalized = s.store_normalized ? z.input : 0;
@@ -61,7 +61,7 @@ inline Sizes sizes_of(const Layer& layer) {
     z.bias = std::size_t(s.out_channels);
     z.channels = std::size_t(s.out_channels), z.pitch = std::size_t(s.output_pitch);
     z.macs = double(z.weights) * s.batch * s.out_height * s.out_width;
-    z.bytes = 2.0 * (z.weights + z.output + z.residual + z.normalized) + (s.float_planes ? 4.0 : 2.0) * z.input;
+    z.bytes = 2.0 * (z.weights + z.output + z.residual + z.normalized) + (s.image ? 4.0 : 2.0) * z.input;
   } else if (layer.kind == LayerKind::Window) {
     const codegen::WindowShape& s = layer.window;
     z.input = std::size_t(s.batch) * s.height * s.width * s.input_pitch;

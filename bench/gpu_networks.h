@@ -70,7 +70,7 @@ class NetworkBuilder {
     layer.scale = scale;
     codegen::ConvShape& c = layer.conv;
     c.scaled = scale >= 0;
-    c.float_planes = input == 0;
+    c.image = input == 0;
     c.height = in.height, c.width = in.width, c.channels = in.channels;
     c.kernel[0] = c.kernel[1] = kernel;
     c.stride[0] = c.stride[1] = stride;

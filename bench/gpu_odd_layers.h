@@ -30,11 +30,11 @@ inline std::vector<Layer> odd_layers() {
   layers.back().conv.dilation[0] = layers.back().conv.dilation[1] = 2;
   layers.back().conv.pad[0] = layers.back().conv.pad[1] = 2;
   add(37, 29, 3, 20, 3, 2, 1, false);
-  layers.back().conv.float_planes = true;
+  layers.back().conv.image = true;
   add(31, 33, 3, 35, 7, 2, 3, false, 2);
-  layers.back().conv.float_planes = true;
+  layers.back().conv.image = true;
   add(21, 18, 5, 16, 3, 1, 1, false);
-  layers.back().conv.float_planes = true;
+  layers.back().conv.image = true;
   for (const auto kind : {codegen::WindowKind::Depthwise, codegen::WindowKind::Maximum, codegen::WindowKind::Average}) {
     Layer layer;
     layer.kind = LayerKind::Window;
@@ -51,7 +51,7 @@ inline std::vector<Layer> odd_layers() {
   add(1, 37, 264, 72, 1, 1, 0, false);
   layers.back().conv.layer_norm = layers.back().conv.store_normalized = true;
   add(32, 50, 3, 40, 16, 16, 0, false);
-  layers.back().conv.float_planes = true;
+  layers.back().conv.image = true;
   for (const int keys : {37, 300}) {
     Layer layer;
     layer.kind = LayerKind::Attention;

@@ -78,7 +78,7 @@ inline Reference conv_reference(const codegen::ConvShape& s, const std::vector<f
       const int v = ow * s.stride[1] - s.pad[1] + t % s.kernel[1] * s.dilation[1];
       if (h < 0 || h >= s.height || v < 0 || v >= s.width) continue;
       for (int c = 0; c < s.channels; ++c) {
-        const std::size_t at = s.float_planes ? ((std::size_t(image) * s.channels + c) * s.height + h) * s.width + v
+        const std::size_t at = s.image ? ((std::size_t(image) * s.channels + c) * s.height + h) * s.width + v
                                               : ((std::size_t(image) * s.height + h) * s.width + v) * s.input_pitch + c;
         const double factor = s.scaled ? double(scale[std::size_t(image) * s.channels + c]) : row.second;
         const double value = (x[at] - row.first) * factor;

@@ -93,7 +93,7 @@ inline Network vit_s16() {
   patches.output_offset = kWidth;
   patches.constant_residual = true;
   codegen::ConvShape& c = patches.conv;
-  c.float_planes = true;
+  c.image = true;
   c.height = c.width = 224, c.channels = 3, c.out_height = c.out_width = 14, c.out_channels = kWidth;
   c.kernel[0] = c.kernel[1] = c.stride[0] = c.stride[1] = 16;
   c.output_pitch = c.residual_pitch = kWidth;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The input patch of a network's first layer, read from float planes (NCHW) and rounded on the way. A pixel has so few
-// channels that one tap would fill no matrix block; so a whole kernel row is one tap. In shared memory pixels lie one
+// The input patch of a network's first layer, read from an image of floats or bytes in any order, normalised and rounded on
+// the way. A pixel has so few channels that one tap would fill no matrix block; so a whole kernel row is one tap. In shared memory pixels lie one
 // after the other, padded to kPixelChannels, and the kKernelWidth pixels that an output reads are one run of bytes that
 // starts at a multiple of 16, because kStrideWidth * kPixelChannels is a multiple of 8. Weights of the padding are zero.
 #pragma once
@@ -24,6 +24,37 @@ static_assert(kDilationHeight == 1 && kDilationWidth == 1, "a kernel row must be
 static_assert(kStrideWidth * kPixelChannels % 8 == 0 && (kPixelChannels == 4 || kPixelChannels == 8), "rows must be aligned");
 static_assert(kInputChannels <= kPixelChannels && kChannels == kChunk, "one chunk holds a kernel row");
 
+template <bool kBytes>
+struct ImageElement {
+  using Type = float;
+};
+template <>
+struct ImageElement<true> {
+  using Type = unsigned char;
+};
+
+/// What the product is to be of, from element x of channel c.
+__device__ __forceinline__ float normalize_pixel(float x, int c) {
+  if (!kImageNormalized) return x;
+  const float scale = c == 0   ? kImageScale0
+                      : c == 1 ? kImageScale1
+                      : c == 2 ? kImageScale2
+                      : c == 3 ? kImageScale3
+                      : c == 4 ? kImageScale4
+                      : c == 5 ? kImageScale5
+                      : c == 6 ? kImageScale6
+                               : kImageScale7;
+  const float shift = c == 0   ? kImageShift0
+                      : c == 1 ? kImageShift1
+                      : c == 2 ? kImageShift2
+                      : c == 3 ? kImageShift3
+                      : c == 4 ? kImageShift4
+                      : c == 5 ? kImageShift5
+                      : c == 6 ? kImageShift6
+                               : kImageShift7;
+  return x * scale + shift;
+}
+
 class Patch {
  public:
   __device__ __forceinline__ explicit Patch(const Block& block) {
@@ -37,7 +68,7 @@ class Patch {
       const int w = block.column * kStrideWidth - kPadLeft + column;
       const bool inside = h >= 0 && h < kHeight && w >= 0 && w < kWidth && slot < kPatchHeight * kPatchColumns &&
                           (kGroup == kStrideWidth || within < kStrideWidth);
-      offset_[i] = inside ? (block.image * kInputChannels * kHeight + h) * kWidth + w : -1;
+      offset_[i] = inside ? block.image * kImageStride + h * kRowStride + w * kColumnStride : -1;
       pin(offset_[i]);
     }
   }
@@ -45,13 +76,14 @@ class Patch {
   __device__ __forceinline__ void clear(uint32) const {}  // load() writes every place
 
   __device__ __forceinline__ void load(uint32 to, const void* input, int) const {
-    const float* x = static_cast<const float*>(input);
+    const auto* x = static_cast<const ImageElement<kImageBytes>::Type*>(input);
     float value[kSlotsPerThread][kPixelChannels];
 #pragma unroll
     for (int i = 0; i < kSlotsPerThread; ++i) {
 #pragma unroll
       for (int c = 0; c < kPixelChannels; ++c) {
-        value[i][c] = c < kInputChannels && offset_[i] >= 0 ? x[offset_[i] + c * kHeight * kWidth] : 0.0f;
+        const bool there = c < kInputChannels && offset_[i] >= 0;
+        value[i][c] = there ? normalize_pixel(static_cast<float>(x[offset_[i] + c * kChannelStride]), c) : 0.0f;
       }
     }
 #pragma unroll

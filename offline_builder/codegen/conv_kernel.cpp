@@ -29,7 +29,7 @@ struct Geometry {
 std::int32_t scale_rows(const ConvShape& shape) { return shape.pre_activated ? 2 : shape.scaled ? 1 : 0; }
 
 void add_patch(const ConvShape& shape, const ConvTile& tile, Geometry& g) {
-  if (shape.float_planes) {
+  if (shape.image) {
     const std::int32_t pixel = stem_pixel_channels(shape);
     const std::int32_t height = (tile.tile_height - 1) * shape.stride[0] + shape.kernel[0];
     const bool apart = shape.kernel[1] <= shape.stride[1] && shape.stride[1] * 2 * pixel % 32 == 0;
@@ -52,18 +52,18 @@ void add_patch(const ConvShape& shape, const ConvTile& tile, Geometry& g) {
 
 /// Registers beside sums and weights: addresses, bias, residual, a fragment of the input or two for each 16 rows.
 std::int32_t other_registers(const ConvShape& shape, const ConvTile& tile, const Geometry& g) {
-  const std::int32_t pieces = divide_up(shape.float_planes ? g.patch_pixels : g.patch_pixels * tile.chunk / 8, g.threads);
+  const std::int32_t pieces = divide_up(shape.image ? g.patch_pixels : g.patch_pixels * tile.chunk / 8, g.threads);
   const std::int32_t units = divide_up(g.units / (tile.cluster ? tile.split : 1), g.threads);
   const bool residual = shape.epilogue.residual != scalar::ResidualMode::None;
   const std::int32_t norm = shape.layer_norm ? 12 + 3 * divide_up(g.block_m * 8, g.threads) : 0;
-  return 40 + norm + (shape.element == ElementType::TF32 ? 64 : 0) + 4 * scale_rows(shape) + (shape.float_planes ? 2 : 1) * pieces + units * (residual ? (shape.element == ElementType::TF32 ? 9 : 5) : 1) + 4 * (g.block_m / tile.warps_m / 16);
+  return 40 + norm + (shape.element == ElementType::TF32 ? 64 : 0) + 4 * scale_rows(shape) + (shape.image ? 2 : 1) * pieces + units * (residual ? (shape.element == ElementType::TF32 ? 9 : 5) : 1) + 4 * (g.block_m / tile.warps_m / 16);
 }
 
 Geometry geometry(const ConvShape& shape, const ConvTile& tile) {
   Geometry g = {};
   g.threads = 32 * tile.warps_m * tile.warps_n * tile.warps_k;
-  g.taps = shape.float_planes ? shape.kernel[0] : shape.kernel[0] * shape.kernel[1];
-  g.channels = shape.float_planes ? stem_chunk(shape) : shape.channels / shape.groups;
+  g.taps = shape.image ? shape.kernel[0] : shape.kernel[0] * shape.kernel[1];
+  g.channels = shape.image ? stem_chunk(shape) : shape.channels / shape.groups;
   g.chunks = divide_up(g.channels, tile.chunk);
   g.chunks_per_split = divide_up(g.chunks, tile.split);
   g.block_m = round_up(tile.tile_height * tile.tile_width, 16 * tile.warps_m);
@@ -103,37 +103,37 @@ std::int32_t blocks_per_multiprocessor(const Geometry& g, const ConvTarget& targ
 bool moves_at_once(std::int32_t count, std::int32_t pitch) { return (count == 1 || count == 2 || count == 4 || count == 8) && pitch % count == 0; }
 
 bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target) {
-  if (!shape.float_planes && (shape.input_at_once < 2 || !moves_at_once(shape.input_at_once, shape.input_pitch))) return false;
+  if (!shape.image && (shape.input_at_once < 2 || !moves_at_once(shape.input_at_once, shape.input_pitch))) return false;
   if (!moves_at_once(shape.output_at_once, shape.output_pitch) || !moves_at_once(shape.residual_at_once, shape.residual_pitch)) return false;
   if (tile.block_n % (16 * tile.warps_n) != 0 || tile.chunk % (16 * tile.warps_k) != 0) return false;
   const Geometry g = geometry(shape, tile);
   if (g.threads > 1024 || g.threads % (tile.block_n / 8) != 0) return false;
   if (tile.buffers < 2 && g.chunks_per_split > 1) return false;
   if (g.registers * g.threads > 65536 || g.registers > 204) return false;
-  if (shape.float_planes && (tile.chunk != stem_chunk(shape) || tile.split != 1)) return false;
+  if (shape.image && (tile.chunk != stem_chunk(shape) || tile.split != 1)) return false;
   if (tile.cluster && (target.arch < 90 || tile.split < 2 || tile.split > 8 || g.units % tile.split != 0)) return false;
   if (shape.groups > 1) {
     if (shape.channels % (16 * shape.groups) != 0 || shape.out_channels % (tile.block_n * shape.groups) != 0) return false;
-    if (shape.float_planes || shape.layer_norm || scale_rows(shape) > 0 || tile.bulk) return false;
+    if (shape.image || shape.layer_norm || scale_rows(shape) > 0 || tile.bulk) return false;
   }
   if (scale_rows(shape) > 0) {
-    if (shape.layer_norm || shape.float_planes || g.taps != 1 || shape.channels % 8 != 0 || g.threads < scale_rows(shape) * tile.chunk / 8) return false;
+    if (shape.layer_norm || shape.image || g.taps != 1 || shape.channels % 8 != 0 || g.threads < scale_rows(shape) * tile.chunk / 8) return false;
     if (shape.pre_activated && (shape.scaled || shape.pad[0] != 0 || shape.pad[1] != 0)) return false;
   }
   if (shape.layer_norm) {
     const bool product = shape.height == 1 && g.taps == 1 && shape.stride[1] == 1 && shape.pad[1] == 0 && shape.width == shape.out_width;
-    if (!product || shape.float_planes || tile.tile_height != 1 || tile.split != 1 || shape.channels % 8 != 0 || !shape.bias || shape.input_at_once < 8) return false;
+    if (!product || shape.image || tile.tile_height != 1 || tile.split != 1 || shape.channels % 8 != 0 || !shape.bias || shape.input_at_once < 8) return false;
     if (shape.store_normalized && g.buffers < g.chunks) return false;  // the rows are read again when all is known
   }
   if (!tile.bulk && tile.share_rows > 1) return false;
   if (tile.bulk) {
     const bool product = shape.out_height == 1 && shape.height == 1 && g.taps == 1 && shape.stride[1] == 1 && shape.pad[1] == 0 && shape.width == shape.out_width;
-    if (target.arch < 90 || !product || shape.float_planes || scale_rows(shape) > 0 || shape.input_at_once < 8 || shape.channels % tile.chunk != 0) return false;
+    if (target.arch < 90 || !product || shape.image || scale_rows(shape) > 0 || shape.input_at_once < 8 || shape.channels % tile.chunk != 0) return false;
     if (g.buffers < g.chunks_per_split || g.chunks % tile.split != 0 || round_up(shape.out_channels, 16) % (tile.block_n * tile.share_rows) != 0) return false;
     if ((tile.split > 1 && !tile.cluster) || tile.share_rows * tile.split > 8) return false;
   }
   if (shape.element == ElementType::TF32) {
-    if (shape.float_planes || shape.plane_output || shape.layer_norm || scale_rows(shape) > 0) return false;
+    if (shape.image || shape.plane_output || shape.layer_norm || scale_rows(shape) > 0) return false;
     if (shape.channels % 2 != 0 || shape.input_at_once < 8 || shape.output_pitch % 4 != 0 || shape.residual_pitch % 4 != 0) return false;
   }
   // Every split has work: an empty one would still be launched and waited for.
@@ -161,9 +161,20 @@ std::string shape_name(const ConvShape& s) {
          number(s.width) + "x" + number(s.channels) + "_" + number(s.out_channels);
 }
 
+/// How a first layer finds and normalises its image.
+void set_image(ProblemText& text, const ConvShape& shape) {
+  static constexpr const char* kStrides[4] = {"kImageStride", "kChannelStride", "kRowStride", "kColumnStride"};
+  const std::int32_t plane = shape.height * shape.width;
+  const std::int32_t planes[4] = {shape.channels * plane, plane, shape.width, 1};
+  const bool dense = std::all_of(shape.image_stride, shape.image_stride + 4, [](std::int32_t stride) { return stride == 0; });
+  for (int d = 0; d < 4; ++d) text.set(kStrides[d], std::int64_t{dense ? planes[d] : shape.image_stride[d]});
+  text.set("kImageBytes", shape.image_bytes).set("kImageNormalized", shape.image_normalized);
+  for (int c = 0; c < 8; ++c) text.set("kImageScale" + number(c), shape.image_scale[c]).set("kImageShift" + number(c), shape.image_shift[c]);
+}
+
 std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geometry& g, const ConvTarget& target) {
   ProblemText text(shape.element);
-  text.define("EDGERT_ENTRY", shape.element == ElementType::TF32 ? "conv_tf32" : "conv").define("EDGERT_CONV_STEM", shape.float_planes ? "1" : "0");
+  text.define("EDGERT_ENTRY", shape.element == ElementType::TF32 ? "conv_tf32" : "conv").define("EDGERT_CONV_STEM", shape.image ? "1" : "0");
   text.define("EDGERT_CONV_LAYER_NORM", shape.layer_norm ? "1" : "0");
   text.define("EDGERT_CONV_STORE_NORMALIZED", shape.store_normalized ? "1" : "0");
   text.define("EDGERT_CONV_BULK", tile.bulk ? "1" : "0").set("kBulk", tile.bulk);
@@ -173,7 +184,8 @@ std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geo
   text.set("kLayerNorm", shape.layer_norm).set("kRms", shape.rms).set("kEpsilon", shape.epsilon);
   text.set("kBatch", std::int64_t{shape.batch}).set("kHeight", std::int64_t{shape.height}).set("kWidth", std::int64_t{shape.width});
   text.set("kChannels", std::int64_t{g.channels}).set("kInputChannels", std::int64_t{shape.channels});
-  text.set("kPixelChannels", std::int64_t{shape.float_planes ? stem_pixel_channels(shape) : 8});
+  text.set("kPixelChannels", std::int64_t{shape.image ? stem_pixel_channels(shape) : 8});
+  if (shape.image) set_image(text, shape);
   text.set("kOutHeight", std::int64_t{shape.out_height}).set("kOutWidth", std::int64_t{shape.out_width});
   text.set("kOutChannels", std::int64_t{shape.out_channels});
   static constexpr const char* kAxis[2] = {"Height", "Width"};
@@ -240,7 +252,7 @@ KernelSpec make_conv(const ConvShape& shape, const ConvTile& tile, const ConvTar
 }
 
 std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float* weights) {
-  const bool stem = shape.float_planes;
+  const bool stem = shape.image;
   const std::int32_t taps = stem ? shape.kernel[0] : shape.kernel[0] * shape.kernel[1];
   const std::int32_t channels = shape.channels / shape.groups;
   const std::int32_t depth = stem ? stem_chunk(shape) : channels;
@@ -391,7 +403,7 @@ std::optional<double> estimate_with_buffers(const ConvShape& shape, ConvTile& ti
 std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& target, std::size_t limit) {
   std::vector<std::pair<double, ConvTile>> all;
   std::vector<std::int32_t> chunks = {16, 32, 64, 128, 256, 384, 768};
-  if (shape.float_planes) chunks = {stem_chunk(shape)};
+  if (shape.image) chunks = {stem_chunk(shape)};
   std::vector<std::int32_t> sharings = {0};  // 0: no bulk copies
   // Where a block reads little, asking one by one is faster than meeting.
   const bool large = shape.out_height == 1 && shape.channels >= 256 && std::int64_t{shape.width} * shape.out_channels >= 65536;
@@ -401,7 +413,7 @@ std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& 
     for (const std::int32_t block_n : {16, 32, 48, 64, 96, 128}) {
       if (block_n > round_up(shape.out_channels, 16) && block_n > 16) continue;
       for (const std::int32_t chunk : chunks) {
-        if (!shape.float_planes && chunk > round_up(shape.channels / shape.groups, 16)) continue;
+        if (!shape.image && chunk > round_up(shape.channels / shape.groups, 16)) continue;
         for (const std::int32_t warps_m : {1, 2, 4}) {
           if (blocks_m % warps_m != 0 || blocks_m / warps_m > 4) continue;
           for (const std::int32_t warps_n : {1, 2, 3, 4}) {

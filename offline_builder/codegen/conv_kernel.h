@@ -26,8 +26,12 @@ struct ConvShape {
   std::int32_t groups = 1;
   /// The result is float planes (NCHW): a network's last layer. output_pitch and output_at_once are of no account.
   bool plane_output = false;
-  /// The input is float planes (NCHW) with at most 8 channels: a network's first layer.
-  bool float_planes = false;
+  /// The input is an image of at most 8 channels as the application has it, a network's first layer: floats, or bytes
+  /// (`image_bytes`), with strides in elements between images, channels, rows and columns (all 0: planes, one after the
+  /// other). With `image_normalized` what enters the product is scale * input + shift of the channel; padding stays 0.
+  bool image = false, image_bytes = false, image_normalized = false;
+  std::int32_t image_stride[4] = {0, 0, 0, 0};
+  float image_scale[8] = {}, image_shift[8] = {};
   /// Each input pixel is normalised over its channels before the product. For 1x1 kernels of stride 1 with height 1 and a
   /// multiple of 8 channels; weights and bias come from fold_layer_norm().
   bool layer_norm = false;
@@ -87,11 +91,11 @@ std::optional<std::uint32_t> conv_shared_bytes(const ConvShape& shape, const Con
 /// Throws CompileError when conv_shared_bytes() has no value.
 KernelSpec make_conv(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target);
 
-/// Channels of one pixel in shared memory for float_planes, and the depth of one kernel row.
+/// Channels of one pixel in shared memory for `image`, and the depth of one kernel row.
 std::int32_t stem_pixel_channels(const ConvShape& shape);
 std::int32_t stem_chunk(const ConvShape& shape);
 
-/// Weights [out_channels][channels / groups][kernel] in the order that the kernel reads: for each tap (for float_planes each
+/// Weights [out_channels][channels / groups][kernel] in the order that the kernel reads: for each tap (for `image` each
 /// kernel row) and each 16 inputs, for each 16 outputs, lane by lane the fragments of mma.m16n8k16. Zeros where there is
 /// no weight. 16-bit elements of the shape's type; of TF32 the halves of floats, from [out_channels][channels / 2][kernel].
 std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float* weights);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Dense convolutions and products with constant matrices on tensor cores: kernels/conv.cu. A network's first layer reads
-// the float planes of an input as they come.
+// an image as it comes: bytes or floats, in any order, normalised on the way.
 #include "edgert/cpu/ops/conv.h"
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 #include "edgert/scalar/convert.h"
 #include "edgert/scalar/pointwise.h"
 #include "families/dense.h"
+#include "families/image_input.h"
 #include "ir/windows.h"
 #include "ops/definitions.h"
 
@@ -59,28 +60,19 @@ std::vector<Candidate> launches(const Context& context, const ConvShape& shape, 
   return candidates.empty() ? context.refuse("no tile fits the target") : candidates;
 }
 
-/// Whether a first layer can read `x` as float planes.
-bool is_planes(const Operand& x, ConvShape shape) {
-  if (x.dtype != DType::F32 || x.constant || x.dims[1] > 8 || !fits_int32(x)) return false;
-  const ir::Dims dense = ir::dense_window(x.dims).strides;
-  for (std::size_t d = 0; d < 4; ++d) {
-    if (x.dims[d] != 1 && x.strides[d] != dense[d]) return false;
-  }
-  shape.float_planes = true;
-  return shape.dilation[0] == 1 && shape.dilation[1] == 1 && shape.stride[1] * codegen::stem_pixel_channels(shape) % 8 == 0;
-}
-
-/// A first layer's input as it is before the layout pass made channels-last of it.
-bool find_planes(const Context& context, const ir::Node& node, const ConvShape& shape, Operands& operands) {
-  if (is_planes(operands.x, shape)) return true;
-  const ir::NodeId producer = context.sole_producer(node.inputs[0]);
-  if (producer == ir::kNone || context.graph().node(producer).op != &ops::kCopy) return false;
-  // The copy's own result is what is read, not a view of it.
-  if (context.graph().node(producer).outputs[0] != node.inputs[0]) return false;
-  const Operand source = context.input(context.graph().node(producer), 0);
-  if (!is_planes(source, shape)) return false;
-  operands.x = source;
-  operands.covered = {producer};
+/// A first layer's image, read as the application has it.
+bool use_image(const Context& context, const ir::Node& node, ConvShape& shape, Operands& operands) {
+  if (shape.channels > 8 || shape.dilation[0] != 1 || shape.dilation[1] != 1 || shape.stride[1] * codegen::stem_pixel_channels(shape) % 8 != 0) return false;
+  const std::optional<ImageInput> found = find_image(context, node);
+  if (!found || !fits_int32(found->source)) return false;
+  shape.image = true;
+  shape.image_bytes = found->source.dtype == DType::U8;
+  for (std::size_t d = 0; d < 4; ++d) shape.image_stride[d] = to_int(found->source.strides[d]);
+  shape.image_normalized = found->normalized();
+  std::copy(found->scale.begin(), found->scale.end(), shape.image_scale);
+  std::copy(found->shift.begin(), found->shift.end(), shape.image_shift);
+  operands.x = found->source;
+  operands.covered = found->covered;
   return true;
 }
 
@@ -228,9 +220,7 @@ std::vector<Candidate> convolution(const Context& context, const ir::Node& node,
     if (tf32 && !loads_whole(operands.residual, *pitch)) return context.refuse("its residual is not floats in multiples of four");
     shape.residual_pitch = *pitch, shape.residual_at_once = tf32 ? 1 : at_once(operands.residual, *pitch);
   }
-  if (!tf32 && a.groups == 1 && find_planes(context, node, shape, operands)) {
-    shape.float_planes = true;
-  } else {
+  if (tf32 || a.groups != 1 || !use_image(context, node, shape, operands)) {
     const bool product = a.groups == 1 && a.kernel[0] == 1 && a.kernel[1] == 1;
     shape.scaled = product && half && find_factors(context, node, operands);
     const bool padded = a.pad_begin[0] != 0 || a.pad_begin[1] != 0 || a.pad_end[0] != 0 || a.pad_end[1] != 0;

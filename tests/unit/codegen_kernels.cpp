@@ -54,7 +54,7 @@ std::vector<KernelSpec> all_families(const ConvTarget& target) {
   shape.epilogue.residual = scalar::ResidualMode::AfterActivation;
   add(shape);
   shape = conv(224, 3, 64, 7, 2);
-  shape.float_planes = true;
+  shape.image = true;
   add(shape);
   ConvTile split;
   split.tile_width = 32, split.block_n = 32, split.split = 4;

@@ -64,8 +64,8 @@ Sum convolve(const ConvShape& s, const std::vector<float>& x, const std::vector<
       const int v = ow * s.stride[1] - s.pad[1] + q * s.dilation[1];
       if (h < 0 || h >= s.height || v < 0 || v >= s.width) continue;
       for (int c = 0; c < s.channels; ++c) {
-        const std::size_t at = s.float_planes ? ((std::size_t(n) * s.channels + c) * s.height + h) * s.width + v
-                                              : ((std::size_t(n) * s.height + h) * s.width + v) * s.input_pitch + c;
+        const std::size_t at = s.image ? ((std::size_t(n) * s.channels + c) * s.height + h) * s.width + v
+                                       : ((std::size_t(n) * s.height + h) * s.width + v) * s.input_pitch + c;
         const double factor = s.scaled ? double(x[std::size_t(n) * s.channels + c]) : 1.0;  // run_conv takes them from x itself
         sum.add(double(x[at]) * factor * w[((std::size_t(m) * s.channels + c) * s.kernel[0] + r) * s.kernel[1] + q]);
       }
@@ -81,7 +81,7 @@ struct ConvData {
 
 ConvData make_data(const ConvShape& s) {
   ConvData d;
-  d.x = rounded(random_halves(std::size_t(s.batch) * s.height * s.width * (s.float_planes ? s.channels : s.input_pitch), 1), s.element);
+  d.x = rounded(random_halves(std::size_t(s.batch) * s.height * s.width * (s.image ? s.channels : s.input_pitch), 1), s.element);
   d.w = rounded(random_halves(std::size_t(s.out_channels) * s.channels * s.kernel[0] * s.kernel[1], 2), s.element);
   d.bias = random_halves((s.out_channels + 15) / 16 * 16, 3);
   d.residual = rounded(random_halves(std::size_t(s.batch) * s.out_height * s.out_width * s.residual_pitch, 4), s.element);
@@ -98,7 +98,7 @@ std::size_t run_conv(const ConvShape& s, const KernelSpec& spec, unsigned seed) 
   std::vector<std::uint16_t> y(std::size_t(s.batch) * s.out_height * s.out_width * s.output_pitch, 0xffff);
   std::vector<float> workspace(spec.workspace_bytes / 4);
   std::vector<std::uint32_t> counters(spec.counters);
-  const void* x = s.float_planes ? static_cast<const void*>(d.x.data()) : d.x_bits.data();
+  const void* x = s.image ? static_cast<const void*>(d.x.data()) : d.x_bits.data();
   const void* weights = d.packed.data();
   const float* bias = d.bias.data();
   const void* residual = d.residual_bits.data();
@@ -109,7 +109,7 @@ std::size_t run_conv(const ConvShape& s, const KernelSpec& spec, unsigned seed) 
   std::uint32_t prefetch_bytes = static_cast<std::uint32_t>(d.packed.size() * 2);
   void* parameters[] = {&x, &weights, &bias, &residual, &y_pointer, &workspace_pointer, &counter_pointer, &prefetch, &prefetch_bytes, &x};
   std::vector<fake_cuda::Region> regions = {{y.data(), y.size() * 2}, {d.residual_bits.data(), d.residual_bits.size() * 2}};
-  if (s.float_planes) regions.push_back({d.x.data(), d.x.size() * 4});
+  if (s.image) regions.push_back({d.x.data(), d.x.size() * 4});
   else regions.push_back({d.x_bits.data(), d.x_bits.size() * 2});
   for (int round = 0; round < 2; ++round) kernel.run(parameters, regions, seed + static_cast<unsigned>(round));
   std::size_t wrong = 0;
@@ -258,10 +258,10 @@ TEST_CASE("more chunks than buffers, weights in several rounds") {
 
 TEST_CASE("first layer from float planes") {
   ConvShape s = shape_of(17, 19, 3, 20, 7, 2, 3);
-  s.float_planes = true;
+  s.image = true;
   CHECK(run_conv(s, make_conv(s, tile_of(3, 5, 32, stem_chunk(s), 1, 2, 2), target_of(90)), 8) == 0);
   s = shape_of(9, 7, 3, 8, 3, 1, 1);
-  s.float_planes = true;
+  s.image = true;
   CHECK(run_conv(s, make_conv(s, tile_of(4, 4, 16, stem_chunk(s), 1, 1, 1), target_of(87)), 9) == 0);
 }
 

@@ -186,7 +186,7 @@ TEST_CASE("tiles that cannot normalise are refused") {
 
 TEST_CASE("first layer whose outputs share no pixel") {
   ConvShape s;
-  s.float_planes = true;
+  s.image = true;
   s.height = 33, s.width = 50, s.channels = 3, s.out_channels = 24;
   s.kernel[0] = s.kernel[1] = s.stride[0] = s.stride[1] = 16;
   s.out_height = 2, s.out_width = 3;

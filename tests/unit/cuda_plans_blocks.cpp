@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Blocks of convolutional networks in plans for GPUs: how many launches they take, and that these give what the CPU gives.
+#include "edgert/cpu/ops/cast.h"
 #include "plan_networks.h"
 
 namespace {
@@ -67,6 +68,43 @@ TEST_CASE("channels that are no multiple of eight, and a last convolution") {
   net.output(net.unary(Op::Sigmoid, net.convolve(net.slide(z, 3), 21, 1)));
   net.output(net.convolve(z, 5, 3));
   CHECK(check_plan(net) == 8);
+}
+
+/// A picture with its channels `last` or as planes, whose bytes or floats the graph normalises before the first convolution.
+void check_picture(bool bytes, bool last, std::size_t steps) {
+  Network net;
+  const Dims dims = last ? Dims{1, 9, 14, 3} : Dims{1, 3, 9, 14};
+  ValueId x = net.input(dims, bytes ? DType::U8 : DType::F32);
+  if (bytes) {
+    cpu::CastAttributes to{};
+    to.to = DType::F32;
+    x = net.node(ops::kCast, {x}, to);
+  }
+  const Dims along = last ? Dims{1, 1, 1, 3} : Dims{1, 3, 1, 1};
+  const float size = bytes ? 255.0f : 1.0f;
+  x = net.binary(PointwiseOp::Sub, x, net.expand(net.constant(along, {0.48f * size, 0.46f * size, 0.41f * size}), dims));
+  x = net.binary(PointwiseOp::Div, x, net.expand(net.constant(along, {0.23f * size, 0.22f * size, 0.225f * size}), dims));
+  if (last) x = net.transpose(x, {0, 3, 1, 2});
+  net.output(net.unary(PointwiseOp::Relu, net.convolve(x, 16, 3, 2)));
+  const auto build = [&](const plan::BuildOptions& options) {
+    std::vector<ir::Graph> graphs;
+    graphs.push_back(net.graph);
+    return plan::build(std::move(graphs), options);
+  };
+  const std::vector<float> floats = input_of(3 * 9 * 14);
+  std::vector<std::uint8_t> picture;
+  for (const float value : floats) picture.push_back(static_cast<std::uint8_t>(value * 256));
+  const std::vector<ir::Bytes> inputs = bytes ? std::vector<ir::Bytes>{ir::Bytes::copy(picture.data(), picture.size())} : one_input(floats);
+  const plan::BuildResult built = build(options_for(87));
+  CHECK(built.profiles[0].steps == steps);
+  CHECK(sqnr_db(run_on_fake_gpu(built.bytes, 87, inputs), run_on_cpu(build({}).bytes, inputs)) > 60);
+}
+
+TEST_CASE("the first convolution reads a picture as the application has it, and normalises it") {
+  check_picture(true, true, 1);
+  check_picture(true, false, 1);
+  check_picture(false, true, 1);
+  check_picture(false, false, 1);
 }
 
 }  // namespace
