@@ -5,7 +5,7 @@
 #include <cstdlib>
 
 #include "cli/device_part.h"
-#include "edgert/cuda/session.h"
+#include "edgert/cuda/self_test.h"
 #include "ir/types.h"
 
 namespace edgert::cli {
@@ -105,6 +105,13 @@ TensorView DeviceSession::input(std::uint32_t i) { return state_->view(plan().pr
 
 void DeviceSession::commit_inputs() {
   for (std::uint32_t i = 0; i < plan().input_count(); ++i) commit(plan().profile(state_->profile).inputs()->Get(i));
+}
+
+void DeviceSession::self_test() {
+  const Aligned host(cuda::self_test_bytes(plan()));
+  const Status status = cuda::self_test(state_->session, plan(), host.span(), log());
+  if (status.error() == Error::NameNotFound) throw ir::BuildError("the plan has no golden vectors: build it with --golden");
+  require(status, "self-test");
 }
 
 TensorView DeviceSession::output(std::uint32_t i) {

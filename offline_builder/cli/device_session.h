@@ -24,6 +24,7 @@ class DeviceSession final : public PlanSession {
   Status run_step(std::uint32_t step) override;
   TensorView input(std::uint32_t i) override;
   void commit_inputs() override;
+  void self_test() override;
   TensorView output(std::uint32_t i) override;
   TensorView fetch(std::uint32_t tensor) override;
   void commit(std::uint32_t tensor) override;

@@ -79,8 +79,6 @@ LoadedPlan::LoadedPlan(const std::string& path) : path_(path), file_(path) {
 
 std::uint32_t PlanSession::step_count() const { return rules::count(plan().profile(profile()).lists()->Get(0)->steps()); }
 
-void PlanSession::self_test() { throw ir::BuildError("plans for GPUs have no golden vectors"); }
-
 LogSink PlanSession::log() { return {&keep_message, &message_}; }
 
 void PlanSession::require(const Status& status, const std::string& what) const {

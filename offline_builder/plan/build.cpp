@@ -147,9 +147,17 @@ double largest_magnitude(const ir::Bytes& bytes) {
   return largest;
 }
 
-/// Runs the plan made of `spec` on what `options` gives, and records what comes out.
-void record_golden(PlanSpec& spec, const BuildOptions& options) {
-  const Bytes64 bytes(write(spec));
+/// How far results of a GPU may be from the CPU's, as a fraction of the largest: what `edgert compare` allows too.
+float device_tolerance(const families::PrecisionRequest& request) {
+  const bool wide = request.layers.empty() && std::all_of(request.allowed.begin(), request.allowed.end(), [](families::Precision p) {
+    return p == families::Precision::Fp32 || p == families::Precision::Tf32;
+  });
+  return wide ? 1e-2f : 5e-2f;
+}
+
+/// Runs a plan for the CPU, the one being built or what it would be there, on what `options` gives, and records what comes out.
+void record_golden(PlanSpec& spec, const std::vector<std::byte>& on_cpu, const BuildOptions& options) {
+  const Bytes64 bytes(on_cpu);
   const Result<PlanView> view = PlanView::load(bytes.span());
   if (!view.ok()) throw std::logic_error("the plan just built does not load");
   for (const BuildOptions::GoldenInputs& each : options.golden(*view)) {
@@ -157,7 +165,8 @@ void record_golden(PlanSpec& spec, const BuildOptions& options) {
     golden.profile = each.profile;
     golden.inputs = each.inputs;
     golden.outputs = record_outputs(*view, each.profile, each.inputs);
-    golden.rel_tolerance = each.tolerance;
+    const float tolerance = std::max(each.tolerance, options.cuda ? device_tolerance(options.cuda->precision) : 0.0f);
+    golden.rel_tolerance = tolerance;
     // One tolerance for all outputs: that of the smallest.
     double smallest = std::numeric_limits<double>::infinity();
     for (std::uint32_t i = 0; i < view->output_count(); ++i) {
@@ -165,7 +174,7 @@ void record_golden(PlanSpec& spec, const BuildOptions& options) {
       if (dtype == DType::F32) smallest = std::min(smallest, largest_magnitude<float>(golden.outputs[i]));
       if (dtype == DType::F64) smallest = std::min(smallest, largest_magnitude<double>(golden.outputs[i]));
     }
-    golden.abs_tolerance = std::isfinite(smallest) ? static_cast<float>(smallest * static_cast<double>(each.tolerance)) : 0;
+    golden.abs_tolerance = std::isfinite(smallest) ? static_cast<float>(smallest * static_cast<double>(tolerance)) : 0;
     spec.golden.push_back(std::move(golden));
   }
 }
@@ -213,8 +222,13 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
   std::vector<std::vector<Declared>> outputs;
   std::unique_ptr<codegen::Compiler> compiler;
   ModuleStore modules;
-  if (options.cuda && (!options.states.empty() || options.golden)) {
-    throw ir::BuildError("states and golden vectors are for plans for the CPU only");
+  if (options.cuda && !options.states.empty()) throw ir::BuildError("states are for plans for the CPU only");
+  std::vector<std::byte> on_cpu;
+  if (options.cuda && options.golden) {
+    BuildOptions reference = options;
+    reference.cuda.reset();
+    reference.golden = nullptr;
+    on_cpu = build(graphs, reference).bytes;
   }
   if (options.cuda) {
     compiler = std::make_unique<codegen::Compiler>(options.cuda->compiler);
@@ -261,7 +275,7 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
   spec.outputs = merge_bindings(outputs, "output");
   spec.modules = modules.take();
   require_equal_states(spec.profiles);
-  if (options.golden) record_golden(spec, options);
+  if (options.golden) record_golden(spec, options.cuda ? on_cpu : write(spec), options);
   result.bytes = write(std::move(spec));
   check_plan(result.bytes);
   if (options.progress) options.progress("plan", 1.0);

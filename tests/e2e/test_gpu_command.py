@@ -46,6 +46,12 @@ class FakeGpu(CommandTest):
     def test_a_part_needs_a_driver_that_has_parts(self):
         self.call("bench", self.plan, "--multiprocessors", 16, code=BAD_INPUT, says="cuDeviceGetDevResource", **self.device)
 
+    def test_golden_vectors(self):
+        self.call("run", self.plan, "--self-test", code=BAD_INPUT, says="no golden vectors", **self.device)
+        golden = self.build(MODELS / "digits_resnet.onnx", "golden.plan", "--target", "sm_90", "--shape", "image=1x1x8x8",
+                            "--golden-seed", 1)  # fmt: skip
+        self.call("run", golden, "--self-test", code=BAD_INPUT, says="golden vector 0, output logits differs", **self.device)
+
     def test_options_that_need_a_gpu(self):
         plan = self.build(MODELS / "digits_resnet.onnx", "cpu.plan", "--shape", "image=1x1x8x8")
         self.call("bench", plan, "--cold-l2", code=USAGE, says="GPU")

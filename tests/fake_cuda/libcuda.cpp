@@ -45,6 +45,7 @@ struct State {
   std::string misuse;
   std::map<DevicePointer, std::size_t> memory;
   std::set<void*> objects;  // modules, streams, events, graphs
+  std::set<void*> host_memory;  // page-locked; what is mapped is in `memory` too
   int retained = 0;
   std::vector<Context> contexts;
   std::vector<std::function<void()>>* capture = nullptr;
@@ -211,7 +212,7 @@ extern "C" void fake_busy(int queries) { state.busy = queries; }
 extern "C" int fake_calls() { return state.calls; }
 extern "C" int fake_launches() { return state.launches; }
 extern "C" int fake_programmatic() { return state.programmatic; }
-extern "C" int fake_alive() { return static_cast<int>(state.memory.size() + state.objects.size() + state.contexts.size()) + state.retained; }
+extern "C" int fake_alive() { return static_cast<int>(state.memory.size() + state.host_memory.size() + state.objects.size() + state.contexts.size()) + state.retained; }
 extern "C" const char* fake_misuse() { return state.misuse.c_str(); }
 
 extern "C" {
@@ -268,9 +269,27 @@ DriverResult cuMemFree_v2(DevicePointer pointer) {
   else std::free(reinterpret_cast<void*>(pointer));
   return count();
 }
-DriverResult cuMemHostAlloc(void** pointer, std::size_t bytes, unsigned int) { COUNT_CALL(); *pointer = std::malloc(bytes); state.objects.insert(*pointer); return DriverResult::Success; }
-DriverResult cuMemFreeHost(void* pointer) { return drop(pointer); }
-DriverResult cuMemHostGetDevicePointer_v2(DevicePointer* pointer, void* host, unsigned int) { COUNT_CALL(); *pointer = reinterpret_cast<DevicePointer>(host); return DriverResult::Success; }
+DriverResult cuMemHostAlloc(void** pointer, std::size_t bytes, unsigned int flags) {
+  COUNT_CALL();
+  if (!need_context()) return DriverResult::InvalidContext;
+  *pointer = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  std::memset(*pointer, 0xff, bytes);
+  state.host_memory.insert(*pointer);
+  if ((flags & edgert::cuda::kHostAllocMapped) != 0) state.memory[reinterpret_cast<DevicePointer>(*pointer)] = bytes;
+  return DriverResult::Success;
+}
+DriverResult cuMemFreeHost(void* pointer) {
+  state.memory.erase(reinterpret_cast<DevicePointer>(pointer));
+  if (state.host_memory.erase(pointer) == 0) misuse("freed host memory that was not allocated");
+  else std::free(pointer);
+  return count();
+}
+DriverResult cuMemHostGetDevicePointer_v2(DevicePointer* pointer, void* host, unsigned int) {
+  COUNT_CALL();
+  *pointer = reinterpret_cast<DevicePointer>(host);
+  if (state.memory.count(*pointer) == 0) misuse("host memory that is not mapped");
+  return DriverResult::Success;
+}
 
 static DriverResult copy(void* to, const void* from, std::size_t bytes, bool to_device, bool from_device) {
   COUNT_CALL();

@@ -26,8 +26,11 @@ TEST_CASE("a residual network gives on a GPU what it gives on the CPU, within th
   const onnx_import::Model model = model_of("digits_resnet.onnx");
   const std::vector<float> x = input_of(64);
   const std::vector<float> expected = run_on_cpu(plan::build(model).bytes, x);
-  const plan::BuildResult built = plan::build(model, options_for(90));
+  plan::BuildOptions options = options_for(90);
+  options.golden = [&](const PlanView&) { return std::vector<plan::BuildOptions::GoldenInputs>{{0, one_input(x)}}; };
+  const plan::BuildResult built = plan::build(model, options);
   CHECK(built.profiles[0].cuda.kernels == built.profiles[0].steps);
+  REQUIRE(rules::count(PlanView::load(plan::Bytes64(built.bytes).span())->table().golden()) == 1);
   const std::vector<float> once = run_on_fake_gpu(built.bytes, 90, x);
   CHECK(sqnr_db(once, expected) > 50);
   CHECK(once == run_on_fake_gpu(built.bytes, 90, x, 3));  // counters and workspaces are left as they were found

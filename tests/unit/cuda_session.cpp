@@ -7,7 +7,8 @@
 
 #include "../fake_cuda/fake_driver.h"
 #include "../fake_cuda/small_cubin.h"
-#include "edgert/cuda/session.h"
+#include "edgert/cuda/mapped_io.h"
+#include "edgert/cuda/self_test.h"
 
 namespace {
 
@@ -103,15 +104,16 @@ std::vector<std::byte> weights() {
   return bytes;
 }
 
-plan::Bytes64 plan_bytes(schema::PlanT table, std::vector<std::byte> cubin) {
+plan::Bytes64 plan_bytes(schema::PlanT table, std::vector<std::byte> cubin, std::vector<std::byte> golden = {}) {
   edgert_flatbuffers::FlatBufferBuilder builder;
   schema::FinishPlanBuffer(builder, schema::CreatePlan(builder, &table));
   const auto* data = reinterpret_cast<const std::byte*>(builder.GetBufferPointer());
-  const std::vector<std::byte> contents[3] = {{data, data + builder.GetSize()}, weights(), std::move(cubin)};
-  const SectionKind kinds[3] = {SectionKind::Table, SectionKind::Weights, SectionKind::Module};
-  std::vector<std::byte> out(sizeof(PlanHeader) + 3 * sizeof(SectionEntry));
-  std::vector<SectionEntry> entries(3);
-  for (std::size_t i = 0; i < 3; ++i) {
+  std::vector<std::vector<std::byte>> contents = {{data, data + builder.GetSize()}, weights(), std::move(cubin)};
+  if (!golden.empty()) contents.push_back(std::move(golden));
+  const SectionKind kinds[4] = {SectionKind::Table, SectionKind::Weights, SectionKind::Module, SectionKind::Golden};
+  std::vector<std::byte> out(sizeof(PlanHeader) + contents.size() * sizeof(SectionEntry));
+  std::vector<SectionEntry> entries(contents.size());
+  for (std::size_t i = 0; i < contents.size(); ++i) {
     out.resize(align_up(out.size(), 64));
     entries[i] = {};
     entries[i].kind = kinds[i];
@@ -122,6 +124,22 @@ plan::Bytes64 plan_bytes(schema::PlanT table, std::vector<std::byte> cubin) {
   }
   test::PlanEditor::seal(out, entries);
   return plan::Bytes64(out);
+}
+/// The same plan with a golden vector: all inputs 3, and what a first run gives then, plus `off`.
+plan::Bytes64 golden_plan(float off, const std::vector<std::byte>& cubin) {
+  schema::PlanT table = small_table();
+  auto golden = std::make_unique<schema::GoldenT>();
+  golden->input_offsets = {0};
+  golden->output_offsets = {64};
+  golden->abs_tolerance = 0.5f;
+  table.golden.push_back(std::move(golden));
+  std::vector<std::byte> data(64 + kCount * 4);
+  for (std::uint32_t i = 0; i < kCount; ++i) {
+    const float x = 3, y = 3.0f * static_cast<float>(i) + 12.0f + off;
+    std::memcpy(data.data() + i * 4, &x, 4);
+    std::memcpy(data.data() + 64 + i * 4, &y, 4);
+  }
+  return plan_bytes(std::move(table), cubin, data);
 }
 std::vector<std::byte> good_cubin() { return fake_cuda::small_cubin(0x41, 90u << 8, {"affine", "accumulate"}); }
 
@@ -237,8 +255,56 @@ TEST_CASE("rotating buffers of the caller, and the caller's device memory") {
   CHECK(std::string(FakeDriver::get().misuse()).empty());
 }
 
+TEST_CASE("inputs and outputs in mapped host memory need no copies") {
+  World world(plan_bytes(small_table(), good_cubin()));
+  const FakeDriver& fake = FakeDriver::get();
+  {
+    cuda::Program program;
+    REQUIRE(program.prepare(world.driver, world.view, world.for_program(), {world.sink, 0}).ok());
+    std::vector<std::max_align_t> table;
+    cuda::MappedIo io;
+    CHECK(io.bindings().empty());
+    CHECK(io.prepare(program, World::aligned(table, cuda::MappedIo::host_bytes(world.view) - 1), world.sink).error() == Error::ArenaTooSmall);
+    REQUIRE(io.prepare(program, World::aligned(table, cuda::MappedIo::host_bytes(world.view)), world.sink).ok());
+    cuda::SessionOptions options = world.session_options();
+    options.bindings = io.bindings();
+    cuda::Session session;
+    REQUIRE_MESSAGE(session.prepare(program, world.for_session(), options).ok(), world.log);
+    for (std::uint32_t i = 0; i < kCount; ++i) static_cast<float*>(io.input(0))[i] = 3.0f;
+    REQUIRE(session.run().ok());
+    const auto* y = static_cast<const float*>(io.output(0));
+    check_result({y, y + kCount}, 11.0f);
+  }
+  CHECK(fake.alive() == 0);
+  CHECK(std::string(fake.misuse()).empty());
+}
+
+TEST_CASE("golden vectors are run, and a difference is named") {
+  for (const float off : {0.0f, 0.25f, 2.0f}) {
+    World world(golden_plan(off, good_cubin()));
+    cuda::Program program;
+    REQUIRE(program.prepare(world.driver, world.view, world.for_program(), {world.sink, 0}).ok());
+    cuda::Session session;
+    REQUIRE(session.prepare(program, world.for_session(), world.session_options()).ok());
+    std::vector<std::max_align_t> room;
+    const Span<std::byte> host = World::aligned(room, cuda::self_test_bytes(world.view));
+    CHECK(cuda::self_test(session, world.view, {host.data(), host.size() - 1}).error() == Error::ArenaTooSmall);
+    for (int round = 0; round < 2; ++round) {  // states are reset before each vector
+      const Status status = cuda::self_test(session, world.view, host, world.sink);
+      CHECK(status.error() == (off < 1 ? Error::Ok : Error::ResultMismatch));
+    }
+    CHECK((world.log.find("golden vector 0, output y differs") != std::string::npos) == (off > 1));
+  }
+  World world(plan_bytes(small_table(), good_cubin()));
+  cuda::Program program;
+  REQUIRE(program.prepare(world.driver, world.view, world.for_program(), {world.sink, 0}).ok());
+  cuda::Session session;
+  REQUIRE(session.prepare(program, world.for_session(), world.session_options()).ok());
+  CHECK(cuda::self_test(session, world.view, {}).error() == Error::NameNotFound);
+}
+
 TEST_CASE("whichever driver call fails, there is an error, nothing is left, and nothing is misused") {
-  const plan::Bytes64 bytes = plan_bytes(small_table(), good_cubin());
+  const plan::Bytes64 bytes = golden_plan(0, good_cubin());
   const FakeDriver& fake = FakeDriver::get();
   int calls = 0;
   for (int k = 0; k == 0 || k <= calls; ++k) {
@@ -246,10 +312,16 @@ TEST_CASE("whichever driver call fails, there is an error, nothing is left, and 
     fake.fail_at(k);
     Status status;
     {
+      std::vector<std::max_align_t> table, room;
       cuda::Program program;
+      cuda::MappedIo io;
       cuda::Session session;
+      cuda::SessionOptions options = world.session_options();
       status = program.prepare(world.driver, world.view, world.for_program(), {world.sink, 0});
-      if (status.ok()) status = session.prepare(program, world.for_session(), world.session_options());
+      if (status.ok()) status = io.prepare(program, World::aligned(table, cuda::MappedIo::host_bytes(world.view)), world.sink);
+      options.bindings = io.bindings();
+      if (status.ok()) status = session.prepare(program, world.for_session(), options);
+      if (status.ok()) status = cuda::self_test(session, world.view, World::aligned(room, cuda::self_test_bytes(world.view)), world.sink);
       const float x[kCount] = {};
       float y[kCount];
       if (status.ok()) status = session.write_input(0, x, sizeof(x));

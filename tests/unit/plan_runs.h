@@ -12,7 +12,7 @@
 
 #include "../fake_cuda/plan_emulation.h"
 #include "codegen/target.h"
-#include "edgert/cuda/session.h"
+#include "edgert/cuda/self_test.h"
 #include "plan/aligned_bytes.h"
 #include "plan/build.h"
 #include "support/test_session.h"
@@ -66,6 +66,7 @@ inline std::vector<float> run_on_cpu(const std::vector<std::byte>& bytes, const 
 
 inline void keep_lines(void* user, LogLevel, const char* line) { *static_cast<std::string*>(user) += std::string(line) + "\n"; }
 
+/// The outputs of the last run. A plan's golden vectors, if it has any, must hold there.
 inline std::vector<float> run_on_fake_gpu(const std::vector<std::byte>& bytes, std::uint32_t arch, const std::vector<ir::Bytes>& inputs, int runs = 1) {
   const FakeDriver& fake = FakeDriver::get();
   fake.reset();
@@ -91,6 +92,10 @@ inline std::vector<float> run_on_fake_gpu(const std::vector<std::byte>& bytes, s
     cuda::SessionOptions options;
     options.log = sink;
     REQUIRE_MESSAGE(session.prepare(program, room(for_session, cuda::Session::host_bytes(*view)), options).ok(), log);
+    if (rules::count(view->table().golden()) != 0) {
+      std::vector<std::max_align_t> for_outputs;
+      REQUIRE_MESSAGE(cuda::self_test(session, *view, room(for_outputs, cuda::self_test_bytes(*view)), sink).ok(), log);
+    }
     for (std::uint32_t i = 0; i < inputs.size(); ++i) REQUIRE(session.write_input(i, inputs[i].data(), inputs[i].size()).ok());
     for (int i = 0; i < runs; ++i) REQUIRE(session.run().ok());
     for (std::uint32_t i = 0; i < view->output_count(); ++i) {

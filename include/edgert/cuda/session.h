@@ -40,6 +40,19 @@ class Session {
     return bytes;
   }
 
+  /// Of the buffer of input b, or of output b - input_count, in its largest profile.
+  static std::uint64_t binding_bytes(const PlanView& plan, std::uint32_t binding) noexcept {
+    std::uint64_t largest = 0;
+    for (std::uint32_t p = 0; p < plan.profile_count(); ++p) {
+      const schema::Profile& profile = plan.profile(p);
+      const std::uint32_t tensor =
+          binding < plan.input_count() ? profile.inputs()->Get(binding) : profile.outputs()->Get(binding - plan.input_count());
+      const std::uint64_t size = profile.storages()->Get(profile.tensors()->Get(tensor)->storage())->size();
+      if (size > largest) largest = size;
+    }
+    return largest;
+  }
+
   /// Captures a graph for every profile and set of bindings and runs each once, so that nothing is left to happen later.
   Status prepare(const Program& program, Span<std::byte> host, const SessionOptions& options = {}) noexcept {
     close();
@@ -97,6 +110,7 @@ class Session {
   }
 
   std::uint32_t profile() const noexcept { return profile_; }
+  std::uint32_t set() const noexcept { return set_; }
 
   /// Device addresses of input i and output i in the selected set.
   DevicePointer input(std::uint32_t i) const noexcept { return bindings_[set_ * binding_count(program_->plan()) + i]; }
@@ -263,18 +277,6 @@ class Session {
       if (plan.profile(p).arena_bytes() > largest) largest = plan.profile(p).arena_bytes();
     }
     return align_up(largest, kDeviceAlignment);
-  }
-  /// Of input b, or of output b - input_count, in its largest profile.
-  static std::uint64_t binding_bytes(const PlanView& plan, std::uint32_t binding) noexcept {
-    std::uint64_t largest = 0;
-    for (std::uint32_t p = 0; p < plan.profile_count(); ++p) {
-      const schema::Profile& profile = plan.profile(p);
-      const std::uint32_t tensor =
-          binding < plan.input_count() ? profile.inputs()->Get(binding) : profile.outputs()->Get(binding - plan.input_count());
-      const std::uint64_t size = profile.storages()->Get(profile.tensors()->Get(tensor)->storage())->size();
-      if (size > largest) largest = size;
-    }
-    return largest;
   }
   static std::uint64_t now() noexcept {
     timespec time = {};
