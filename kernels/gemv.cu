@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// y = activation(x W^T + b) for few rows x: the classifier at the end of a network. Weights, as rows of K elements, are
+// y = activation(x W^T + b), and a residual, for few rows x: the classifier at the end of a network. Weights, as rows of K elements, are
 // read once, straight into registers, and requested before the wait for the previous kernel; a warp computes kRowsPerWarp
 // outputs for all kRows inputs. The rows of x may be averages over kPixels pixels (a global average pool), which are
 // then formed here; where blocks form a cluster, each averages a part of the channels for all of them.
@@ -119,8 +119,8 @@ __device__ __forceinline__ void gather_input(const EDGERT_GEMV_INPUT* x, float* 
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const EDGERT_GEMV_INPUT* x, const Vector16* weights,
-                                                                                 const float* bias_vector, EDGERT_GEMV_OUTPUT* y) {
+extern "C" __global__ void __launch_bounds__(kThreads, 1)
+    EDGERT_ENTRY(const EDGERT_GEMV_INPUT* x, const Vector16* weights, const float* bias_vector, EDGERT_GEMV_OUTPUT* y EDGERT_GEMV_MORE_PARAMETERS) {
   const Arguments arguments = {x, weights, bias_vector, y};
   float* rows = reinterpret_cast<float*>(dynamic_shared_memory());
   float* partial = rows + kRows * kDepth;
@@ -171,7 +171,13 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const EDG
       for (int distance = 16; distance > 0; distance /= 2) sum[m] += __shfl_xor_sync(0xffffffffu, sum[m], distance);
       if (lane == 0 && first + n < kOutputs) {
         float y = sum[m] + bias[n];
+        float added = 0.0f;
+#if EDGERT_GEMV_RESIDUAL
+        added = Element::to_float(residual[m * kResidualPitch + first + n]);
+#endif
+        if constexpr (kResidual == scalar::ResidualMode::BeforeActivation) y += added;
         if constexpr (kActivation != scalar::PointwiseOp::Identity) y = scalar::float_unary<kActivation>(y, kAlpha, kBeta);
+        if constexpr (kResidual == scalar::ResidualMode::AfterActivation) y += added;
         store_output(arguments.y + m * kOutputPitch + first + n, y);
       }
     }

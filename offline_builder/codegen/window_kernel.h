@@ -36,6 +36,7 @@ struct GemvShape {
   std::int32_t rows = 1, depth = 512, outputs = 1000, pixels = 1;
   std::int32_t input_pitch = 0;   ///< elements from pixel to pixel
   std::int32_t output_pitch = 0;  ///< elements from row to row
+  std::int32_t residual_pitch = 0;  ///< the same, of a residual that the epilogue adds, of the shape's element type
   bool bias = true;
   bool float_output = false;
   bool float_input = false;   ///< x holds floats: sums over parts of an image, of `divisor` pixels together

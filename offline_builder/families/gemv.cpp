@@ -55,7 +55,7 @@ std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::si
   const scalar::Epilogue epilogue = node.as<cpu::MatMulAttributes>().epilogue;
   if (!matrix.constant || matrix.dims.size() != 2) return context.refuse("its right operand is no constant matrix");
   if (const char* problem = epilogue_problem(context, node, epilogue)) return context.refuse(problem);
-  if (context.input(node, 3).present()) return context.refuse("it adds a residual");
+  const Operand residual = context.input(node, 3);
   std::optional<Input> input = averaged_input(context, node);
   if (!input) input = plain_input(context, node);
   const std::int64_t depth = matrix.dims[0];
@@ -67,10 +67,13 @@ std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::si
   }
   const auto output_pitch = row_pitch(y);
   if (!output_pitch || (y.dtype != input->x.dtype && y.dtype != DType::F32)) return context.refuse("its result is not in rows of its operand's type or f32");
+  const auto residual_pitch = residual.present() ? row_pitch(residual) : std::optional<std::int32_t>(0);
+  if (!residual_pitch || (residual.present() && residual.dtype != input->x.dtype)) return context.refuse("its residual is of another type, or not in rows");
   GemvShape shape;
   shape.rows = static_cast<std::int32_t>(rows), shape.depth = static_cast<std::int32_t>(depth);
   shape.outputs = static_cast<std::int32_t>(matrix.dims[1]), shape.pixels = static_cast<std::int32_t>(input->pixels);
   shape.input_pitch = input->pitch, shape.output_pitch = *output_pitch;
+  shape.residual_pitch = *residual_pitch;
   shape.float_output = y.dtype == DType::F32;
   shape.epilogue = epilogue;
   shape.element = *element;
@@ -94,6 +97,7 @@ std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::si
     launch.spec = codegen::make_gemv(shape, {256, 1, cluster}, context.target());
     if (launch.spec.shared_bytes > static_cast<std::uint32_t>(context.target().shared_bytes)) continue;
     launch.arguments = {Argument::read(input->x), Argument::weights(0), Argument::weights(1), Argument::write(y)};
+    if (residual.present()) launch.arguments.push_back(Argument::read(residual));
     Candidate candidate = Candidate::of(std::move(launch), DType::F32);
     candidate.weights = {weights, bias};
     candidate.covered = input->covered;

@@ -334,17 +334,21 @@ TEST_CASE("depthwise convolution and pooling") {
   }
 }
 
-TEST_CASE("few rows times a matrix, with an average before it, alone and in a cluster") {
+TEST_CASE("few rows times a matrix, with an average before it, alone with a residual and in a cluster") {
   for (const int cluster : {1, 4}) {
     GemvShape s;
     s.rows = 2, s.depth = 96, s.outputs = 21, s.pixels = 5, s.input_pitch = 104, s.output_pitch = 24, s.float_output = true;
     std::vector<float> x = random_halves(std::size_t(2) * 5 * 104, 1), w = random_halves(21 * 96, 2), bias = random_halves(32, 3);
     std::vector<std::uint16_t> x_bits = to_bits(x, s.element), w_bits = to_bits(w, s.element);
     std::vector<float> y(48, -77.0f);
+    if (cluster == 1) {
+      s.epilogue = {scalar::PointwiseOp::Relu, scalar::ResidualMode::BeforeActivation, {}, 0, 0};
+      s.residual_pitch = 40;
+    }
     const EmulatedKernel kernel(make_gemv(s, {64, 2, cluster}, target_of(90)));
-    const void *xp = x_bits.data(), *wp = w_bits.data(), *bp = bias.data();
+    const void *xp = x_bits.data(), *wp = w_bits.data(), *bp = bias.data(), *rp = x_bits.data();
     void* yp = y.data();
-    void* parameters[] = {&xp, &wp, &bp, &yp};
+    void* parameters[] = {&xp, &wp, &bp, &yp, &rp};
     kernel.run(parameters, {{x_bits.data(), x_bits.size() * 2}, {y.data(), y.size() * 4}}, 1);
     for (int m = 0; m < 2; ++m) {
       for (int n = 0; n < 24; ++n) {
@@ -356,6 +360,7 @@ TEST_CASE("few rows times a matrix, with an average before it, alone and in a cl
             for (int p = 0; p < 5; ++p) mean += x[(std::size_t(m) * 5 + p) * 104 + k] / 5.0;
             expected += mean * w[n * 96 + k];
           }
+          if (cluster == 1) expected = std::max(0.0, expected + x[m * 40 + n]);
         }
         CHECK(y[m * 24 + n] == doctest::Approx(expected).epsilon(1e-4));
       }
