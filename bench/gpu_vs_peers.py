@@ -134,7 +134,7 @@ def table(rows, batch, arguments):
     autotuned = arguments.autotune
     tuned = any("tuned" in row for row in rows)
     head = ["network", "EdgeRT", "cold"] + (["EdgeRT tuned", "cold"] if tuned else []) + ["torch eager", "cold"]
-    head += (["torch max-autotune", "cold"] if autotuned else []) + ["nodes", "queueing, run / driver", "build, s", "cosine to torch"]
+    head += (["torch max-autotune", "cold", "compiled in, s"] if autotuned else []) + ["nodes", "queueing, run / driver", "build, s", "cosine to torch"]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
     for row in rows:
         if row["batch"] != batch or "edgert" not in row:
@@ -145,6 +145,8 @@ def table(rows, batch, arguments):
             cells += [f"{ours[key]['median']:.1f} ({ours[key]['p99_over_median']:.2f})" for key in ("gpu_latency_us", "gpu_latency_cold_us")] if ours else ["-", "-"]
         for kind in ["eager"] + (["autotuned"] if autotuned else []):
             cells += [text(times) for times in row[kind]] if kind in row else ["-", "-"]
+        if autotuned:
+            cells.append(f"{row['autotune_seconds']:.0f}" if "autotune_seconds" in row else "-")
         ours = row["edgert"]
         cells += [str(ours["graph_nodes"]), f"{ours['host_us']['median']:.2f} / {ours['driver_host_us']['median']:.2f}",
                   f"{row['edgert_build_seconds']:.1f}", f"{row['cosine']:.6f}" if "cosine" in row else "-"]
@@ -226,6 +228,7 @@ def parse_arguments():
     parser.add_argument("--batches", type=lambda words: [int(word) for word in words.split(",")], default=[1, 8])
     parser.add_argument("--multiprocessors", type=int, default=16, help="of the confined column, 0 for none (default: 16)")
     parser.add_argument("--tuned", action="store_true", help="also plans built with --target local, whose tiles are timed on this GPU")
+    parser.add_argument("--tune-seconds", type=float, default=60, help="of device time for a tuned plan (default: 60)")
     parser.add_argument("--autotune", action="store_true", help="also torch.compile max-autotune: minutes a network")
     parser.add_argument("--no-torch", action="store_true", help="EdgeRT alone")
     parser.add_argument("--profile", action="store_true", help="also each step of EdgeRT at batch 1, with its floor")
@@ -251,7 +254,8 @@ def build_all(bench, paths, arguments):
     if arguments.tuned:  # one at a time: they use the GPU
         for path in paths:
             try:
-                built[path.stem, "tuned", 1] = Bench(arguments, bench.folder, "local").build(path, 1, "tuned", [])
+                effort = ["--tune-seconds", str(arguments.tune_seconds)]
+                built[path.stem, "tuned", 1] = Bench(arguments, bench.folder, "local").build(path, 1, "tuned", effort)
             except RuntimeError as error:
                 built[path.stem, "tuned", 1] = error
     return built

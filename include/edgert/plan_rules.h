@@ -337,8 +337,8 @@ inline Status check_lists(const Context& context, const schema::Profile& profile
   std::uint64_t covered = 0;
   for (std::uint32_t i = 0; i < count(profile.segments()); ++i) {
     const schema::Segment& segment = *profile.segments()->Get(i);
-    if (segment.first_step() != covered || segment.kind() > schema::SegmentKind::Graph) {
-      return violated(context.log, Rule::SegmentCover, "segment", i, "does not follow the one before");
+    if (segment.first_step() != covered || segment.step_count() == 0 || segment.kind() > schema::SegmentKind::Graph) {
+      return violated(context.log, Rule::SegmentCover, "segment", i, "is empty or does not follow the one before");
     }
     covered += segment.step_count();
   }

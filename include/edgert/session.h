@@ -34,6 +34,8 @@ struct SessionOptions {
   ThreadPool pool;  ///< without one, everything runs on the calling thread
   /// The caller binds all inputs and outputs to memory of its own, so the session holds none for them.
   bool external_io = false;
+  /// The plan's launches are somebody else's (cuda::SegmentedSession): run() is refused, run_step() takes CPU steps.
+  bool skip_launches = false;
 };
 
 /// A plan ready to run, in memory that the caller keeps. One caller at a time; several sessions may share one plan. Not
@@ -46,20 +48,20 @@ class Session {
   Session& operator=(const Session&) = delete;
 
   /// What prepare() will need. Runs every operator's check, so a plan that passes here passes in prepare().
-  static Result<SessionNeeds> needs(const PlanView& plan, const LogSink& log = {}) noexcept {
+  static Result<SessionNeeds> needs(const PlanView& plan, const LogSink& log = {}, bool skip_launches = false) noexcept {
     SessionNeeds total;
     total.bindings = plan.input_count() + plan.output_count();
     total.state_bytes = plan.table().state_bytes();
     for (std::uint32_t b = 0; b < total.bindings; ++b) total.io_bytes += align_up(binding_bytes(plan, b), 64);
     for (std::uint32_t p = 0; p < plan.profile_count(); ++p) {
-      EDGERT_RETURN_IF_ERROR(add_profile_needs(plan, p, log, total));
+      EDGERT_RETURN_IF_ERROR(add_profile_needs(plan, p, log, skip_launches, total));
     }
     return total;
   }
 
   /// Bytes that prepare() needs for these options.
   static Result<std::uint64_t> memory_bytes(const PlanView& plan, const SessionOptions& options = {}) noexcept {
-    const Result<SessionNeeds> wanted = needs(plan, options.log);
+    const Result<SessionNeeds> wanted = needs(plan, options.log, options.skip_launches);
     if (!wanted.ok()) return wanted.status();
     return session_bytes(*wanted, thread_count(options), options.external_io);
   }
@@ -70,7 +72,7 @@ class Session {
     prepared_ = false;
     plan_ = plan;
     options_ = options;
-    const Result<SessionNeeds> wanted = needs(plan, options.log);
+    const Result<SessionNeeds> wanted = needs(plan, options.log, options.skip_launches);
     if (!wanted.ok()) return wanted.status();
     const std::uint64_t bytes = session_bytes(*wanted, thread_count(options), options.external_io);
     if (reinterpret_cast<std::uintptr_t>(memory.data()) % 64 != 0) {
@@ -195,7 +197,7 @@ class Session {
 
   /// Runs the current profile once. Never allocates. After an error the outputs are undefined, the session stays usable.
   Status run() noexcept {
-    if (!prepared_) return Error::NotPrepared;
+    if (!prepared_ || options_.skip_launches) return Error::NotPrepared;
     for (std::uint32_t b = 0; b < plan_.input_count() + plan_.output_count(); ++b) {
       if (bindings_[b] == nullptr) {
         log_line("an input or output has no memory: bind it first; binding number", b);
@@ -227,7 +229,10 @@ class Session {
 
   /// Step by step, for profilers and debuggers: list 0's steps are run in order by run_step(0), run_step(1), ...
   std::uint32_t step_count() const noexcept { return lists_[0].steps; }
-  Status run_step(std::uint32_t step) noexcept { return execute(lists_[0].first_step + step); }
+  Status run_step(std::uint32_t step) noexcept {
+    const std::uint32_t index = lists_[0].first_step + step;
+    return steps_[index].entry != nullptr ? execute(index) : Status(Error::InvalidArgument, step);
+  }
   /// Tensor `index` of the current profile, for the same use; its bytes are shared with others in the arena.
   const TensorView& tensor(std::uint32_t index) const noexcept { return tensors_[index]; }
 
@@ -263,7 +268,7 @@ class Session {
     if (other > value) value = other;
   }
 
-  static Status add_profile_needs(const PlanView& plan, std::uint32_t p, const LogSink& log, SessionNeeds& total) noexcept {
+  static Status add_profile_needs(const PlanView& plan, std::uint32_t p, const LogSink& log, bool skip_launches, SessionNeeds& total) noexcept {
     const schema::Profile& profile = plan.profile(p);
     std::uint32_t operands = 0;
     std::uint32_t steps = 0;
@@ -272,6 +277,7 @@ class Session {
       steps += rules::count(list.steps());
       for (std::uint32_t i = 0; i < rules::count(list.steps()); ++i) {
         const schema::Step& step = *list.steps()->Get(i);
+        if (skip_launches && step.launch() != nullptr) continue;
         operands += rules::count(step.inputs()) + rules::count(step.outputs());
         std::uint64_t scratch = 0;
         EDGERT_RETURN_IF_ERROR(check_operator(plan, p, step, i, log, scratch));
@@ -367,6 +373,8 @@ class Session {
   }
 
   void add_step(const schema::Step& step, detail::PreparedStep& prepared, std::uint32_t& operand_index) noexcept {
+    prepared = {};
+    if (step.launch() != nullptr) return;  // skipped: needs() refuses it otherwise
     prepared.entry = Operators::find(step.op());
     prepared.attributes = step.attributes() != nullptr ? step.attributes()->Data() : nullptr;
     prepared.attribute_bytes = prepared.entry->attribute_bytes;

@@ -245,10 +245,11 @@ int bench(const Options& options) {
   const std::uint32_t profile = session.profile();
   if (options.check_bits) return check_bits(session, options);
   auto* gpu = dynamic_cast<DeviceSession*>(&session);
+  if (options.cold_l2 && gpu->has_host_steps()) throw UsageError("--cold-l2 needs a plan without CPU steps, which is one graph");
   const std::uint64_t device_allocations = gpu != nullptr ? gpu->device_allocations() : 0;
   const Samples samples = measure(session, options);
   std::optional<DeviceFigures> figures;
-  if (gpu != nullptr) {
+  if (gpu != nullptr && !gpu->has_host_steps()) {
     const std::uint64_t during = gpu->device_allocations() - device_allocations;
     figures = measure_device(*gpu, options, std::clamp<std::size_t>(samples.us.size(), 20, 1000));
     figures->allocations = during;

@@ -84,6 +84,7 @@ void add_cuda_options(CLI::App& command, CudaArguments& a) {
   command.add_option("--layer-precision", a.layer_precision,
                      "File of lines 'PATTERN = PRECISION': what ONNX nodes compute in whose names match, * standing for any characters; the last "
                      "match holds, a pattern without one is an error");
+  command.add_flag("--allow-cpu-steps", a.allow_cpu_steps, "Nodes without a GPU kernel run on the CPU, and are named, instead of being an error");
   command.add_option("--multiprocessors", a.multiprocessors, "How many the GPU has, where its SM does not say: sm_87 16, sm_90 132, sm_110 20")
       ->check(CLI::Range(1, 1024));
   command.add_option("--instructions", a.instructions,
@@ -95,8 +96,9 @@ void add_cuda_options(CLI::App& command, CudaArguments& a) {
 
 std::optional<plan::CudaOptions> cuda_options(const CudaArguments& a, const tune::Device* device) {
   if (a.target == "cpu") {
-    if (!a.precision.empty() || a.fp16 || a.fp32 || a.tf32 || a.bf16 || !a.layer_precision.empty() || !a.nvrtc.empty() || !a.instructions.empty() || a.multiprocessors != 0) {
-      throw UsageError("--precision, --layer-precision, --fp32, --tf32, --fp16, --bf16, --instructions, --nvrtc and --multiprocessors are for GPUs: give --target sm_87 or the like");
+    if (!a.precision.empty() || a.fp16 || a.fp32 || a.tf32 || a.bf16 || !a.layer_precision.empty() || !a.nvrtc.empty() || !a.instructions.empty() ||
+        a.multiprocessors != 0 || a.allow_cpu_steps) {
+      throw UsageError("--precision, --layer-precision, --fp32, --tf32, --fp16, --bf16, --instructions, --nvrtc, --multiprocessors and --allow-cpu-steps are for GPUs: give --target sm_87 or the like");
     }
     return std::nullopt;
   }
@@ -121,6 +123,7 @@ std::optional<plan::CudaOptions> cuda_options(const CudaArguments& a, const tune
   if (a.multiprocessors != 0) options.device.multiprocessors = a.multiprocessors;
   options.precision.allowed = allowed_precisions(a);
   if (!a.layer_precision.empty()) options.precision.layers = read_layers(a.layer_precision);
+  options.allow_host = a.allow_cpu_steps;
   options.compiler.nvrtc = a.nvrtc;
   options.compiler.cache_directory = a.cache.empty() ? default_kernel_cache() : a.cache == "none" ? "" : a.cache;
   options.compiler.threads = a.threads != 0 ? static_cast<std::uint32_t>(a.threads) : std::max(1u, std::thread::hardware_concurrency());

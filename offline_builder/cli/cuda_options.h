@@ -19,6 +19,7 @@ struct CudaArguments {
   std::string precision;
   bool fp16 = false, fp32 = false, bf16 = false, tf32 = false;
   std::string layer_precision;
+  bool allow_cpu_steps = false;
   std::string nvrtc;
   std::string cache;
   int multiprocessors = 0;

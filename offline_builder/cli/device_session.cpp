@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "cli/device_part.h"
+#include "edgert/cuda/segmented_session.h"
 #include "edgert/cuda/self_test.h"
 #include "ir/types.h"
 
@@ -49,7 +50,9 @@ struct DeviceSession::State {
   int multiprocessors = 0;
   std::unique_ptr<Aligned> program_memory, session_memory;
   cuda::Program program;  // before the session, which must be closed first
-  cuda::Session session;
+  cuda::SegmentedSession<HostSteps> segmented;  // where there are CPU steps; else only its part on the device
+  cuda::Session& session = segmented.device();
+  bool has_host_steps = false;
   std::uint32_t profile = 0;
   /// Copies of the storages of the current profile, made when first asked for.
   std::vector<std::unique_ptr<Aligned>> mirrors;
@@ -78,19 +81,29 @@ DeviceSession::DeviceSession(const LoadedPlan& plan, int multiprocessors) : Plan
   require(s.program.prepare(s.driver, plan.view(), s.program_memory->span(), {log(), 0}), plan.path());
   s.must(s.driver.device_attribute(&s.multiprocessors, cuda::DeviceAttribute::MultiprocessorCount, s.program.device()), "cuDeviceGetAttribute");
   if (s.part != nullptr) s.multiprocessors = s.part->multiprocessors();
-  s.session_memory = std::make_unique<Aligned>(cuda::Session::host_bytes(plan.view()));
   cuda::SessionOptions options;
   options.log = log();
-  require(s.session.prepare(s.program, s.session_memory->span(), options), plan.path());
+  s.has_host_steps = cuda::SegmentedSession<HostSteps>::needed(plan.view());
+  if (s.has_host_steps) {
+    const Result<std::uint64_t> bytes = cuda::SegmentedSession<HostSteps>::host_bytes(plan.view(), options);
+    require(bytes.status(), plan.path());
+    s.session_memory = std::make_unique<Aligned>(*bytes);
+    require(s.segmented.prepare(s.program, s.session_memory->span(), options), plan.path());
+  } else {
+    s.session_memory = std::make_unique<Aligned>(cuda::Session::host_bytes(plan.view()));
+    require(s.session.prepare(s.program, s.session_memory->span(), options), plan.path());
+  }
   require(set_profile(0), plan.path());
 }
 
 DeviceSession::~DeviceSession() = default;
 
-Status DeviceSession::run() { return state_->session.run(); }
+Status DeviceSession::run() { return state_->has_host_steps ? state_->segmented.run() : state_->session.run(); }
+
+bool DeviceSession::has_host_steps() const { return state_->has_host_steps; }
 
 Status DeviceSession::set_profile(std::uint32_t index) {
-  const Status status = state_->session.select(index);
+  const Status status = state_->has_host_steps ? state_->segmented.select(index) : state_->session.select(index);
   if (!status.ok()) return status;
   state_->profile = index;
   state_->mirrors.clear();
@@ -99,7 +112,9 @@ Status DeviceSession::set_profile(std::uint32_t index) {
 }
 
 std::uint32_t DeviceSession::profile() const { return state_->profile; }
-Status DeviceSession::run_step(std::uint32_t step) { return state_->session.run_step(step); }
+Status DeviceSession::run_step(std::uint32_t step) {
+  return state_->has_host_steps ? state_->segmented.run_step(step) : state_->session.run_step(step);
+}
 
 TensorView DeviceSession::input(std::uint32_t i) { return state_->view(plan().profile(state_->profile).inputs()->Get(i)); }
 
@@ -108,6 +123,7 @@ void DeviceSession::commit_inputs() {
 }
 
 void DeviceSession::self_test() {
+  if (state_->has_host_steps) throw ir::BuildError("--self-test needs a plan without CPU steps, which is one graph");
   const Aligned host(cuda::self_test_bytes(plan()));
   const Status status = cuda::self_test(state_->session, plan(), host.span(), log());
   if (status.error() == Error::NameNotFound) throw ir::BuildError("the plan has no golden vectors: build it with --golden");

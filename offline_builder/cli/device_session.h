@@ -9,7 +9,29 @@
 #include "cli/device_timing.h"
 #include "cli/loaded_plan.h"
 
+namespace edgert {
+struct SessionOptions;
+}
+
 namespace edgert::cli {
+
+/// The CPU steps of a plan for a GPU, as cuda::SegmentedSession wants them. Defined in loaded_plan.cpp, beside the session that
+/// compiles all operators.
+class HostSteps {
+ public:
+  HostSteps();
+  ~HostSteps();
+  static Result<std::uint64_t> memory_bytes(const PlanView& plan, const SessionOptions& options);
+  Status prepare(const PlanView& plan, Span<std::byte> memory, const SessionOptions& options);
+  Status set_profile(std::uint32_t index);
+  Status run_step(std::uint32_t step);
+  const TensorView& tensor(std::uint32_t index) const;
+  const PlanView& plan() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 class DeviceSession final : public PlanSession {
  public:
@@ -31,6 +53,8 @@ class DeviceSession final : public PlanSession {
   std::string device_name() const override;
   std::uint64_t memory_bytes() const override;
 
+  /// Whether the plan has CPU steps, so that a run is more than one graph: then there is no timing().
+  bool has_host_steps() const;
   /// Must not outlive the session.
   std::unique_ptr<DeviceTiming> timing();
   DeviceRates rates() const;

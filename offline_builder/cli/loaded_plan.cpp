@@ -206,6 +206,20 @@ class HostSession final : public PlanSession {
 
 }  // namespace
 
+struct HostSteps::State {
+  Session<> session;
+};
+HostSteps::HostSteps() : state_(std::make_unique<State>()) {}
+HostSteps::~HostSteps() = default;
+Result<std::uint64_t> HostSteps::memory_bytes(const PlanView& plan, const SessionOptions& options) { return Session<>::memory_bytes(plan, options); }
+Status HostSteps::prepare(const PlanView& plan, Span<std::byte> memory, const SessionOptions& options) {
+  return state_->session.prepare(plan, memory, options);
+}
+Status HostSteps::set_profile(std::uint32_t index) { return state_->session.set_profile(index); }
+Status HostSteps::run_step(std::uint32_t step) { return state_->session.run_step(step); }
+const TensorView& HostSteps::tensor(std::uint32_t index) const { return state_->session.tensor(index); }
+const PlanView& HostSteps::plan() const { return state_->session.plan(); }
+
 std::unique_ptr<PlanSession> open_session(const LoadedPlan& plan, std::uint32_t threads) {
   if (plan.view().is_cuda()) return std::make_unique<DeviceSession>(plan);
   return std::make_unique<HostSession>(plan, threads);

@@ -55,6 +55,7 @@ StepText describe_step(const PlanView& plan, const schema::Step& step) {
     if (known) text.attributes = op->describe(ir::AttributeBlob::from_bytes(step.attributes()->Data(), op->attribute_bytes));
     break;
   }
+  if (plan.is_cuda() && step.launch() == nullptr) text.name += " (CPU)";
   for (std::uint32_t n = 0; n < rules::count(step.nodes()); ++n) {
     text.nodes.push_back(plan.table().strings()->Get(step.nodes()->Get(n))->str());
   }

@@ -10,7 +10,7 @@
 namespace edgert::cli {
 
 struct StepText {
-  std::string name;                ///< the operator's
+  std::string name;                ///< the operator's; "Determinant (CPU)" in a plan for a GPU
   std::string attributes;          ///< as the builder describes them; empty when this builder does not know the operator
   std::vector<std::string> nodes;  ///< ONNX nodes that the step computes
 };

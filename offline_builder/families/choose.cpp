@@ -147,19 +147,34 @@ void name_tactics(std::vector<Candidate>& candidates) {
   }
 }
 
+/// The family of nodes that no other takes; it is not registered.
+constexpr Family kHost{"cpu", Rank::General, nullptr};
+
+Candidate on_host(const Context& context, const Node& node) {
+  Launch operands;
+  for (const ValueId input : node.inputs) {
+    if (input != kNone) operands.arguments.push_back(Argument::read(context.operand(input)));
+  }
+  for (const ValueId output : node.outputs) operands.arguments.push_back(Argument::write(context.operand(output)));
+  Candidate candidate = Candidate::of(std::move(operands), context.operand(node.outputs[0]).dtype);
+  candidate.on_host = true;
+  return candidate;
+}
+
+}  // namespace
+
 std::string name_of(const Node& node) {
   std::string name = node.op->name;
   for (const std::string& onnx : node.provenance) name += (&onnx == &node.provenance.front() ? " of " : ", ") + onnx;
   return name;
 }
 
-}  // namespace
-
 int insert_conversions(ir::Graph& graph, const Target& target, const Precisions& precisions) {
   return stored_as(precisions.of_all()) == DType::F32 ? 0 : Converter(graph, target, precisions).run();
 }
 
-std::vector<Choice> choose_kernels(const ir::Graph& graph, const Target& target, std::size_t limit, const Precisions* precisions) {
+std::vector<Choice> choose_kernels(const ir::Graph& graph, const Target& target, std::size_t limit, const Precisions* precisions,
+                                   bool allow_host) {
   Context context(graph, target, precisions);
   const std::vector<NodeId> order = graph.topological_order();
   std::vector<Choice> choices;
@@ -176,6 +191,12 @@ std::vector<Choice> choose_kernels(const ir::Graph& graph, const Target& target,
     }
     std::string why;
     for (const std::string& reason : context.take_reasons()) why += (why.empty() ? ": " : "; ") + reason;
+    if (choice.candidates.empty() && allow_host && node.op->kernel != nullptr && node.bodies.empty()) {
+      choice.family = &kHost;
+      choice.candidates = {on_host(context, node)};
+      choices.push_back(std::move(choice));
+      continue;
+    }
     if (choice.candidates.empty()) {
       missing.push_back("\n  " + name_of(node) + " " + ir::to_string(graph.value(node.outputs[0]).type) + why);
       continue;

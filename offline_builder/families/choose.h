@@ -19,8 +19,13 @@ struct Choice {
 /// many were inserted.
 int insert_conversions(ir::Graph& graph, const Target& target, const Precisions& precisions);
 
-/// One choice a node that is computed by itself, in topological order. Throws BuildError that names every node for which
-/// there is no kernel, and why.
-std::vector<Choice> choose_kernels(const ir::Graph& graph, const Target& target, std::size_t limit, const Precisions* precisions = nullptr);
+/// One choice a node that is computed by itself, in topological order. A node without a kernel is left to the CPU
+/// (Candidate::on_host) if `allow_host` says so, the CPU has a kernel and no body is involved. Throws BuildError that names
+/// every other node for which there is no kernel, and why.
+std::vector<Choice> choose_kernels(const ir::Graph& graph, const Target& target, std::size_t limit, const Precisions* precisions = nullptr,
+                                   bool allow_host = false);
+
+/// "Conv of first (Conv)": the operator, and the ONNX nodes that it stands for.
+std::string name_of(const ir::Node& node);
 
 }  // namespace edgert::families

@@ -91,6 +91,8 @@ struct Candidate {
   /// Nodes before this one whose work the launches do as well (Context::can_cover). What others read of their results the
   /// launches write; the rest exists nowhere. Views between them and the node are not listed.
   std::vector<ir::NodeId> covered;
+  /// No kernel: the CPU runs the node, as its one "launch", whose arguments are the operands. Only choose_kernels() says so.
+  bool on_host = false;
   DType compute = DType::F32;  ///< what is multiplied and added; sums of f16 and bf16 products are kept in f32
   /// Names the way among the node's candidates, for people and tuning records: "conv tile 4x16x64 k64 warps 2x2x1". Set by
   /// choose_kernels() from the launches' entries and tiles.

@@ -201,6 +201,17 @@ class Converter {
 
 }  // namespace
 
+void Precisions::keep_wide(ir::Graph& graph, NodeId id) {
+  nodes_.at(id) = Precision::Fp32;
+  ir::Windows windows(graph);
+  std::vector<ValueId> operands = graph.node(id).inputs;
+  operands.insert(operands.end(), graph.node(id).outputs.begin(), graph.node(id).outputs.end());
+  for (const ValueId operand : operands) {
+    const std::optional<ir::Window> window = operand == kNone ? std::nullopt : windows.find(operand);
+    if (window && graph.value(window->root).type.dtype == DType::F32) graph.value(window->root).stored = DType::F32;
+  }
+}
+
 void Precisions::apply(ir::Graph& graph) const {
   if (stored_as(default_) != DType::F32) passes::narrow_floats(graph, stored_as(default_));
   Converter(graph, *this).run();

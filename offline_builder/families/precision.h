@@ -37,6 +37,10 @@ class Precisions {
   /// that stands for several with different pins, and for constants that no allowed precision can hold.
   Precisions(const ir::Graph& graph, const PrecisionRequest& request);
 
+  /// The node, which the CPU runs, computes in f32 whatever was asked for, and what it reads and writes is not narrowed.
+  /// Before apply().
+  void keep_wide(ir::Graph& graph, ir::NodeId node);
+
   /// Stores values as their nodes want them: narrow_floats() for the default, and copies around nodes that differ from it.
   void apply(ir::Graph& graph) const;
   /// Whether the node may round what it multiplies to TF32. Nodes that were added later may as the default says.

@@ -29,7 +29,8 @@ int narrow_floats(ir::Graph& graph, DType narrow) {
     ir::Value& value = graph.value(id);
     if (value.type.dtype != DType::F32 || value.is_constant() || value.producer == ir::kNone || !graph.node(value.producer).alive) continue;
     const ir::ValueId root = windows.find(id).value().root;
-    if (bound[root] || graph.value(root).is_constant() || value.stored == narrow) continue;
+    // A root that says f32 has been told to stay so.
+    if (bound[root] || graph.value(root).is_constant() || value.stored == narrow || graph.value(root).stored == DType::F32) continue;
     value.stored = narrow;
     ++changes;
   }

@@ -104,6 +104,7 @@ void check_cuda(const PlanView& view, const std::string& message, const LogSink&
     good = cuda::Cubin::check(view.section(module.section()), module.arch(), log).ok();
   }
   if (!good) throw std::logic_error("the plan just built does not run: " + message);
+  if (!session_needs(view, log).ok()) throw ir::BuildError("a node has no GPU kernel, and the CPU's does not take its operands: " + message);
 }
 
 /// The place of a name among those of the graph's inputs or outputs.
@@ -125,6 +126,10 @@ void make_states(ir::Graph& graph, const std::vector<BuildOptions::State>& state
                                          [](const ir::Graph::Output& each) { return each.name; });
     graph.make_state(input, output, state.initial);
   }
+}
+
+void note_once(std::vector<std::string>& notes, const std::string& note) {
+  if (std::find(notes.begin(), notes.end(), note) == notes.end()) notes.push_back(note);
 }
 
 /// Profiles share the memory of the states, so each must have the same size in all.
@@ -260,12 +265,13 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
     report.passes = passes::run_pipeline(graph, pipeline);
     if (options.progress) options.progress(compiler == nullptr ? "memory plan" : "kernels", (static_cast<double>(p) + 0.8) / count);
     ProfileSpec profile = compiler == nullptr ? lower(graph, spec.weights)
-                                              : lower_cuda(graph, options.cuda->device, options.cuda->precision, *compiler, spec.weights, modules,
-                                                           options.cuda->tuning, report.cuda);
+                                              : lower_cuda(graph, options.cuda->device, options.cuda->precision, options.cuda->allow_host, *compiler, spec.weights,
+                                                           modules, options.cuda->tuning, report.cuda);
     if (profile.arena.bytes > rules::kMaxRegionBytes) {
       throw ir::BuildError("a run needs " + std::to_string(profile.arena.bytes >> 30) + " GiB of memory, more than the 1 TiB that a plan can address");
     }
     profile.name = report.name;
+    for (const std::string& node : report.cuda.on_host) note_once(result.notes, "runs on the CPU: " + node);
     report.steps = profile.steps.size();
     report.arena = profile.arena;
     spec.profiles.push_back(std::move(profile));
@@ -298,12 +304,11 @@ BuildResult build(onnx_import::Model given, const BuildOptions& options) {
     if (options.progress) options.progress("import", 0.0);
     std::vector<std::string> fresh;
     graphs.push_back(onnx_import::import(model, profile, &fresh));
-    for (std::string& note : fresh) {
-      if (std::find(notes.begin(), notes.end(), note) == notes.end()) notes.push_back(std::move(note));
-    }
+    for (const std::string& note : fresh) note_once(notes, note);
   }
   held.reset();
   BuildResult result = build(std::move(graphs), resolved);
+  for (const std::string& note : result.notes) note_once(notes, note);
   result.notes = std::move(notes);
   return result;
 }

@@ -227,6 +227,7 @@ class CudaLowering {
 
   void add_step(std::size_t s) {
     const Step& step = steps_[s];
+    if (step.candidate->on_host) return add_host_step(graph_.node(step.node));
     const codegen::KernelSpec& kernel = step.launch->spec;
     StepSpec out;
     LaunchSpec& launch = out.launch.emplace();
@@ -236,7 +237,7 @@ class CudaLowering {
     launch.cluster = kernel.cluster;
     launch.shared_bytes = kernel.shared_bytes;
     // Kernels made with an earlier SM's instructions do not wait for the grid before them.
-    launch.programmatic = s > 0 && target_.arch == code_arch_;
+    launch.programmatic = s > 0 && !steps_[s - 1].candidate->on_host && target_.arch == code_arch_;
     if (step.launch->spread) {
       // Wide and narrow footprints alternate; clusters are always wide.
       narrow_ = narrow_ && kernel.cluster == 1;
@@ -256,6 +257,17 @@ class CudaLowering {
         if (std::find(out.nodes.begin(), out.nodes.end(), name) == out.nodes.end()) out.nodes.push_back(name);
       }
     }
+    profile_.steps.push_back(std::move(out));
+  }
+
+  void add_host_step(const ir::Node& node) {
+    StepSpec out;
+    out.op = node.op;
+    out.attributes = node.attributes.bytes();
+    out.compute = graph_.value(node.outputs[0]).type.dtype;
+    out.nodes = node.provenance;
+    for (const ValueId input : node.inputs) out.inputs.push_back(input == kNone ? kNone : tensor_of(input));
+    for (const ValueId output : node.outputs) out.outputs.push_back(tensor_of(output));
     profile_.steps.push_back(std::move(out));
   }
 
@@ -424,18 +436,27 @@ ProfileSpec lower_alone(const ir::Graph& graph, const families::Target& target, 
   return CudaLowering(graph, target, code_arch, weights, modules).run(inputs, outputs, std::vector<Selected>(copies, selected));
 }
 
-ProfileSpec lower_cuda(ir::Graph& graph, const families::Target& target, const families::PrecisionRequest& precision, codegen::Compiler& compiler,
-                       WeightStore& weights, ModuleStore& modules, const std::optional<TuningOptions>& tuning, CudaReport& report) {
-  const families::Precisions precisions(graph, precision);
+ProfileSpec lower_cuda(ir::Graph& graph, const families::Target& target, const families::PrecisionRequest& precision, bool allow_host,
+                       codegen::Compiler& compiler, WeightStore& weights, ModuleStore& modules, const std::optional<TuningOptions>& tuning,
+                       CudaReport& report) {
+  families::Precisions precisions(graph, precision);
+  if (allow_host) {
+    for (const families::Choice& choice : families::choose_kernels(graph, target, 1, nullptr, true)) {
+      if (!choice.candidates[0].on_host) continue;
+      precisions.keep_wide(graph, choice.node);
+      report.on_host.push_back(families::name_of(graph.node(choice.node)));
+    }
+  }
   precisions.apply(graph);
   families::insert_conversions(graph, target, precisions);
   ir::verify(graph);
-  const std::vector<families::Choice> choices = families::choose_kernels(graph, target, tuning ? tuning->candidates : kCandidates, &precisions);
+  const std::vector<families::Choice> choices =
+      families::choose_kernels(graph, target, tuning ? tuning->candidates : kCandidates, &precisions, allow_host);
   std::vector<Selected> selected;
   if (tuning) selected = choose_tactics(graph, target, choices, compiler, *tuning, report.tuning);
   else selected = model_tactics(choices, compiler);
   report.cached = compiler.cache_hits();
-  for (const Selected& each : selected) report.kernels += static_cast<std::uint32_t>(each.candidate->launches.size());
+  for (const Selected& each : selected) report.kernels += each.candidate->on_host ? 0 : static_cast<std::uint32_t>(each.candidate->launches.size());
   return lower_selected(graph, target, compiler.code_arch(target.arch), selected, weights, modules);
 }
 

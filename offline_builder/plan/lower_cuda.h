@@ -68,6 +68,7 @@ struct CudaReport {
   std::uint32_t kernels = 0;  ///< compiled, or found in the cache
   std::uint32_t cached = 0;
   TuningReport tuning;
+  std::vector<std::string> on_host;  ///< nodes that the CPU runs
 };
 
 /// Launches of the nodes in this order, which is a topological one, as a profile; the kernels' machine code is for
@@ -81,9 +82,10 @@ ProfileSpec lower_alone(const ir::Graph& graph, const families::Target& target, 
                         ModuleStore& modules);
 
 /// Lowers a graph on which the pass pipeline has run for a GPU; `precision` says what floats are stored as and
-/// multiplied in. Throws BuildError that names all nodes without a kernel, CompileError from the compiler, and
-/// std::logic_error when the memory checker finds a fault.
-ProfileSpec lower_cuda(ir::Graph& graph, const families::Target& target, const families::PrecisionRequest& precision, codegen::Compiler& compiler,
-                       WeightStore& weights, ModuleStore& modules, const std::optional<TuningOptions>& tuning, CudaReport& report);
+/// multiplied in, `allow_host` is as for choose_kernels(). Throws BuildError that names all nodes without a kernel,
+/// CompileError from the compiler, and std::logic_error when the memory checker finds a fault.
+ProfileSpec lower_cuda(ir::Graph& graph, const families::Target& target, const families::PrecisionRequest& precision, bool allow_host,
+                       codegen::Compiler& compiler, WeightStore& weights, ModuleStore& modules, const std::optional<TuningOptions>& tuning,
+                       CudaReport& report);
 
 }  // namespace edgert::plan

@@ -60,6 +60,6 @@ std::vector<ir::Bytes> record_outputs(const PlanView& view, std::uint32_t profil
   return outputs;
 }
 
-Result<SessionNeeds> session_needs(const PlanView& view, const LogSink& log) { return Session<>::needs(view, log); }
+Result<SessionNeeds> session_needs(const PlanView& view, const LogSink& log) { return Session<>::needs(view, log, view.is_cuda()); }
 
 }  // namespace edgert::plan

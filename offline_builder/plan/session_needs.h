@@ -11,7 +11,7 @@
 
 namespace edgert::plan {
 
-/// Session<>::needs with all operators: every operator's check of every step, and what prepare() will take.
+/// Session<>::needs with all operators: every operator's check of every step (but launches), and what prepare() will take.
 Result<SessionNeeds> session_needs(const PlanView& view, const LogSink& log = {});
 
 /// Runs profile `profile` once, with no more than the given instruction set, from reset states, on `inputs` in binding order, and

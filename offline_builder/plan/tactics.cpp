@@ -142,7 +142,9 @@ std::vector<Selected> estimated_tactics(const std::vector<Choice>& choices, code
   std::vector<Selected> out(choices.size());
   std::vector<std::size_t> open;
   for (std::size_t i = 0; i < choices.size(); ++i) {
-    if (!decided[i]) open.push_back(i);
+    const Candidate& first = choices[i].candidates[0];
+    if (first.on_host) out[i] = {choices[i].node, &first, std::make_shared<const Kernels>(1)};
+    else if (!decided[i]) open.push_back(i);
   }
   for (std::size_t round = 0; !open.empty(); ++round) {
     std::vector<codegen::CompileJob> jobs;
@@ -190,7 +192,9 @@ class TacticChooser {
     report_.shapes += groups_.size();
     if (options_.worker != nullptr) {
       measure_missing();
-      tune_network();
+      // The worker runs graphs, no CPU steps.
+      const bool one_graph = std::none_of(choices_.begin(), choices_.end(), [](const Choice& choice) { return choice.candidates[0].on_host; });
+      if (one_graph) tune_network();
       report_.seconds += options_.worker->busy_seconds() - busy_before_;
     }
     check_misses();

@@ -136,6 +136,19 @@ class TableWriter {
     return states;
   }
 
+  /// Of a plan for a GPU: runs of launches and runs of CPU steps. None where all steps are launches.
+  std::vector<Offset<schema::Segment>> write_segments(const std::vector<StepSpec>& steps) {
+    std::vector<Offset<schema::Segment>> segments;
+    std::uint32_t first = 0;
+    for (std::uint32_t i = 1; i <= steps.size() && !spec_.modules.empty(); ++i) {
+      if (i < steps.size() && steps[i].launch.has_value() == steps[first].launch.has_value()) continue;
+      if (i == steps.size() && segments.empty() && steps[first].launch) break;
+      segments.push_back(schema::CreateSegment(builder_, steps[first].launch ? schema::SegmentKind::Graph : schema::SegmentKind::Cpu, first, i - first));
+      first = i;
+    }
+    return segments;
+  }
+
   Offset<schema::Profile> write_profile(const ProfileSpec& profile) {
     std::vector<Offset<schema::Storage>> storages;
     for (const StorageSpec& storage : profile.storages) {
@@ -156,7 +169,8 @@ class TableWriter {
     }
     std::vector<Offset<schema::StepList>> lists{write_list(profile.steps)};
     for (const std::vector<StepSpec>& body : profile.bodies) lists.push_back(write_list(body));
-    return schema::CreateProfileDirect(builder_, profile.name.c_str(), &tensors, &storages, &lists, nullptr, &profile.inputs,
+    const std::vector<Offset<schema::Segment>> segments = write_segments(profile.steps);
+    return schema::CreateProfileDirect(builder_, profile.name.c_str(), &tensors, &storages, &lists, segments.empty() ? nullptr : &segments, &profile.inputs,
                                        &profile.outputs, profile.arena.bytes, profile.arena.lower_bound,
                                        profile.arena.optimal, profile.arena.heuristic.c_str());
   }

@@ -5,7 +5,8 @@ fails. Times and results mean nothing there."""
 import os
 import subprocess
 
-from edgert_command import BAD_INPUT, MODELS, OK, REPOSITORY, USAGE, CommandTest, main
+from edgert_command import BAD_INPUT, MODELS, OK, REPOSITORY, USAGE, CommandTest, main, make_model, value
+from onnx import TensorProto, helper
 
 
 class FakeGpu(CommandTest):
@@ -57,6 +58,20 @@ class FakeGpu(CommandTest):
         self.call("bench", plan, "--cold-l2", code=USAGE, says="GPU")
         self.call("bench", plan, "--multiprocessors", 16, code=USAGE, says="GPU")
         self.call("bench", plan, "--check-bits", "--iterations", 3, code=OK, says="3 runs give the same bits")
+
+    def test_cpu_steps(self):
+        nodes = [helper.make_node("Relu", ["x"], ["r"], "relu"), helper.make_node("Det", ["r"], ["d"], "det"), helper.make_node("Neg", ["d"], ["y"], "neg")]
+        # A matrix that no GPU kernel takes, since it does not fit shared memory.
+        model = self.save("det.onnx", make_model(nodes, [value("x", TensorProto.FLOAT, [1, 256, 256])], [value("y", TensorProto.FLOAT, [1])]))
+        plan = self.folder / "det.plan"
+        self.call("build", model, "-o", plan, "--target", "sm_90", code=BAD_INPUT, says=["1 node has no GPU kernel", "det"])
+        self.call("build", model, "-o", plan, "--allow-cpu-steps", code=USAGE, says="--target")
+        self.call("build", model, "-o", plan, "--target", "sm_90", "--allow-cpu-steps", says="runs on the CPU: Determinant of det")
+        self.call("inspect", plan, says="Determinant (CPU)")
+        figures = self.call_json("bench", plan, "--iterations", 5, "--warmup", 0, "--profile", **self.device)
+        self.assertEqual(figures["allocations_after_prepare"], 0)
+        self.assertIn("Determinant (CPU)", [step["operator"] for step in figures["steps"]])
+        self.call("bench", plan, "--cold-l2", code=USAGE, says="CPU steps", **self.device)
 
     def test_instructions_of_an_earlier_gpu(self):
         early = self.build(MODELS / "digits_resnet.onnx", "early.plan", "--target", "sm_90", "--shape", "image=1x1x8x8",

@@ -159,6 +159,13 @@ const std::vector<Breakage>& breakages() {
          segment->step_count = 1;
          profile(e).segments.push_back(std::move(segment));
        }},
+      {Rule::SegmentCover, "an empty segment",
+       [](PlanEditor& e) {
+         for (const std::size_t steps : {std::size_t{0}, profile(e).lists[0]->steps.size()}) {
+           profile(e).segments.push_back(std::make_unique<schema::SegmentT>());
+           profile(e).segments.back()->step_count = static_cast<std::uint32_t>(steps);
+         }
+       }},
       {Rule::StateRange, "state outside its memory",
        [](PlanEditor& e) {
          auto state = std::make_unique<schema::StateT>();

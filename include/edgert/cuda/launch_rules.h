@@ -11,6 +11,22 @@ inline constexpr std::uint32_t kMaxLaunchArguments = 64;
 inline constexpr std::uint32_t kMaxTensorMaps = 8;
 inline constexpr std::uint32_t kDeviceAlignment = 256;  ///< of every region; what cuMemAlloc guarantees
 
+/// A profile's list 0 is one graph where it names no segments.
+inline std::uint32_t segment_count(const schema::Profile& profile) noexcept {
+  return rules::count(profile.segments()) == 0 ? 1 : rules::count(profile.segments());
+}
+inline bool is_graph(const schema::Profile& profile, std::uint32_t segment) noexcept {
+  return rules::count(profile.segments()) == 0 || profile.segments()->Get(segment)->kind() == schema::SegmentKind::Graph;
+}
+/// Segments of the profile that has the most.
+inline std::uint32_t most_segments(const PlanView& plan) noexcept {
+  std::uint32_t most = 1;
+  for (std::uint32_t p = 0; p < plan.profile_count(); ++p) {
+    if (segment_count(plan.profile(p)) > most) most = segment_count(plan.profile(p));
+  }
+  return most;
+}
+
 namespace detail {
 
 inline Status bad_launch(const LogSink& log, std::uint32_t profile, std::uint32_t step, const char* why) noexcept {
@@ -78,9 +94,10 @@ inline const char* check_arguments(const schema::Profile& profile, const schema:
   return nullptr;
 }
 
-inline const char* check_launch(const PlanView& plan, const schema::Profile& profile, const schema::Step& step) noexcept {
+inline const char* check_launch(const PlanView& plan, const schema::Profile& profile, const schema::Step& step, bool in_graph) noexcept {
   const schema::Launch* launch = step.launch();
-  if (launch == nullptr) return "runs on the CPU, which a CUDA session cannot do";
+  if (launch == nullptr) return in_graph ? "runs on the CPU, but is in no segment of CPU steps" : nullptr;
+  if (!in_graph) return "is a launch in a segment of CPU steps";
   if (launch->module_() >= rules::count(plan.table().modules())) return "names no module";
   if (launch->entry() >= rules::count(plan.table().modules()->Get(launch->module_())->entries())) return "names no entry of its module";
   const char* why = check_dims(*launch);
@@ -98,8 +115,14 @@ inline Status check_launches(const PlanView& plan, const LogSink& log) noexcept 
     }
     if (rules::count(profile.lists()) != 1) return detail::bad_launch(log, p, 0, "nested step lists do not run on a GPU");
     const auto* steps = profile.lists()->Get(0)->steps();
+    std::uint32_t segment = 0;
     for (std::uint32_t i = 0; i < rules::count(steps); ++i) {
-      const char* why = detail::check_launch(plan, profile, *steps->Get(i));
+      // That segments follow each other and cover the list is a rule of every plan.
+      while (rules::count(profile.segments()) != 0 &&
+             i - profile.segments()->Get(segment)->first_step() >= profile.segments()->Get(segment)->step_count()) {
+        ++segment;
+      }
+      const char* why = detail::check_launch(plan, profile, *steps->Get(i), is_graph(profile, segment));
       if (why != nullptr) return detail::bad_launch(log, p, i, why);
     }
   }

@@ -197,6 +197,7 @@ class Program {
     for (std::uint32_t p = 0; p < plan_.profile_count(); ++p) {
       const auto* steps = plan_.profile(p).lists()->Get(0)->steps();
       for (std::uint32_t i = 0; i < rules::count(steps); ++i) {
+        if (steps->Get(i)->launch() == nullptr) continue;
         const schema::Launch& launch = *steps->Get(i)->launch();
         const Function kernel = function(launch.module_(), launch.entry());
         int allowed = 0;

@@ -31,7 +31,7 @@ class Session {
   /// Host memory, aligned to 64, that prepare() needs for that many sets of bindings (at least 1).
   static std::uint64_t host_bytes(const PlanView& plan, std::uint32_t sets = 1) noexcept {
     return align_up(std::uint64_t{sets} * binding_count(plan) * sizeof(DevicePointer), 64) +
-           align_up(std::uint64_t{sets} * plan.profile_count() * sizeof(GraphExec), 64);
+           align_up(std::uint64_t{sets} * graphs_in_set(plan) * sizeof(GraphExec), 64);
   }
   /// Device memory that prepare() needs, exactly: arena, states, and buffers of inputs and outputs unless the caller binds.
   static std::uint64_t device_bytes(const PlanView& plan, bool external_io = false) noexcept {
@@ -53,7 +53,8 @@ class Session {
     return largest;
   }
 
-  /// Captures a graph for every profile and set of bindings and runs each once, so that nothing is left to happen later.
+  /// Captures a graph for every profile (every segment of launches, where it has CPU steps between them) and set of bindings
+  /// and runs each once, so that nothing is left to happen later.
   Status prepare(const Program& program, Span<std::byte> host, const SessionOptions& options = {}) noexcept {
     close();
     if (!program.prepared()) return Error::NotPrepared;
@@ -61,6 +62,7 @@ class Session {
     options_ = options;
     const PlanView& plan = program.plan();
     const std::uint32_t bindings = binding_count(plan);
+    segments_ = most_segments(plan);
     external_io_ = !options.bindings.empty();
     if (external_io_ && (bindings == 0 || options.bindings.size() % bindings != 0)) return fail(Error::InvalidArgument);
     sets_ = external_io_ ? static_cast<std::uint32_t>(options.bindings.size() / bindings) : 1;
@@ -69,12 +71,12 @@ class Session {
     if (options.memory % kDeviceAlignment != 0) return fail({Error::ArenaMisaligned, 0, kDeviceAlignment});
     bindings_ = reinterpret_cast<DevicePointer*>(host.data());
     graphs_ = reinterpret_cast<GraphExec*>(host.data() + align_up(std::uint64_t{sets_} * bindings * sizeof(DevicePointer), 64));
-    for (std::uint32_t g = 0; g < sets_ * plan.profile_count(); ++g) graphs_[g] = nullptr;
+    for (std::uint32_t g = 0; g < sets_ * graphs_in_set(plan); ++g) graphs_[g] = nullptr;
     const ContextScope scope(driver(), program.context());
     Status status = entered(scope);
     if (status.ok()) status = allocate();
     if (status.ok()) status = reset();
-    for (std::uint32_t g = 0; status.ok() && g < sets_ * plan.profile_count(); ++g) status = capture(g);
+    for (std::uint32_t g = 0; status.ok() && g < sets_ * graphs_in_set(plan); ++g) status = capture(g);
     if (status.ok()) status = reset();
     if (!status.ok()) return fail(status);
     state_code_ = State::Ready;
@@ -85,7 +87,7 @@ class Session {
     if (program_ == nullptr) return;
     {
       const ContextScope scope(driver(), program_->context());
-      for (std::uint32_t g = 0; graphs_ != nullptr && g < sets_ * program_->plan().profile_count(); ++g) {
+      for (std::uint32_t g = 0; graphs_ != nullptr && g < sets_ * graphs_in_set(program_->plan()); ++g) {
         if (graphs_[g] != nullptr) (void)driver().graph_exec_destroy(graphs_[g]);
       }
       if (stream_ != nullptr) (void)driver().stream_destroy(stream_);
@@ -182,20 +184,35 @@ class Session {
     return device(driver().stream_synchronize(stream_), "cuStreamSynchronize");
   }
 
-  /// Launches the selected graph on the session's stream and waits for it.
+  /// Launches the selected graph on the session's stream and waits for it. NotAsync where the profile has CPU steps, which a
+  /// SegmentedSession runs.
   Status run() noexcept {
     EDGERT_RETURN_IF_ERROR(enqueue(stream_));
+    return synchronize();
+  }
+  /// Waits for everything on the session's own stream.
+  Status synchronize() noexcept {
+    EDGERT_RETURN_IF_ERROR(usable());
     const ContextScope scope(driver(), program_->context());
     EDGERT_RETURN_IF_ERROR(entered(scope));
     return device(driver().stream_synchronize(stream_), "cuStreamSynchronize");
   }
-  /// Launches the selected graph on `stream`, which must belong to the program's context, and returns.
+  /// Launches the selected graph on `stream`, which must belong to the program's context, and returns. NotAsync as for run().
   Status enqueue(Stream stream) noexcept {
     EDGERT_RETURN_IF_ERROR(usable());
+    const schema::Profile& profile = program_->plan().profile(profile_);
+    if (segment_count(profile) != 1 || !is_graph(profile, 0)) return Error::NotAsync;
+    return enqueue_segment(0, stream);
+  }
+  /// The same for one segment of launches.
+  Status enqueue_segment(std::uint32_t segment, Stream stream) noexcept {
+    EDGERT_RETURN_IF_ERROR(usable());
+    const schema::Profile& profile = program_->plan().profile(profile_);
+    if (segment >= segment_count(profile) || !is_graph(profile, segment)) return {Error::InvalidArgument, segment};
     const ContextScope scope(driver(), program_->context());
     EDGERT_RETURN_IF_ERROR(entered(scope));
     last_stream_ = stream;
-    return device(driver().graph_launch(graphs_[set_ * program_->plan().profile_count() + profile_], stream), "cuGraphLaunch");
+    return device(driver().graph_launch(graphs_[graph_index(set_, profile_, segment)], stream), "cuGraphLaunch");
   }
   /// Whether everything enqueued on the last stream is done: Ok, or Timeout while it is not.
   Status poll() noexcept {
@@ -227,6 +244,9 @@ class Session {
     const schema::Profile& profile = program_->plan().profile(profile_);
     const auto* steps = profile.lists()->Get(0)->steps();
     if (first > rules::count(steps) || count > rules::count(steps) - first) return {Error::InvalidArgument, first};
+    for (std::uint32_t i = first; i < first + count; ++i) {
+      if (steps->Get(i)->launch() == nullptr) return {Error::NotAsync, i};
+    }
     const ContextScope scope(driver(), program_->context());
     EDGERT_RETURN_IF_ERROR(entered(scope));
     Status status;
@@ -270,6 +290,10 @@ class Session {
  private:
   enum class State : std::uint8_t { Empty, Ready, Failed };
 
+  static std::uint32_t graphs_in_set(const PlanView& plan) noexcept { return plan.profile_count() * most_segments(plan); }
+  std::uint32_t graph_index(std::uint32_t set, std::uint32_t profile, std::uint32_t segment) const noexcept {
+    return (set * program_->plan().profile_count() + profile) * segments_ + segment;
+  }
   static std::uint32_t binding_count(const PlanView& plan) noexcept { return plan.input_count() + plan.output_count(); }
   static std::uint64_t arena_bytes(const PlanView& plan) noexcept {
     std::uint64_t largest = 0;
@@ -337,15 +361,21 @@ class Session {
     return {};
   }
 
-  /// Graph g: set g / profiles, profile g % profiles.
+  /// Graph g, by graph_index(); none for a segment that the profile does not have or that the CPU runs.
   Status capture(std::uint32_t g) noexcept {
     const PlanView& plan = program_->plan();
-    const schema::Profile& profile = plan.profile(g % plan.profile_count());
-    EDGERT_RETURN_IF_ERROR(check(driver().stream_begin_capture(stream_, CaptureMode::ThreadLocal), "cuStreamBeginCapture"));
-    const Regions where = regions(g / plan.profile_count());
+    const std::uint32_t segment = g % segments_;
+    const std::uint32_t set_and_profile = g / segments_;
+    const schema::Profile& profile = plan.profile(set_and_profile % plan.profile_count());
+    if (segment >= segment_count(profile) || !is_graph(profile, segment)) return {};
     const auto* steps = profile.lists()->Get(0)->steps();
+    const bool whole = rules::count(profile.segments()) == 0;
+    const std::uint32_t first = whole ? 0 : profile.segments()->Get(segment)->first_step();
+    const std::uint32_t count = whole ? rules::count(steps) : profile.segments()->Get(segment)->step_count();
+    EDGERT_RETURN_IF_ERROR(check(driver().stream_begin_capture(stream_, CaptureMode::ThreadLocal), "cuStreamBeginCapture"));
+    const Regions where = regions(set_and_profile / plan.profile_count());
     Status status;
-    for (std::uint32_t i = 0; status.ok() && i < rules::count(steps); ++i) {
+    for (std::uint32_t i = first; status.ok() && i < first + count; ++i) {
       status = launch_step(*program_, profile, *steps->Get(i)->launch(), where, stream_);
     }
     Graph graph = nullptr;
@@ -364,6 +394,7 @@ class Session {
   State state_code_ = State::Empty;
   bool external_io_ = false;
   std::uint32_t sets_ = 0;
+  std::uint32_t segments_ = 1;  ///< of the profile with the most
   std::uint32_t profile_ = 0;
   std::uint32_t set_ = 0;
   Stream stream_ = nullptr;
