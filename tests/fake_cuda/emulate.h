@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs a specialised kernel on the CPU: its very source, compiled by the host's compiler against ptx_emulation.h into a
-// library in a temporary folder, with the sanitizers that the test itself was built with.
+// library in a temporary folder, with the sanitizers that the test itself was built with. EDGERT_EMULATION_SOURCES is
+// this folder, EDGERT_EMULATION_MACHINE the archive of machine.cpp.
 #pragma once
 
 #include <dlfcn.h>
@@ -36,16 +37,17 @@ class EmulatedKernel {
     for (const codegen::KernelFile& header : spec.job.headers) {
       if (header.name != "kernels/common/ptx.h") write(std::string(header.name), std::string(header.text));
     }
-    write("kernels/common/ptx.h", read(std::filesystem::path(__FILE__).parent_path() / "ptx_emulation.h"));
+    write("kernels/common/ptx.h", "#include \"ptx_emulation.h\"\n");
     write("kernel.cpp", spec.job.source + kEntry);
     const char* compiler = std::getenv("CXX");
     std::string command = std::string(compiler != nullptr && *compiler != '\0' ? compiler : "c++") +
-                          " -std=c++17 -O1 -fPIC -shared -w -D__CUDA_ARCH__=" + std::to_string(spec.job.arch * 10) + " -I" + folder_.string() +
-                          " -include " + (folder_ / "kernels/common/ptx.h").string();
+                          " -std=c++17 -O1 -fPIC -shared -fvisibility=hidden -w -D__CUDA_ARCH__=" + std::to_string(spec.job.arch * 10) +
+                          " -I" + folder_.string() + " -I" EDGERT_EMULATION_SOURCES " -include ptx_emulation.h";
 #if defined(__SANITIZE_ADDRESS__)
     command += " -g -fsanitize=address,undefined -fno-sanitize-recover=all";
 #endif
-    command += " " + (folder_ / "kernel.cpp").string() + " -o " + (folder_ / "kernel.so").string() + " > " + (folder_ / "log").string() + " 2>&1";
+    command += " " + (folder_ / "kernel.cpp").string() + " " EDGERT_EMULATION_MACHINE " -o " + (folder_ / "kernel.so").string() + " > " +
+               (folder_ / "log").string() + " 2>&1";
     if (std::system(command.c_str()) != 0) throw std::runtime_error(spec.job.name + ":\n" + read(folder_ / "log"));
     library_ = ::dlopen((folder_ / "kernel.so").c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library_ == nullptr) throw std::runtime_error(::dlerror());
@@ -75,6 +77,7 @@ class EmulatedKernel {
   using Run = void (*)(const unsigned*, const unsigned*, unsigned, unsigned, void**, const Region*, std::size_t, unsigned);
 
   static constexpr const char* kEntry = R"(
+#include <utility>
 namespace emulation {
 template <class... A, std::size_t... I>
 void call_with(void (*kernel)(A...), void** parameters, std::index_sequence<I...>) {
@@ -85,19 +88,14 @@ void call(void (*kernel)(A...), void** parameters) { call_with(kernel, parameter
 template <class... A>
 constexpr int count(void (*)(A...)) { return sizeof...(A); }
 }  // namespace emulation
+#pragma GCC visibility push(default)
 extern "C" const int edgert_parameters = emulation::count(&edgert::device::EDGERT_ENTRY);
 extern "C" void edgert_emulate(const unsigned* grid, const unsigned* block, unsigned cluster, unsigned shared_bytes,
                                void** parameters, const emulation::Region* regions, std::size_t count, unsigned seed) {
-  using namespace emulation;
-  machine.grid = {grid[0], grid[1], grid[2]};
-  machine.block = {block[0], block[1], block[2]};
-  machine.cluster = cluster;
-  machine.parameters = parameters;
-  machine.call = [](void** p) { emulation::call(&edgert::device::EDGERT_ENTRY, p); };
-  machine.regions.assign(regions, regions + count);
-  std::mt19937 random(seed);
-  for (unsigned first = 0; first < grid[0] * grid[1] * grid[2]; first += cluster) run_cluster(first, shared_bytes, random);
+  const auto call = [](void** p) { emulation::call(&edgert::device::EDGERT_ENTRY, p); };
+  emulation::launch(grid, block, cluster, shared_bytes, call, parameters, regions, count, seed);
 }
+#pragma GCC visibility pop
 )";
 
   void write(const std::string& name, const std::string& text) const {

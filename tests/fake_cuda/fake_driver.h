@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Builds libcuda.cpp into a library in a temporary folder, once a process, and reaches its controls.
+// Loads libcuda.cpp, which lies at EDGERT_FAKE_DRIVER, and reaches its controls.
 #pragma once
 
 #include <dlfcn.h>
-#include <unistd.h>
 
-#include <cstdlib>
-#include <filesystem>
 #include <stdexcept>
-#include <string>
 
 namespace edgert::fake_cuda {
 
@@ -18,7 +14,7 @@ class FakeDriver {
     static const FakeDriver driver;
     return driver;
   }
-  const char* path() const { return path_.c_str(); }
+  static const char* path() { return EDGERT_FAKE_DRIVER; }
 
   void (*reset)() = nullptr;
   void (*set)(int arch, int version) = nullptr;
@@ -38,31 +34,17 @@ class FakeDriver {
 
  private:
   FakeDriver() {
-    const std::filesystem::path here = std::filesystem::path(__FILE__).parent_path();
-    const std::filesystem::path folder = std::filesystem::temp_directory_path() / ("edgert-fake-cuda-" + std::to_string(::getpid()));
-    std::filesystem::create_directories(folder);
-    path_ = (folder / "libcuda.so.1").string();
-    const char* compiler = std::getenv("CXX");
-    const std::string command = std::string(compiler != nullptr && *compiler != '\0' ? compiler : "c++") +
-                                " -std=c++17 -O1 -fPIC -shared -I" + (here / "../../include").string() + " " + (here / "libcuda.cpp").string() +
-                                " -o " + path_;
-    if (std::system(command.c_str()) != 0) throw std::runtime_error("the fake driver does not compile");
-    library_ = ::dlopen(path_.c_str(), RTLD_NOW | RTLD_LOCAL);
+    library_ = ::dlopen(path(), RTLD_NOW | RTLD_LOCAL);
     if (library_ == nullptr) throw std::runtime_error(::dlerror());
     find(reset, "fake_reset"), find(set, "fake_set"), find(fail_at, "fake_fail_at"), find(busy, "fake_busy");
     find(calls, "fake_calls"), find(launches, "fake_launches"), find(programmatic, "fake_programmatic");
     find(alive, "fake_alive"), find(misuse, "fake_misuse"), find(execute, "fake_execute");
-  }
-  ~FakeDriver() {
-    std::error_code ignored;
-    std::filesystem::remove_all(std::filesystem::path(path_).parent_path(), ignored);
   }
   template <class T>
   void find(T& function, const char* name) {
     function = reinterpret_cast<T>(::dlsym(library_, name));
     if (function == nullptr) throw std::runtime_error(name);
   }
-  std::string path_;
   void* library_ = nullptr;
 };
 
