@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "edgert/cpu/ops/depthwise_conv.h"
+#include "ir/parts.h"
 #include "ops/epilogue.h"
 #include "ops/pack.h"
 #include "ops/window.h"
@@ -18,8 +19,8 @@ using In = cpu::InvertedResidualInput;
 
 constexpr cpu::OperatorEntry kEntry = cpu::entry_of<cpu::InvertedResidual>();
 
-/// Rows of results that a part computes at least: each part computes the rows of the hidden image under the edge between
-/// it and the one before it once more.
+/// Rows of results of a part, since each part computes the rows of the hidden image under the edge between it and the one
+/// before it once more. From that many on there are two parts.
 constexpr std::int64_t kRowsPerPart = 14;
 
 /// The block's window as that of the depthwise convolution alone.
@@ -100,8 +101,9 @@ std::uint64_t work(const InferContext& context) {
   std::int64_t products = ir::element_count({pixels, hidden, a.kernel[0], a.kernel[1]});
   if (context.has(In::kExpand)) products += ir::element_count({x[0], x[2], x[3], x[1], hidden});
   if (context.has(In::kProject)) products += ir::element_count({pixels, hidden, y.dims[1]});
-  const std::int64_t parts = y.dims[0] * y.dims[2] / kRowsPerPart;
-  return std::min(static_cast<std::uint64_t>(products), static_cast<std::uint64_t>(parts) << 20);
+  const std::int64_t rows = y.dims[0] * y.dims[2];
+  const std::int64_t parts = rows < kRowsPerPart ? 1 : std::max<std::int64_t>(2, rows / kRowsPerPart);
+  return std::min(static_cast<std::uint64_t>(products), static_cast<std::uint64_t>(parts) * ir::kMultiplyAddsPerPart);
 }
 
 void pack_pointwise(ir::Graph& graph, ir::NodeId id, std::size_t input) {

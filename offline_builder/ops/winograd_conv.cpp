@@ -2,6 +2,7 @@
 // WinogradConv: what choose_winograd makes of a Conv. Its weights are packed from the start.
 #include "edgert/cpu/ops/winograd_conv.h"
 
+#include "ir/parts.h"
 #include "ops/epilogue.h"
 #include "ops/infer.h"
 #include "ops/operator.h"
@@ -44,7 +45,7 @@ std::uint64_t work(const InferContext& context) {
   const ir::TensorType y = infer(context)[0];
   const std::int64_t tiles = y.dims[0] * ((y.dims[2] + a.tile - 1) / a.tile) * ((y.dims[3] + a.tile - 1) / a.tile);
   const auto products = static_cast<std::uint64_t>(ir::element_count({tiles, context.type(1).dims[0], context.type(1).dims[1], y.dims[1]}));
-  return std::min(products, static_cast<std::uint64_t>(tiles / 8) << 20);
+  return std::min(products, static_cast<std::uint64_t>(tiles / 8) * ir::kMultiplyAddsPerPart);
 }
 
 }  // namespace

@@ -28,12 +28,20 @@ bool is_like_input(const Graph& graph, ValueId id, int steps = kMostSteps) {
   });
 }
 
-bool gains(const Graph& graph, const Node& node) {
-  const auto& a = node.as<cpu::ConvAttributes>();
-  const std::int64_t channels = dims_of(graph, node.inputs[0])[1];
-  return a.planar == 0 && a.groups == 1 && a.dilation[1] == 1 && a.kernel[1] >= kNarrowestKernel && channels > 1 &&
-         channels <= kMostPlanes && graph.value(node.inputs[1]).format == WeightFormat::Strided &&
+/// Whether the node is a convolution of an image as the caller gives it, in several planes.
+bool reads_planes(const Graph& graph, const Node& node) {
+  return node.op == &ops::kConv && node.as<cpu::ConvAttributes>().planar == 0 && dims_of(graph, node.inputs[0])[1] > 1 &&
          is_like_input(graph, node.inputs[0]);
+}
+
+/// Why a copy to channels last is the better way; null where it is not.
+const char* refusal(const Graph& graph, const Node& node) {
+  const auto& a = node.as<cpu::ConvAttributes>();
+  if (a.groups != 1) return "it has groups";
+  if (a.dilation[1] != 1) return "it is dilated along rows";
+  if (a.kernel[1] < kNarrowestKernel) return "its kernel is so narrow that a copy of the image is cheaper";
+  if (dims_of(graph, node.inputs[0])[1] > kMostPlanes) return "its image has so many channels that a copy of it is cheaper";
+  return graph.value(node.inputs[1]).format == WeightFormat::Strided ? nullptr : "its weights are packed for channels last";
 }
 
 }  // namespace
@@ -42,13 +50,20 @@ int choose_planar(ir::Graph& graph) {
   int changed = 0;
   for (const NodeId id : graph.topological_order()) {
     const Node& node = graph.node(id);
-    if (node.op != &ops::kConv || !gains(graph, node)) continue;
+    if (!reads_planes(graph, node) || refusal(graph, node) != nullptr) continue;
     auto attributes = node.as<cpu::ConvAttributes>();
     attributes.planar = 1;
     graph.set_attributes(id, ir::AttributeBlob::of(attributes));
     ++changed;
   }
   return changed;
+}
+
+void explain_choose_planar(const ir::Graph& graph, std::vector<Refusal>& refusals) {
+  for (const NodeId id : graph.topological_order()) {
+    const Node& node = graph.node(id);
+    if (reads_planes(graph, node)) refusals.push_back({"choose_planar", names_of(node), "", refusal(graph, node)});
+  }
 }
 
 }  // namespace edgert::passes

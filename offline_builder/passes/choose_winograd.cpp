@@ -2,10 +2,10 @@
 // 3x3 convolutions of stride 1 by Winograd's algorithm, where the fewer multiplications outweigh the transforms and the
 // larger weights: with tiles of 4x4 a quarter of the products and 4 times the weights, with 2x2 1/2.25 and 1.8 times.
 #include <array>
+#include <cstring>
 
 #include "edgert/cpu/ops/conv.h"
 #include "edgert/cpu/ops/winograd_conv.h"
-#include "ops/pack.h"
 #include "passes/pattern.h"
 #include "passes/pipeline.h"
 
@@ -57,14 +57,15 @@ Choice tile_for(const Graph& graph, const Node& node) {
   return {0, "its image is too small for the larger weights to pay off"};
 }
 
-/// G g G^T of every filter, packed: position, input channel, output channel.
+/// G g G^T of every filter in panels, written where they belong: the tensor in between would be as large again.
 ir::Bytes transformed(const ir::Value& w, int tile) {
   const double(*rows)[3] = tile == 2 ? kWeights2 : kWeights4;
   const auto side = static_cast<std::size_t>(tile + 2);
   const std::int64_t outputs = w.type.dims[0], inputs = w.type.dims[1];
-  const auto filters = static_cast<std::size_t>(ir::element_count({inputs, outputs}));
+  const std::int64_t panels = (outputs + 15) / 16;
+  const auto position = static_cast<std::size_t>(ir::element_count({panels, inputs, 16})) * sizeof(float);
   const float* from = w.constant.as<float>();
-  std::vector<float> values(side * side * filters);  // [position][input][output]
+  std::vector<std::byte> bytes(side * side * position);  // [position][panel][input][16]
   for (std::int64_t m = 0; m < outputs; ++m) {
     for (std::int64_t c = 0; c < inputs; ++c) {
       const float* g = from + (m * inputs + c) * 9;
@@ -74,20 +75,18 @@ ir::Bytes transformed(const ir::Value& w, int tile) {
           for (std::size_t k = 0; k < 3; ++k) half[i][j] += rows[i][k] * static_cast<double>(g[k * 3 + j]);
         }
       }
-      float* to = values.data() + c * outputs + m;
+      std::byte* to = bytes.data() + static_cast<std::size_t>((m / 16 * inputs + c) * 16 + m % 16) * sizeof(float);
       for (std::size_t i = 0; i < side; ++i) {
-        for (std::size_t j = 0; j < side; ++j, to += filters) {
+        for (std::size_t j = 0; j < side; ++j, to += position) {
           double sum = 0;
           for (std::size_t k = 0; k < 3; ++k) sum += half[i][k] * rows[j][k];
-          *to = static_cast<float>(sum);
+          const auto value = static_cast<float>(sum);
+          std::memcpy(to, &value, sizeof(value));
         }
       }
     }
   }
-  return ops::pack_panels(static_cast<std::int64_t>(side * side), inputs, outputs,
-                          [&](std::int64_t position, std::int64_t c, std::int64_t m) {
-                            return values[static_cast<std::size_t>((position * inputs + c) * outputs + m)];
-                          });
+  return ir::Bytes::adopt(std::move(bytes));
 }
 
 void replace(Graph& graph, NodeId id, int tile) {

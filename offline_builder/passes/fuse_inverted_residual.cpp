@@ -23,18 +23,51 @@ std::int64_t bytes_of(const Graph& graph, ValueId id) {
 
 bool is_unit(const std::int32_t (&pair)[2], std::int32_t value) { return pair[0] == value && pair[1] == value; }
 
-/// The node when it is a pointwise convolution that a block can take over.
-const Node* pointwise(const Graph& graph, const Node* node) {
-  if (!is(node, ops::kConv)) return nullptr;
+bool is_pointwise(const Node* node) {
+  if (!is(node, ops::kConv)) return false;
   const auto& a = node->as<cpu::ConvAttributes>();
-  if (!is_unit(a.kernel, 1) || !is_unit(a.stride, 1) || !is_unit(a.pad_begin, 0) || !is_unit(a.pad_end, 0)) return nullptr;
-  const ir::Value& w = graph.value(node->inputs[1]);
-  const bool taken = a.groups == 1 && a.planar == 0 && w.is_constant() && w.format == WeightFormat::Strided &&
-                     bytes_of(graph, node->inputs[1]) <= kMostWeightBytes;
-  return taken ? node : nullptr;
+  return is_unit(a.kernel, 1) && is_unit(a.stride, 1) && is_unit(a.pad_begin, 0) && is_unit(a.pad_end, 0) && a.groups == 1 &&
+         a.planar == 0;
 }
 
 ValueId input_or_none(const Node& node, std::size_t i) { return i < node.inputs.size() ? node.inputs[i] : kNone; }
+
+/// Why no block is made around the depthwise convolution; null where one can be.
+const char* depthwise_refusal(const Graph& graph, const Node& node) {
+  const auto& a = node.as<cpu::DepthwiseConvAttributes>();
+  const ir::Value& w = graph.value(node.inputs[1]);
+  if (!is_unit(a.dilation, 1)) return "the depthwise convolution is dilated";
+  if (a.epilogue.residual != scalar::ResidualMode::None) return "the depthwise convolution adds a residual";
+  if (!w.is_constant() || w.type.dims.size() != 4) return "the depthwise weights are not constant";
+  return w.type.dims[1] == 1 ? nullptr : "the groups have more than one channel";
+}
+
+/// Why a block does not take over the pointwise convolution between which and the depthwise one `hidden` lies; null when it
+/// does.
+const char* pointwise_refusal(const Graph& graph, const Node& node, ValueId hidden) {
+  const ir::Value& w = graph.value(node.inputs[1]);
+  if (!graph.has_single_use(hidden)) return "the image between them is read elsewhere too";
+  if (bytes_of(graph, hidden) < kFewestHiddenBytes) return "the image between them is small enough for the caches";
+  if (!w.is_constant() || w.format != WeightFormat::Strided) return "its weights are not constant";
+  if (bytes_of(graph, node.inputs[1]) > kMostWeightBytes) return "its weights are too large to be read once a row";
+  const bool expands = node.outputs[0] == hidden;
+  if (expands && node.as<cpu::ConvAttributes>().epilogue.residual != scalar::ResidualMode::None) return "it adds a residual";
+  return !expands && input_or_none(node, 3) == hidden ? "it adds what it reads" : nullptr;
+}
+
+/// The pointwise convolutions that make the input and read the result of something.
+const Node* pointwise_before(const Graph& graph, ValueId x) {
+  const Node* node = graph.producer(x);
+  return is_pointwise(node) ? node : nullptr;
+}
+std::vector<NodeId> pointwise_behind(const Graph& graph, ValueId y) {
+  std::vector<NodeId> found;
+  for (const NodeId user : graph.users(y)) {
+    const Node& node = graph.node(user);
+    if (is_pointwise(&node) && node.inputs[0] == y) found.push_back(user);
+  }
+  return found;
+}
 
 /// A depthwise convolution and its neighbours, those that can be fused.
 struct Block {
@@ -45,24 +78,13 @@ struct Block {
 
 Block block_around(const Graph& graph, NodeId id) {
   const Node& node = graph.node(id);
-  const auto& a = node.as<cpu::DepthwiseConvAttributes>();
   Block block;
-  const ir::Value& w = graph.value(node.inputs[1]);
-  if (!is_unit(a.dilation, 1) || a.epilogue.residual != scalar::ResidualMode::None || !w.is_constant() ||
-      w.type.dims.size() != 4 || w.type.dims[1] != 1) {
-    return block;
-  }
+  if (depthwise_refusal(graph, node) != nullptr) return block;
   const ValueId x = node.inputs[0];
-  const ValueId y = node.outputs[0];
-  const Node* expand = pointwise(graph, graph.producer(x));
-  if (expand != nullptr && graph.has_single_use(x) && bytes_of(graph, x) >= kFewestHiddenBytes &&
-      expand->as<cpu::ConvAttributes>().epilogue.residual == scalar::ResidualMode::None) {
-    block.expand = graph.value(x).producer;
-  }
-  if (graph.has_single_use(y) && bytes_of(graph, y) >= kFewestHiddenBytes) {
-    const NodeId reader = graph.users(y)[0];
-    const Node* project = pointwise(graph, &graph.node(reader));
-    if (project != nullptr && project->inputs[0] == y && input_or_none(*project, 3) != y) block.project = reader;
+  const Node* expand = pointwise_before(graph, x);
+  if (expand != nullptr && pointwise_refusal(graph, *expand, x) == nullptr) block.expand = graph.value(x).producer;
+  for (const NodeId project : pointwise_behind(graph, node.outputs[0])) {
+    if (pointwise_refusal(graph, graph.node(project), node.outputs[0]) == nullptr) block.project = project;
   }
   if (block.expand != kNone || block.project != kNone) block.depthwise = id;
   return block;
@@ -119,6 +141,23 @@ int fuse_inverted_residual(ir::Graph& graph) {
     ++fused;
   }
   return fused;
+}
+
+void explain_fuse_inverted_residual(const ir::Graph& graph, std::vector<Refusal>& refusals) {
+  for (const NodeId id : graph.topological_order()) {
+    const Node& node = graph.node(id);
+    const bool block = node.op == &ops::kInvertedResidual;
+    if (!block && node.op != &ops::kDepthwiseConv) continue;
+    const char* all = block ? nullptr : depthwise_refusal(graph, node);
+    const auto add = [&](const Node& pointwise, ValueId hidden) {
+      const char* reason = all != nullptr ? all : pointwise_refusal(graph, pointwise, hidden);
+      if (reason != nullptr) refusals.push_back({"fuse_inverted_residual", names_of(pointwise), names_of(node), reason});
+    };
+    const Node* expand = pointwise_before(graph, node.inputs[0]);
+    if (expand != nullptr && (!block || node.inputs[In::kExpand] == kNone)) add(*expand, node.inputs[0]);
+    if (block && node.inputs[In::kProject] != kNone) continue;
+    for (const NodeId project : pointwise_behind(graph, node.outputs[0])) add(graph.node(project), node.outputs[0]);
+  }
 }
 
 }  // namespace edgert::passes

@@ -59,6 +59,45 @@ std::optional<Cut> before_reshape(const Cut& cut, const ir::Dims& from, const ir
   return i == from.size() && o == to.size() ? std::optional<Cut>(result) : std::nullopt;
 }
 
+/// Statistics run over whole axes.
+bool across(std::uint32_t axes, const Cut& cut, const ir::Dims& dims) {
+  for (std::size_t d = 0; d < dims.size(); ++d) {
+    if ((axes >> d & 1) != 0 && cuts(cut, d, dims)) return true;
+  }
+  return false;
+}
+
+/// Whether a node computes what the slice cuts; there is nothing above a view, but for a Reshape, that could be cut instead.
+bool cuts_computed(const Graph& graph, const Node& slice) {
+  const Node* node = graph.producer(slice.inputs[0]);
+  return node != nullptr && !ir::is_concat(*node->op) && (node->op->view == nullptr || node->op == &ops::kReshape);
+}
+
+/// Why the slice stays behind the node that it reads; null where it moves above.
+const char* refusal(const Graph& graph, const Node& slice) {
+  const ValueId y = slice.inputs[0];
+  const Node& node = *graph.producer(y);
+  const Cut& cut = slice.as<Cut>();
+  const ir::Dims& dims = dims_of(graph, y);
+  if (!graph.has_single_use(y)) return "what it cuts is read elsewhere too";
+  bool bounded = graph.is_bounded(y);
+  for (const ValueId input : node.inputs) bounded = bounded || (input != kNone && graph.is_bounded(input));
+  if (bounded) return "only a run knows the extents of what it cuts";
+  // Rows stay whole, and a part that is not much less is not worth the strides.
+  if (dims.empty() || cuts(cut, dims.size() - 1, dims)) return "it cuts through rows";
+  const std::int64_t part = ir::element_count(dims_of(graph, slice.outputs[0]));
+  if (part == 0 || part > ir::element_count(dims) / 2) return "it leaves more than half";
+  if ((node.op == &ops::kNormalize && across(node.as<cpu::NormalizeAttributes>().axes, cut, dims)) ||
+      (node.op == &ops::kSoftmax && across(1u << node.as<cpu::SoftmaxAttributes>().axis, cut, dims))) {
+    return "what it cuts depends on what it cuts off";
+  }
+  if (node.op == &ops::kReshape) {
+    return before_reshape(cut, dims_of(graph, node.inputs[0]), dims) ? nullptr : "a reshape has regrouped what it cuts";
+  }
+  const bool by_rows = node.op == &ops::kPointwise || node.op == &ops::kNormalize || node.op == &ops::kSoftmax || node.op == &ops::kMatMul;
+  return by_rows ? nullptr : "no part of what it cuts is computed alone";
+}
+
 class Hoister {
  public:
   explicit Hoister(Graph& graph) : graph_(graph) {}
@@ -66,49 +105,27 @@ class Hoister {
   /// Moves slice `id` above the node that it reads. False when it stays.
   bool hoist(NodeId id) {
     const Node slice = graph_.node(id);
+    if (!cuts_computed(graph_, slice) || refusal(graph_, slice) != nullptr) return false;
     const ValueId y = slice.inputs[0];
-    const Cut cut = slice.as<Cut>();
-    const ir::Dims dims = dims_of(graph_, y);
-    const NodeId producer = graph_.value(y).producer;
-    if (producer == kNone || !graph_.has_single_use(y) || graph_.is_bounded(y)) return false;
-    // Rows stay whole, and a part that is not much less is not worth the strides.
-    const std::int64_t part = ir::element_count(dims_of(graph_, slice.outputs[0]));
-    if (dims.empty() || part == 0 || part > ir::element_count(dims) / 2 || cuts(cut, dims.size() - 1, dims)) return false;
-    const Node node = graph_.node(producer);
-    const std::optional<std::vector<ValueId>> inputs = inputs_of_part(node, cut, dims);
-    if (!inputs) return false;
+    const Node node = *graph_.producer(y);
+    const std::vector<ValueId> inputs = inputs_of_part(node, slice.as<Cut>(), dims_of(graph_, y));
     ValueId fresh = kNone;
     if (node.op == &ops::kReshape) {
-      fresh = add_reshape(graph_, (*inputs)[0], dims_of(graph_, slice.outputs[0]), node.provenance);
+      fresh = add_reshape(graph_, inputs[0], dims_of(graph_, slice.outputs[0]), node.provenance);
     } else {
-      fresh = graph_.node(graph_.add_node(*node.op, *inputs, node.attributes, node.provenance)).outputs[0];
+      fresh = graph_.node(graph_.add_node(*node.op, inputs, node.attributes, node.provenance)).outputs[0];
     }
     take_place(graph_, slice.outputs[0], fresh);
     return true;
   }
 
  private:
-  /// What the node has to read to compute the part; nothing when it cannot be computed alone.
-  std::optional<std::vector<ValueId>> inputs_of_part(const Node& node, const Cut& cut, const ir::Dims& dims) {
-    for (const ValueId input : node.inputs) {
-      if (input != kNone && graph_.is_bounded(input)) return std::nullopt;
-    }
-    // Statistics run over whole axes.
-    if (node.op == &ops::kNormalize && across(node.as<cpu::NormalizeAttributes>().axes, cut, dims)) return std::nullopt;
-    if (node.op == &ops::kSoftmax && across(1u << node.as<cpu::SoftmaxAttributes>().axis, cut, dims)) return std::nullopt;
-    if (node.op == &ops::kPointwise || node.op == &ops::kNormalize || node.op == &ops::kSoftmax) return all_cut(node, cut);
+  /// What the node has to read to compute the part.
+  std::vector<ValueId> inputs_of_part(const Node& node, const Cut& cut, const ir::Dims& dims) {
     if (node.op == &ops::kMatMul) return of_product(node, cut);
-    if (node.op != &ops::kReshape) return std::nullopt;
-    const std::optional<Cut> before = before_reshape(cut, dims_of(graph_, node.inputs[0]), dims);
-    if (!before) return std::nullopt;
-    return std::vector<ValueId>{part_of(graph_, node.inputs[0], *before, node.provenance)};
-  }
-
-  static bool across(std::uint32_t axes, const Cut& cut, const ir::Dims& dims) {
-    for (std::size_t d = 0; d < dims.size(); ++d) {
-      if ((axes >> d & 1) != 0 && cuts(cut, d, dims)) return true;
-    }
-    return false;
+    if (node.op != &ops::kReshape) return all_cut(node, cut);
+    const ir::Dims from = dims_of(graph_, node.inputs[0]);
+    return {part_of(graph_, node.inputs[0], *before_reshape(cut, from, dims), node.provenance)};
   }
 
   /// Operands of the result's own dims.
@@ -151,5 +168,13 @@ int sweep(Graph& graph) {
 }  // namespace
 
 int hoist_slices(ir::Graph& graph) { return until_stable(graph, &sweep); }
+
+void explain_hoist_slices(const ir::Graph& graph, std::vector<Refusal>& refusals) {
+  for (const NodeId id : graph.topological_order()) {
+    const Node& slice = graph.node(id);
+    if (slice.op != &ops::kSlice || !cuts_computed(graph, slice)) continue;
+    refusals.push_back({"hoist_slices", names_of(slice), names_of(*graph.producer(slice.inputs[0])), refusal(graph, slice)});
+  }
+}
 
 }  // namespace edgert::passes

@@ -3,6 +3,7 @@
 // slices of one value become one, or the value itself. The layout pass can then place each part once, where all
 // concatenations find it; without this a part has a place in only one of them, and the others copy.
 #include <algorithm>
+#include <set>
 
 #include "passes/pattern.h"
 #include "passes/pipeline.h"
@@ -112,5 +113,25 @@ int sweep(Graph& graph) {
 }  // namespace
 
 int join_concats(ir::Graph& graph) { return until_stable(graph, &sweep); }
+
+void explain_join_concats(const ir::Graph& graph, std::vector<Refusal>& refusals) {
+  for (const NodeId id : graph.topological_order()) {
+    const Node& node = graph.node(id);
+    if (node.op != &ops::kConcat) continue;
+    std::set<NodeId> others;  // each pair once
+    for (const ValueId input : node.inputs) {
+      if (graph.value(input).is_constant()) continue;
+      for (const NodeId user : graph.users(input)) {
+        if (user > id && graph.node(user).op == &ops::kConcat) others.insert(user);
+      }
+    }
+    for (const NodeId other : others) {
+      const char* reason = "neither repeats all inputs of the other one after the other";
+      if (axis_of(graph.node(other)) != axis_of(node)) reason = "they run along different dimensions";
+      else if (graph.is_bounded(node.outputs[0]) || graph.is_bounded(graph.node(other).outputs[0])) reason = "only a run knows their extents";
+      refusals.push_back({"join_concats", names_of(node), names_of(graph.node(other)), reason});
+    }
+  }
+}
 
 }  // namespace edgert::passes

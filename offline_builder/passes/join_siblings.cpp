@@ -4,7 +4,9 @@
 // several, the input read once. Only where every reader can read its part in place.
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <map>
+#include <set>
 
 #include "edgert/cpu/ops/conv.h"
 #include "edgert/cpu/ops/matmul.h"
@@ -58,17 +60,17 @@ bool readers_take(const Graph& graph, ValueId value, const StridedView& whole, c
   return true;
 }
 
-bool may_join(const Graph& graph, const Node& node) {
-  if (node.op == &ops::kConv) {
-    if (node.as<cpu::ConvAttributes>().groups != 1) return false;
-  } else if (node.op != &ops::kMatMul || dims_of(graph, node.inputs[1]).size() != 2) {
-    return false;
-  }
-  if (epilogue_of(node).residual != scalar::ResidualMode::None || !is_dense_constant(graph, node.inputs[1])) return false;
+/// Why the node is joined with no other; null where it may be.
+const char* own_refusal(const Graph& graph, const Node& node) {
+  if (node.op == &ops::kConv && node.as<cpu::ConvAttributes>().groups != 1) return "it has groups";
+  if (!is_dense_constant(graph, node.inputs[1])) return "its weights are not constant";
+  if (node.op == &ops::kMatMul && dims_of(graph, node.inputs[1]).size() != 2) return "its weights are a batch of matrices";
+  if (epilogue_of(node).residual != scalar::ResidualMode::None) return "it adds a residual";
   const ValueId bias = node.inputs.size() > 2 ? node.inputs[2] : kNone;
   const ValueId y = node.outputs[0];
-  if ((bias != kNone && !is_dense_constant(graph, bias)) || graph.is_bounded(y)) return false;
-  return dims_of(graph, y)[form_of(graph, node).axis] % kPartMultiple == 0;
+  if (bias != kNone && !is_dense_constant(graph, bias)) return "its bias is not constant";
+  if (graph.is_bounded(y)) return "only a run knows its extents";
+  return dims_of(graph, y)[form_of(graph, node).axis] % kPartMultiple == 0 ? nullptr : "its width is no multiple of 8";
 }
 
 /// Whether the node's readers take its result as a part of one that is `total` wide.
@@ -147,27 +149,64 @@ std::string key_of(const Graph& graph, const Node& node) {
   return std::string(node.op->name) + ir::to_string(dims) + std::string(reinterpret_cast<const char*>(attributes.data()), attributes.size());
 }
 
+/// The products and convolutions of `input`, each once.
+std::vector<NodeId> readers_of(const Graph& graph, ValueId input) {
+  std::set<NodeId> readers;
+  for (const NodeId user : graph.users(input)) {
+    const Node& node = graph.node(user);
+    if ((node.op == &ops::kConv || node.op == &ops::kMatMul) && node.inputs[0] == input) readers.insert(user);
+  }
+  return {readers.begin(), readers.end()};
+}
+
+/// Those that may be joined, by what they must have in common.
+std::map<std::string, std::vector<NodeId>> families_of(const Graph& graph, const std::vector<NodeId>& readers) {
+  std::map<std::string, std::vector<NodeId>> families;
+  for (const NodeId id : readers) {
+    if (own_refusal(graph, graph.node(id)) == nullptr) families[key_of(graph, graph.node(id))].push_back(id);
+  }
+  return families;
+}
+
+std::int64_t width_of(const Graph& graph, const std::vector<NodeId>& nodes) {
+  std::int64_t total = 0;
+  for (const NodeId id : nodes) total += dims_of(graph, graph.node(id).outputs[0])[form_of(graph, graph.node(id)).axis];
+  return total;
+}
+
 }  // namespace
+
+void explain_join_siblings(const ir::Graph& graph, std::vector<Refusal>& refusals) {
+  for (ValueId input = 0; input < graph.value_count(); ++input) {
+    const std::vector<NodeId> readers = readers_of(graph, input);
+    if (readers.size() < 2) continue;
+    const std::map<std::string, std::vector<NodeId>> families = families_of(graph, readers);
+    for (const NodeId id : readers) {
+      const Node& node = graph.node(id);
+      const char* reason = own_refusal(graph, node);
+      if (reason == nullptr) {
+        const std::vector<NodeId>& family = families.at(key_of(graph, node));
+        if (family.size() < 2) reason = "its siblings have another window or activation, or are not joined themselves";
+        else if (!takes_part(graph, node, width_of(graph, family))) reason = "who reads it needs it in one piece";
+        else reason = "who reads its siblings needs them in one piece";
+      }
+      refusals.push_back({"join_siblings", names_of(node), "", reason});
+    }
+  }
+}
 
 int join_siblings(ir::Graph& graph) {
   int joined = 0;
   for (ValueId input = 0; input < graph.value_count(); ++input) {
-    std::map<std::string, std::vector<NodeId>> families;
-    for (const NodeId user : graph.users(input)) {
-      const Node& node = graph.node(user);
-      const bool reads = (node.op == &ops::kConv || node.op == &ops::kMatMul) && node.inputs[0] == input;
-      if (reads && may_join(graph, node)) families[key_of(graph, node)].push_back(user);
-    }
-    for (auto& [key, nodes] : families) {
-      std::sort(nodes.begin(), nodes.end());
-      nodes.erase(std::unique(nodes.begin(), nodes.end()), nodes.end());
+    for (auto& [key, nodes] : families_of(graph, readers_of(graph, input))) {
       // Whoever cannot be read as a part stays alone. How wide the rest is makes no difference to the others.
-      std::int64_t total = 0;
-      for (const NodeId id : nodes) total += dims_of(graph, graph.node(id).outputs[0])[form_of(graph, graph.node(id)).axis];
-      nodes.erase(std::remove_if(nodes.begin(), nodes.end(), [&](NodeId id) { return !takes_part(graph, graph.node(id), total); }), nodes.end());
-      if (nodes.size() < 2) continue;
-      join(graph, nodes);
-      joined += static_cast<int>(nodes.size()) - 1;
+      const std::int64_t total = width_of(graph, nodes);
+      std::vector<NodeId> parts;
+      std::copy_if(nodes.begin(), nodes.end(), std::back_inserter(parts),
+                   [&](NodeId id) { return takes_part(graph, graph.node(id), total); });
+      if (parts.size() < 2) continue;
+      join(graph, parts);
+      joined += static_cast<int>(parts.size()) - 1;
     }
   }
   return joined;

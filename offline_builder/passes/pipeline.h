@@ -83,7 +83,13 @@ void explain_fold_pad(const ir::Graph& graph, std::vector<Refusal>& refusals);
 void explain_fuse_normalization(const ir::Graph& graph, std::vector<Refusal>& refusals);
 void explain_fuse_epilogue(const ir::Graph& graph, std::vector<Refusal>& refusals);
 void explain_fuse_pointwise(const ir::Graph& graph, std::vector<Refusal>& refusals);
+void explain_hoist_slices(const ir::Graph& graph, std::vector<Refusal>& refusals);
+void explain_join_siblings(const ir::Graph& graph, std::vector<Refusal>& refusals);
+void explain_join_concats(const ir::Graph& graph, std::vector<Refusal>& refusals);
 void explain_choose_winograd(const ir::Graph& graph, std::vector<Refusal>& refusals);
+void explain_choose_grouped(const ir::Graph& graph, std::vector<Refusal>& refusals);
+void explain_fuse_inverted_residual(const ir::Graph& graph, std::vector<Refusal>& refusals);
+void explain_choose_planar(const ir::Graph& graph, std::vector<Refusal>& refusals);
 
 /// Not in the list, since it has a parameter and is for GPUs: after the layout is chosen, stores f32 values that are
 /// neither inputs nor outputs of the graph as `narrow`. Returns how many.

@@ -8,6 +8,7 @@
 #include "edgert/cpu/ops/loop.h"
 #include "edgert/crc32c.h"
 #include "edgert/plan_rules.h"
+#include "ir/parts.h"
 #include "ops/control_flow.h"
 #include "ops/definitions.h"
 #include "plan/proof.h"
@@ -20,9 +21,6 @@ using ir::Node;
 using ir::NodeId;
 using ir::ValueId;
 
-/// Multiply-adds, or element visits, that are worth a thread's attention: some ten microseconds.
-constexpr std::uint64_t kMultiplyAddsPerPart = 1u << 20;
-constexpr std::uint64_t kElementsPerPart = 1u << 15;
 constexpr std::uint64_t kMaxParts = 16;
 
 /// Steps are numbered in the order in which they would run if every body ran once: a step with bodies begins, its bodies
@@ -74,6 +72,15 @@ class ListLowering {
 
   /// Where the value's root lies, before lower().
   void place(ValueId root, Place place) { places_[root] = std::move(place); }
+  /// Where a value lies that this list makes for who reads it later, before lower(). Nothing else may be at its root: what
+  /// comes from outside, constants and the root of another result would never be written there.
+  void place_result(ValueId value, Place place) {
+    const ValueId root = window_of(value).root;
+    const bool made = graph_.value(root).producer != kNone && !graph_.value(root).is_constant();
+    if (!made || !places_.emplace(root, std::move(place)).second) {
+      throw std::logic_error("'" + graph_.value(value).name + "' is no result with a place of its own; the layout pass must run first");
+    }
+  }
   /// The value is read after the list has ended.
   void keep(ValueId id) { kept_.push_back(id); }
 
@@ -316,9 +323,9 @@ class ListLowering {
     } else {
       for (const ValueId input : node.inputs) step.inputs.push_back(tensor_of(input));
       const std::uint64_t work = node.op->work != nullptr
-                                     ? node.op->work({graph_, node.inputs, node.attributes}) / kMultiplyAddsPerPart
+                                     ? node.op->work({graph_, node.inputs, node.attributes}) / ir::kMultiplyAddsPerPart
                                      : static_cast<std::uint64_t>(ir::element_count(graph_.value(node.outputs[0]).type.dims)) /
-                                           kElementsPerPart;
+                                           ir::kElementsPerPart;
       step.parts = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(work, 1, kMaxParts));
     }
     played_.push_back(std::move(played));
@@ -373,7 +380,7 @@ class ListLowering {
     for (std::size_t i = 0; i < body.outputs().size(); ++i) {
       Place place = place_of_output(index, i);
       place.makers.clear();
-      list.place(list.window_of(body.outputs()[i].value).root, std::move(place));
+      list.place_result(body.outputs()[i].value, std::move(place));
     }
     steps_ = list.lower();
     for (const ir::Graph::Output& output : body.outputs()) {
@@ -433,10 +440,10 @@ class Lowering {
       : graph_(graph), windows_(graph), profile_(weights), list_(graph, profile_, 0, 0, 0) {}
 
   ProfileSpec run() {
-    for (std::size_t i = 0; i < graph_.inputs().size(); ++i) bind(graph_.inputs()[i], Region::Input, i);
+    for (std::size_t i = 0; i < graph_.inputs().size(); ++i) list_.place(graph_.inputs()[i], bind(graph_.inputs()[i], Region::Input, i));
     for (std::size_t i = 0; i < graph_.outputs().size(); ++i) {
       const ValueId value = graph_.outputs()[i].value;
-      bind(windows_.find(value)->root, Region::Output, i);
+      list_.place_result(value, bind(windows_.find(value)->root, Region::Output, i));
       for (const ir::Extent& extent : graph_.value(value).extents) list_.keep(extent.actual);
     }
     for (const ir::Graph::State& state : graph_.states()) add_state(state);
@@ -460,12 +467,12 @@ class Lowering {
     return static_cast<std::uint32_t>(profile_.spec.storages.size() - 1);
   }
 
-  void bind(ValueId root, Region region, std::size_t index) {
+  Place bind(ValueId root, Region region, std::size_t index) {
     StorageSpec storage;
     storage.region = region;
     storage.binding = static_cast<std::uint16_t>(index);
     storage.size = ir::dense_bytes(graph_.value(root).type);
-    list_.place(root, {add_storage(storage), 0, {}});
+    return {add_storage(storage), 0, {}};
   }
 
   void add_state(const ir::Graph::State& state) {

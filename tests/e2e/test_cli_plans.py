@@ -349,6 +349,40 @@ class Inspect(CommandTest):
         self.assertEqual(report["profiles"][0]["refused_fusions"], fusions["refused"])
         self.assertEqual(self.call_json("inspect", plan, "--fusions")["fusions"]["fused"], fusions["fused"])
 
+    def test_reasons_of_passes_that_choose_and_join(self):
+        node = helper.make_node
+        nodes = [
+            node("Conv", ["x", "w"], ["c"], "first", pads=[1, 1, 1, 1]),
+            node("Conv", ["c", "grouped_w"], ["g"], "grouped", group=2),
+            node("Conv", ["g", "depth_w"], ["d"], "depth", group=32, pads=[1, 1, 1, 1]),
+            node("Conv", ["d", "narrow_w"], ["p"], "narrow"),
+            node("Conv", ["d", "beside_w"], ["q"], "beside", pads=[1, 1, 1, 1]),
+            node("Slice", ["p", "starts", "ends", "axes"], ["top"], "cut"),
+            node("Concat", ["p", "q"], ["y"], "both", axis=1),
+            node("Concat", ["q", "c"], ["z"], "half", axis=1),
+            node("Conv", ["y", "wide_w"], ["h"], "widen"),
+            node("Conv", ["h", "last_w"], ["l"], "last", group=24, pads=[1, 1, 1, 1]),
+        ]
+        shapes = {"w": (16, 6, 3, 3), "grouped_w": (32, 8, 1, 1), "depth_w": (32, 1, 3, 3), "narrow_w": (8, 32, 1, 1),
+                  "beside_w": (8, 32, 3, 3), "wide_w": (24, 16, 1, 1), "last_w": (24, 1, 3, 3)}  # fmt: skip
+        weights = [float_tensor(name, np.ones(shape)) for name, shape in shapes.items()]
+        numbers = {"starts": 0, "ends": 2, "axes": 2}
+        weights += [helper.make_tensor(name, TensorProto.INT64, [1], [number]) for name, number in numbers.items()]
+        outputs = [value(name, TensorProto.FLOAT, None) for name in ("top", "z", "l")]
+        model = self.save("reasons.onnx", make_model(nodes, [value("x", TensorProto.FLOAT, [1, 6, 8, 8])], outputs, weights))
+        refused = self.call_json("inspect", model, "--fusions")["fusions"]["refused"]
+        reasons = {(entry["pass"], entry["node"], entry["into"]): entry["reason"] for entry in refused}
+        for key, reason in {
+            ("choose_planar", "first (Conv)", ""): "so many channels",
+            ("choose_grouped", "grouped (Conv)", ""): "other numbers of channels in and out",
+            ("fuse_inverted_residual", "narrow (Conv)", "depth (Conv)"): "read elsewhere too",
+            ("fuse_inverted_residual", "widen (Conv)", "last (Conv)"): "small enough for the caches",
+            ("join_siblings", "narrow (Conv)", ""): "another window",
+            ("hoist_slices", "cut (Slice)", "narrow (Conv)"): "read elsewhere too",
+            ("join_concats", "both (Concat)", "half (Concat)"): "neither repeats all inputs",
+        }.items():
+            self.assertIn(reason, reasons.get(key, f"nothing for {key}"))
+
 
 class Compare(CommandTest):
     def setUp(self):

@@ -9,6 +9,7 @@
 #include "ops/compose.h"
 #include "ops/control_flow.h"
 #include "plan/build.h"
+#include "plan/lower.h"
 #include "plan/proof.h"
 #include "support/prepared.h"
 
@@ -237,4 +238,28 @@ TEST_CASE("what a turn destroys for the next one is found") {
   CHECK_FALSE(proved(0, 64, 64, 192));    // next over temporary, while it is read
   CHECK_FALSE(proved(0, 192, 128, 192));  // temporary over captured
   CHECK_FALSE(proved(0, 0, 128, 192));    // temporary over carried, though nobody reads that any more in this turn
+}
+
+TEST_CASE("a result that nothing in its list computes is a defect of whoever lowers, not zeros") {
+  const ir::TensorType type{DType::F32, {4}};
+  // An If one of whose branches passes `captured` on, lowered without the passes that would copy it.
+  const auto lowered = [&](bool constant, bool passes_on) {
+    ir::Graph graph;
+    ops::OnnxNode node = words(graph);
+    const ir::ValueId condition = graph.add_input("condition", {DType::Bool, {}});
+    const ir::ValueId captured = constant ? ops::float_constant(node, {4}, {1, 2, 3, 4}) : graph.add_input("x", type);
+    ir::Graph branches[2];
+    for (const bool passing : {false, true}) {
+      const ir::ValueId x = branches[passing].add_input("x", type);
+      ops::OnnxNode inside = words(branches[passing]);
+      branches[passing].add_output("y", passing && passes_on ? x : ops::unary(inside, PointwiseOp::Neg, x));
+    }
+    graph.add_output("y", ops::add_if(node, {condition, captured, captured}, std::move(branches[0]), std::move(branches[1]))[0]);
+    plan::WeightStore weights;
+    plan::lower(graph, weights);
+  };
+  CHECK_NOTHROW(lowered(false, false));
+  CHECK_NOTHROW(lowered(true, false));
+  CHECK_THROWS_AS(lowered(false, true), std::logic_error);
+  CHECK_THROWS_AS(lowered(true, true), std::logic_error);
 }

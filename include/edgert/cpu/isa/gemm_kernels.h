@@ -17,6 +17,10 @@ inline constexpr std::int64_t kPanelColumns = 16;
 /// GemmTile::row_pitch of rows that have no common distance.
 inline constexpr std::int64_t kNoRowPitch = INT64_MIN;
 
+/// Elements of K between two groups of lines that are brought ahead, and floats of a cache line.
+inline constexpr std::int64_t kAheadInterval = 32;
+inline constexpr std::int64_t kLineFloats = 16;
+
 /// y[r][c] = min(max(init[c] + s (+ residual[r][c]), low), high), where s sums, over the taps t and then k < chunk,
 /// rows[t * row_count + r][k] * b[t * chunk + k][c]: one accumulator per element, so that the result does not depend on
 /// the tile's size.
@@ -36,6 +40,10 @@ struct GemmTile {
   /// says where, in each tap, the row `row_offset` floats before the first one starts.
   std::int64_t row_pitch = kNoRowPitch;
   std::int64_t row_offset = 0;
+  /// Memory that will be read soon: at every kAheadInterval elements of K its next `ahead_lines` cache lines are brought
+  /// into the second-level cache. AVX-512 only: the other kernels are too slow to wait for memory.
+  const float* ahead = nullptr;
+  std::int64_t ahead_lines = 0;
 };
 
 /// Largest tile of an instruction set. 16 sums cover the latency of two multipliers; AVX-512 has registers for more

@@ -194,27 +194,30 @@ class PanelGemmRun {
 
   void rows_by_panels(std::int64_t problem, std::int64_t row, std::int64_t row_end, std::int64_t panel,
                       std::int64_t panel_end, const float* b) noexcept {
+    bool first = true;
     while (row < row_end) {
       std::int64_t count = row_end - row;
       const std::int64_t run_left = run_ - row % run_;
       count = count < run_left ? count : run_left;
       const std::int64_t chunks = ceil_div(count, scratch_.chunk_rows);
       count = ceil_div(count, chunks);
-      chunk(problem, row, count, panel, panel_end, b);
+      chunk(problem, row, count, panel, panel_end, b, first);
       row += count;
+      first = false;
     }
   }
 
-  /// `count` rows of one run against all panels, in tiles of nearly equal heights.
+  /// `count` rows of one run against all panels, in tiles of nearly equal heights; the `first` rows that meet these panels
+  /// find them far away in memory.
   void chunk(std::int64_t problem, std::int64_t row, std::int64_t count, std::int64_t panel, std::int64_t panel_end,
-             const float* b) noexcept {
+             const float* b, bool first) noexcept {
     const std::int64_t tiles = ceil_div(count, shape_.rows);
     const std::int64_t low_height = count / tiles;
     const std::int64_t higher_tiles = count % tiles;  // the first ones are a row higher
     const auto height_of = [&](std::int64_t t) { return static_cast<int>(low_height + (t < higher_tiles ? 1 : 0)); };
     source_.begin_chunk();
-    for (std::int64_t t = 0, first = 0; t < tiles && gemm_.depth() != 0; first += height_of(t++)) {
-      tiles_[t] = source_.rows(problem, row + first, height_of(t), scratch_.table + first * gemm_.taps);
+    for (std::int64_t t = 0, above = 0; t < tiles && gemm_.depth() != 0; above += height_of(t++)) {
+      tiles_[t] = source_.rows(problem, row + above, height_of(t), scratch_.table + above * gemm_.taps);
     }
     float* const y = gemm_.y + gemm_.problems.offset(problem, gemm_.y_problem_strides) +
                      gemm_.rows.offset(row, gemm_.y_strides);
@@ -229,6 +232,10 @@ class PanelGemmRun {
                       init_of(problem, panel, next), y + column, y_pitch_,
                       residual == nullptr ? nullptr : residual + column, residual_pitch_, gemm_.epilogue.low,
                       gemm_.epilogue.high};
+      const float* const ahead = b + (next - panel) * gemm_.panel_floats();
+      job.ahead = ahead;
+      job.ahead_lines = first ? lines_ahead(tiles, panel_end - next) : 0;
+      const std::int64_t ahead_step = job.ahead_lines == 0 ? 0 : job.ahead_lines * ahead_intervals() * kLineFloats;
       for (std::int64_t t = 0; t < tiles; ++t) {
         const int height = height_of(t);
         job.rows = tiles_[t].table;
@@ -236,11 +243,23 @@ class PanelGemmRun {
         job.row_offset = tiles_[t].offset;
         tile(job, height, static_cast<int>(next - panel), gemm_.columns - column);
         job.y += height * y_pitch_;
+        job.ahead += ahead_step;
         if (job.residual != nullptr) job.residual += height * residual_pitch_;
       }
-      b += (next - panel) * gemm_.panel_floats();
+      b = ahead;
     }
   }
+
+  /// Of the panels behind those at hand, of which `panels` are left, how many cache lines a tile brings ahead in each
+  /// interval. Shallow panels are not worth the instructions; in deep ones the processor itself finds out what comes next.
+  std::int64_t lines_ahead(std::int64_t tiles, std::int64_t panels) const noexcept {
+    constexpr std::int64_t kFewestTiles = 4, kFewestDepth = 64, kMostDepth = 512;
+    const std::int64_t depth = gemm_.depth();
+    if (tiles < kFewestTiles || depth < kFewestDepth || depth > kMostDepth) return 0;
+    const std::int64_t lines = (panels < shape_.panels ? panels : shape_.panels) * gemm_.panel_floats() / kLineFloats;
+    return ceil_div(lines, tiles * ahead_intervals());
+  }
+  std::int64_t ahead_intervals() const noexcept { return gemm_.taps * ceil_div(gemm_.chunk, kAheadInterval); }
 
   /// What the sums of these panels start from: the bias, padded with zeros where the last panel has no column.
   const float* init_of(std::int64_t problem, std::int64_t panel, std::int64_t panel_end) noexcept {
