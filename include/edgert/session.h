@@ -523,9 +523,6 @@ class Session {
     return status;
   }
 
-  /// Two, so that whoever is delayed hands the second one over; with more, parts compute edges twice and read more weights.
-  static constexpr std::uint32_t kPartsPerThread = 2;
-
   Status execute(std::uint32_t index) noexcept {
     const detail::PreparedStep& step = steps_[index];
     Job job;
@@ -543,8 +540,9 @@ class Session {
     }
     if (step.bounded) job.status = bound_operands(step, job.work);
     if (job.status.ok() && step.parts > 1 && thread_count(options_) > 1) {
-      const std::uint64_t most = std::uint64_t{kPartsPerThread} * thread_count(options_);
-      job.work.parts = step.parts < most ? step.parts : static_cast<std::uint32_t>(most);
+      // One a thread: with more, parts would compute more edges twice and read more weights.
+      const std::uint32_t threads = thread_count(options_);
+      job.work.parts = step.parts < threads ? step.parts : threads;
       current_ = step.entry;
       options_.pool.run(options_.pool.user, job.work.parts, &run_part, &job);
     } else if (job.status.ok()) {
