@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // edgert: builds plans, runs, times, inspects and compares them.
 #include <CLI/CLI.hpp>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include <cstdio>
 #include <system_error>
 
@@ -12,6 +16,14 @@
 namespace {
 
 using namespace edgert::cli;
+
+/// Weights that were packed go back to the system at once, so that a build holds them about once: glibc would keep them,
+/// since it takes what was freed before for a sign that as much will be wanted again.
+void return_freed_memory() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 64 * 1024);
+#endif
+}
 
 int report(const char* what, int code) {
   std::fprintf(stderr, "edgert: %s\n", what);
@@ -50,6 +62,7 @@ int run_program(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  return_freed_memory();
   try {
     return run_program(argc, argv);
   } catch (const UsageError& error) {
