@@ -8,6 +8,7 @@
 
 #include "onnx/shapes.h"
 #include "onnx/text.h"
+#include "ops/extent_sums.h"
 
 namespace edgert::onnx_import {
 namespace {
@@ -255,7 +256,8 @@ void Importer::import_with(ops::OnnxImporter importer, const Call& call) {
     import_rows(importer, onnx_node);
     std::vector<Binding> outputs;
     for (std::size_t i = 0; i < onnx_node.output_names.size(); ++i) {
-      const ir::ValueId id = onnx_node.outputs[i];
+      ir::ValueId& id = onnx_node.outputs[i];
+      if (id != ir::kNone) id = ops::known_elements(onnx_node, id);
       if (id == ir::kNone && onnx_node.wants_output(i))
         onnx_node.fail("output " + std::to_string(i) + " is not supported");
       outputs.push_back({id == ir::kNone ? Binding::State::Absent : Binding::State::Value, id, nullptr});

@@ -39,6 +39,7 @@ struct Body {
   ir::Graph graph;
   std::vector<ir::ValueId> captured;             ///< values of the graph around it, in the order of the inputs they became
   std::unordered_map<ir::ValueId, ir::ValueId> known;  ///< what each captured value is called here
+  std::vector<ir::ValueId> extents;  ///< of the captured values, as the graph around it knows them; no two the same number
 };
 
 /// Names visible to nodes: those of a body, and around it those of the bodies that enclose it.
@@ -112,6 +113,8 @@ class Importer {
   void materialize(std::string_view name, Binding& binding, ir::Graph& graph);
   /// What value `id` of the graph around `body` is called in it.
   ir::ValueId capture(Body& body, const ir::Graph& around, ir::ValueId id);
+  /// The same of an extent; all that are one number have one name, since nothing in the body says that they are.
+  ir::ValueId capture_extent(Body& body, const ir::Graph& around, ir::ValueId actual);
   void fail_outputs(const Call& call);
   void set_outputs(const Call& call, const std::vector<Binding>& outputs, std::size_t first_new_value);
   std::string name_of(const proto::NodeProto& node, const Frame& frame) const;

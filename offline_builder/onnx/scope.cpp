@@ -2,6 +2,7 @@
 // Names and problems: what names stand for, and how a problem gets into the list.
 #include "onnx/importer.h"
 #include "onnx/text.h"
+#include "ops/bounded.h"
 
 namespace edgert::onnx_import {
 namespace {
@@ -86,11 +87,19 @@ ir::ValueId Importer::capture(Body& body, const ir::Graph& around, ir::ValueId i
     return body.known[id] = body.graph.add_constant(value.name, value.type, value.constant, value.format);
   }
   std::vector<ir::Extent> extents;
-  for (const ir::Extent& extent : value.extents) extents.push_back({extent.dim, capture(body, around, extent.actual)});
+  for (const ir::Extent& extent : value.extents) extents.push_back({extent.dim, capture_extent(body, around, extent.actual)});
   const ir::ValueId inner = body.graph.add_input(value.name, value.type);
   body.graph.value(inner).extents = std::move(extents);
   body.captured.push_back(id);
   return body.known[id] = inner;
+}
+
+ir::ValueId Importer::capture_extent(Body& body, const ir::Graph& around, ir::ValueId actual) {
+  for (const ir::ValueId known : body.extents) {
+    if (ops::same_extent(around, known, actual)) return body.known.at(known);
+  }
+  body.extents.push_back(actual);
+  return capture(body, around, actual);
 }
 
 void Importer::materialize(std::string_view name, Binding& binding, ir::Graph& graph) {

@@ -39,7 +39,7 @@ ValueId actual_extent(const OnnxNode& node, ValueId x, std::size_t dim) {
 
 ValueId vector_of_extent(OnnxNode& node, ValueId actual) {
   const ir::Node* producer = node.graph.producer(actual);
-  for (const ValueId output : producer->outputs) {
+  for (const ValueId output : producer != nullptr ? producer->outputs : node.graph.inputs()) {
     const std::vector<ir::Extent> extents = node.graph.value(output).extents;
     if (extents.size() != 1 || extents[0].actual != actual) continue;
     const Dims dims = dims_of(node, output);
@@ -60,6 +60,31 @@ ValueId slice_bounded(OnnxNode& node, ValueId x, std::size_t axis, std::int64_t 
   ValueId condition = is_below(node, count, actual_extent(node, x, axis));
   if (std::find(wanted.begin(), wanted.end(), false) != wanted.end()) {
     condition = binary(node, PointwiseOp::And, condition, flags(node, wanted));
+  }
+  return compress(node, x, condition, axis);
+}
+
+ValueId slice_at(OnnxNode& node, ValueId x, std::size_t axis, ValueId start, ValueId end, std::int64_t step) {
+  const std::int64_t most = checked_constant_size(node, {dims_of(node, x).at(axis)});
+  const ValueId actual = actual_extent(node, x, axis);
+  const ValueId extent = actual == ir::kNone ? int64_constant(node, {}, {most}) : reshape(node, actual, {});
+  const ValueId zero = int64_constant(node, {}, {0});
+  const auto from_front = [&](ValueId place) {
+    const std::optional<std::vector<ExtentSum>> sums = extent_sums(node.graph, place);
+    place = reshape(node, cast(node, place, DType::I64), {});
+    if (sums && largest_sum(node.graph, (*sums)[0])) return place;
+    const ValueId negative = binary(node, PointwiseOp::Less, place, zero);
+    return select(node, negative, binary(node, PointwiseOp::Add, place, extent), place);
+  };
+  const ValueId places = int64_constant(node, {most}, iota(most));
+  const ValueId first = binary(node, PointwiseOp::Max, from_front(start), zero);
+  ValueId condition = is_below(node, most, from_front(end));
+  const auto demand = [&](ValueId also) { condition = binary(node, PointwiseOp::And, condition, also); };
+  if (first != zero) demand(binary(node, PointwiseOp::GreaterOrEqual, places, first));
+  if (actual != ir::kNone) demand(is_below(node, most, actual));
+  if (step > 1) {
+    const ValueId distance = binary(node, PointwiseOp::Mod, binary(node, PointwiseOp::Sub, places, first), int64_constant(node, {}, {step}));
+    demand(binary(node, PointwiseOp::Equal, distance, zero));
   }
   return compress(node, x, condition, axis);
 }

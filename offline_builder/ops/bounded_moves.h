@@ -15,6 +15,9 @@ ir::ValueId expand_to(OnnxNode& node, ir::ValueId x, const std::vector<ExtentSum
 ir::ValueId vector_of_extent(OnnxNode& node, ir::ValueId actual);
 /// Elements start, start + step, ... before `end` along a bounded axis; start, end >= 0, step >= 1.
 ir::ValueId slice_bounded(OnnxNode& node, ir::ValueId x, std::size_t axis, std::int64_t start, std::int64_t end, std::int64_t step);
+/// Elements start, start + step, ... before `end`, numbers (integers, one element) that only a run knows; negative ones
+/// count from the end of the axis, whose extent may be bounded. step >= 1.
+ir::ValueId slice_at(OnnxNode& node, ir::ValueId x, std::size_t axis, ir::ValueId start, ir::ValueId end, std::int64_t step);
 /// Operands, of which some are bounded along `axis`, one behind the other.
 ir::ValueId concat_bounded(OnnxNode& node, const std::vector<ir::ValueId>& operands, std::size_t axis);
 /// The first `count` slices (int64, one element) of x, whose extents the builder knows, along `axis`.

@@ -82,8 +82,30 @@ ValueId range(OnnxNode& node, const std::vector<ValueId>& operands) {
   return constant(node, {dtype_of(node, operands[0]), {count}}, ir::Bytes::adopt(std::move(bytes)));
 }
 
+/// From a constant in steps of one up to a number of extents that only a run knows.
+std::optional<ValueId> bounded_range(OnnxNode& node, DType dtype) {
+  if ((dtype != DType::I64 && dtype != DType::I32) || node.is_constant(1)) return std::nullopt;
+  std::vector<ExtentSum> bounds;
+  for (std::size_t i = 0; i < 3; ++i) {
+    const std::optional<std::vector<ExtentSum>> sums = extent_sums(node.graph, node.input(i));
+    if (!sums || sums->size() != 1) return std::nullopt;
+    bounds.push_back((*sums)[0]);
+  }
+  const std::optional<ExtentSum> count = bounds[0].is_known() ? plus(bounds[1], bounds[0], -1) : std::nullopt;
+  const std::optional<std::int64_t> most = count ? largest_sum(node.graph, *count) : std::nullopt;
+  if (!most || !bounds[2].is_known() || bounds[2].constant != 1) return std::nullopt;
+  checked_constant_size(node, {*most});
+  std::vector<std::int64_t> numbers = iota(*most);
+  for (std::int64_t& each : numbers) each += bounds[0].constant;
+  const ValueId start = int64_constant(node, {}, {bounds[0].constant});
+  const ValueId limit = reshape(node, cast(node, node.input(1), DType::I64), {});
+  const ValueId whole = cast(node, int64_constant(node, {*most}, numbers), dtype);
+  return first_of(node, whole, 0, bounds[0].constant == 0 ? limit : binary(node, PointwiseOp::Sub, limit, start));
+}
+
 void import_range(OnnxNode& node) {
   const DType dtype = dtype_of(node, node.input(0));
+  if (const std::optional<ValueId> bounded = bounded_range(node, dtype)) return node.set_output(0, *bounded);
   std::vector<ValueId> operands;
   for (std::size_t i = 0; i < 3; ++i) {
     require_constant(node, i, "start, limit and delta");

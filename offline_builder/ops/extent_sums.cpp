@@ -15,6 +15,8 @@ using Sums = std::vector<ExtentSum>;
 /// Shapes are short: longer tensors hold data, whose elements nobody wants one by one.
 constexpr std::int64_t kMostElements = 64;
 constexpr int kMostDepth = 64;
+/// Values that are looked at for one answer: graphs may come back to the same value on many ways.
+constexpr int kMostVisits = 4096;
 
 /// Walks from a value to the constants and extents that it is computed from.
 class Reader {
@@ -23,15 +25,15 @@ class Reader {
 
   std::optional<Sums> read(ValueId id, int depth = 0) {
     const ir::Value& value = graph_.value(id);
-    if (depth > kMostDepth || ir::element_count(value.type.dims) > kMostElements || graph_.is_bounded(id)) return std::nullopt;
+    if (++visits_ > kMostVisits || depth > kMostDepth || ir::element_count(value.type.dims) > kMostElements || graph_.is_bounded(id)) return std::nullopt;
     if (value.is_constant()) return constants(value);
     const ir::Node* node = graph_.producer(id);
-    if (node == nullptr) return std::nullopt;
+    if (node == nullptr) return largest_extent(graph_, id) ? std::optional<Sums>({ExtentSum{0, {{id, 1}}}}) : std::nullopt;
     if (node->op == &kConcat) return concatenated(*node, depth);
     if (node->op == &kReshape) return read(node->inputs[0], depth + 1);
     if (node->op->view != nullptr && node->inputs.size() == 1) return viewed(*node, value.type.dims, depth);
     if (node->op == &kGather) return gathered(*node, depth);
-    if (node->op == &kCast) return read(node->inputs[0], depth + 1);
+    if (node->op == &kCast || node->op == &kCopy) return read(node->inputs[0], depth + 1);
     if (node->op == &kPointwise) return computed(*node, value.type.dims, depth);
     if (largest_extent(graph_, id)) return Sums{counted(*node, id, depth)};
     return std::nullopt;
@@ -95,27 +97,30 @@ class Reader {
     return sums;
   }
 
-  /// One instruction on operands of the result's extents; what was repeated has been read through its view.
+  /// A program on operands of the result's extents; what was repeated has been read through its view.
   std::optional<Sums> computed(const ir::Node& node, const ir::Dims& dims, int depth) {
     const auto& program = node.as<scalar::PointwiseProgram>();
-    if (program.steps != 1) return std::nullopt;
-    const scalar::PointwiseStep& step = program.step[0];
-    const unsigned char places[] = {step.a, step.b, step.c};
     const auto count = static_cast<std::size_t>(ir::element_count(dims));
-    Sums operands[3];
-    for (unsigned i = 0; i < scalar::arity(step.op); ++i) {
-      const std::optional<Sums> operand = read(node.inputs.at(places[i]), depth + 1);
+    std::vector<Sums> values;
+    for (const ValueId input : node.inputs) {
+      std::optional<Sums> operand = read(input, depth + 1);
       if (!operand || operand->size() != count) return std::nullopt;
-      operands[i] = *operand;
+      values.push_back(std::move(*operand));
     }
-    Sums sums;
-    for (std::size_t i = 0; i < count; ++i) {
-      const auto at = [&](unsigned k) { return operands[k].empty() ? ExtentSum{} : operands[k][i]; };
-      const std::optional<ExtentSum> sum = apply(step.op, at(0), at(1), at(2));
-      if (!sum) return std::nullopt;
-      sums.push_back(*sum);
+    for (unsigned k = 0; k < program.steps; ++k) {
+      const scalar::PointwiseStep& step = program.step[k];
+      const unsigned char places[] = {step.a, step.b, step.c};
+      Sums results;
+      for (std::size_t i = 0; i < count; ++i) {
+        ExtentSum operands[3];
+        for (unsigned o = 0; o < scalar::arity(step.op); ++o) operands[o] = values.at(places[o])[i];
+        const std::optional<ExtentSum> sum = apply(step.op, operands[0], operands[1], operands[2]);
+        if (!sum) return std::nullopt;
+        results.push_back(*sum);
+      }
+      values.push_back(std::move(results));
     }
-    return sums;
+    return values.back();
   }
 
   static std::optional<ExtentSum> apply(PointwiseOp op, const ExtentSum& a, const ExtentSum& b, const ExtentSum& c) {
@@ -173,16 +178,33 @@ class Reader {
     const ir::Node* condition = graph_.producer(id);
     if (condition == nullptr || condition->op != &kPointwise) return std::nullopt;
     const auto& program = condition->as<scalar::PointwiseProgram>();
-    if (program.steps != 1 || program.step[0].op != PointwiseOp::Less) return std::nullopt;
-    const ValueId places = condition->inputs.at(program.step[0].a);
-    const ir::Node* limit = graph_.producer(condition->inputs.at(program.step[0].b));
-    if (!is_count_up(places) || limit == nullptr || limit->op != &kExpand) return std::nullopt;
-    const std::optional<Sums> sums = read(limit->inputs[0], depth + 1);
-    if (!sums || sums->size() != 1) return std::nullopt;
+    const scalar::PointwiseStep& last = program.step[program.steps - 1];
+    if (last.op != PointwiseOp::Less || last.a >= program.inputs || !is_count_up(condition->inputs[last.a])) return std::nullopt;
+    const std::optional<ExtentSum> limit = repeated(*condition, last.b, depth);
     // Of a sum that is more than there are places the count would be less.
-    const std::optional<std::int64_t> most = largest_sum(graph_, (*sums)[0]);
-    if (!most || *most > graph_.value(places).type.dims[0]) return std::nullopt;
-    return (*sums)[0];
+    const std::optional<std::int64_t> most = limit ? largest_sum(graph_, *limit) : std::nullopt;
+    return most && *most <= value.type.dims[0] ? limit : std::nullopt;
+  }
+
+  /// Value `index` of a program where it is computed from scalars that were repeated.
+  std::optional<ExtentSum> repeated(const ir::Node& node, unsigned index, int depth) {
+    const auto& program = node.as<scalar::PointwiseProgram>();
+    if (++visits_ > kMostVisits) return std::nullopt;
+    if (index < program.inputs) {
+      const ir::Node* expand = graph_.producer(node.inputs[index]);
+      const bool is_scalar = expand != nullptr && expand->op == &kExpand && ir::element_count(graph_.value(expand->inputs[0]).type.dims) == 1;
+      const std::optional<Sums> sums = is_scalar ? read(expand->inputs[0], depth + 1) : std::nullopt;
+      return sums ? std::optional<ExtentSum>((*sums)[0]) : std::nullopt;
+    }
+    const scalar::PointwiseStep& step = program.step[index - program.inputs];
+    const unsigned char places[] = {step.a, step.b, step.c};
+    ExtentSum operands[3];
+    for (unsigned o = 0; o < scalar::arity(step.op); ++o) {
+      const std::optional<ExtentSum> operand = repeated(node, places[o], depth);
+      if (!operand) return std::nullopt;
+      operands[o] = *operand;
+    }
+    return apply(step.op, operands[0], operands[1], operands[2]);
   }
 
   bool is_count_up(ValueId id) const {
@@ -195,6 +217,7 @@ class Reader {
   }
 
   const ir::Graph& graph_;
+  int visits_ = 0;
 };
 
 }  // namespace
@@ -212,11 +235,11 @@ std::optional<ExtentSum> plus(const ExtentSum& a, const ExtentSum& b, std::int64
 }
 
 std::optional<std::int64_t> largest_extent(const ir::Graph& graph, ValueId actual) {
-  const ir::Node* node = actual == ir::kNone ? nullptr : graph.producer(actual);
-  if (node == nullptr) return std::nullopt;
-  for (const ValueId output : node->outputs) {
-    for (const ir::Extent& extent : graph.value(output).extents) {
-      if (extent.actual == actual) return graph.value(output).type.dims[extent.dim];
+  if (actual == ir::kNone) return std::nullopt;
+  const ir::Node* node = graph.producer(actual);
+  for (const ValueId id : node != nullptr ? node->outputs : graph.inputs()) {
+    for (const ir::Extent& extent : graph.value(id).extents) {
+      if (extent.actual == actual) return graph.value(id).type.dims[extent.dim];
     }
   }
   return std::nullopt;
@@ -233,6 +256,17 @@ std::optional<std::int64_t> largest_sum(const ir::Graph& graph, const ExtentSum&
 }
 
 std::optional<std::vector<ExtentSum>> extent_sums(const ir::Graph& graph, ValueId x) { return Reader(graph).read(x); }
+
+ValueId known_elements(OnnxNode& node, ValueId x) {
+  const ir::Value& value = node.graph.value(x);
+  const DType dtype = value.type.dtype;
+  if (value.is_constant() || (dtype != DType::I64 && dtype != DType::I32 && dtype != DType::Bool)) return x;
+  const std::optional<std::vector<ExtentSum>> sums = extent_sums(node.graph, x);
+  if (!sums || !std::all_of(sums->begin(), sums->end(), [](const ExtentSum& sum) { return sum.is_known(); })) return x;
+  std::vector<std::int64_t> numbers;
+  for (const ExtentSum& sum : *sums) numbers.push_back(sum.constant);
+  return cast(node, int64_constant(node, value.type.dims, numbers), dtype);
+}
 
 std::optional<ExtentSum> extent_sum(const ir::Graph& graph, ValueId x, std::size_t dim) {
   for (const ir::Extent& extent : graph.value(x).extents) {

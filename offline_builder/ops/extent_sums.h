@@ -29,6 +29,8 @@ struct ExtentSum {
 std::optional<std::vector<ExtentSum>> extent_sums(const ir::Graph& graph, ir::ValueId x);
 /// Dimension `dim` of x.
 std::optional<ExtentSum> extent_sum(const ir::Graph& graph, ir::ValueId x, std::size_t dim);
+/// An integer or bool tensor as a constant where its elements are the same in every run; else `x` itself.
+ir::ValueId known_elements(OnnxNode& node, ir::ValueId x);
 /// a + factor * b; nothing when a number leaves int64.
 std::optional<ExtentSum> plus(const ExtentSum& a, const ExtentSum& b, std::int64_t factor = 1);
 /// The most that a sum of at least 0 can be; nothing when a term is subtracted or has no bound.

@@ -90,6 +90,52 @@ ValueId slice_axis(OnnxNode& node, ValueId x, std::size_t axis, std::int64_t sta
   return gather(node, x, int64_constant(node, {count}, indices), axis);
 }
 
+/// A start or an end: a number, or what only a run knows.
+struct Place {
+  ExtentSum sum;  ///< where `value` is kNone, or it is computed from extents
+  ValueId value = ir::kNone;
+  bool is_sum = true;
+
+  bool is_known() const { return is_sum && sum.is_known(); }
+};
+
+std::vector<Place> read_places(OnnxNode& node, const char* attribute, std::size_t input) {
+  std::vector<Place> places;
+  if (node.opset < 10 || node.is_constant(input)) {
+    for (const std::int64_t each : node.opset < 10 ? node.ints_or(attribute, {}) : node.constant_ints(input)) places.push_back({{each, {}}, ir::kNone, true});
+    return places;
+  }
+  const ValueId all = node.input(input);
+  if (dims_of(node, all).size() != 1 || node.graph.is_bounded(all)) node.fail(std::string(attribute) + " must be a vector of a known length");
+  const std::optional<std::vector<ExtentSum>> sums = extent_sums(node.graph, all);
+  for (std::int64_t i = 0; i < dims_of(node, all)[0]; ++i) {
+    places.push_back({sums ? sums->at(static_cast<std::size_t>(i)) : ExtentSum{}, slice(node, all, 0, i, 1), sums.has_value()});
+  }
+  return places;
+}
+
+/// Between places of which the run knows one or both.
+ValueId slice_between(OnnxNode& node, ValueId x, std::size_t axis, const Place& start, const Place& end, std::int64_t step) {
+  if (step < 1) node.fail("it goes backwards between places that only a run knows");
+  const std::optional<ExtentSum> extent = extent_sum(node.graph, x, axis);
+  if (start.is_sum && end.is_sum && extent && step == 1) {
+    const std::optional<ExtentSum> beyond = plus(end.sum, *extent, -1);
+    if (start.is_known() && start.sum.constant == 0 && beyond && beyond->is_known() && beyond->constant >= 0) return x;
+    // A window of one size, wherever it is, unless it may reach beyond the end and be cut off.
+    const std::optional<ExtentSum> size = plus(end.sum, start.sum, -1);
+    const std::optional<std::int64_t> furthest = largest_sum(node.graph, end.sum);
+    if (size && size->is_known() && size->constant >= 0 && extent->is_known() && furthest && *furthest <= extent->constant && largest_sum(node.graph, start.sum)) {
+      const ValueId first = reshape(node, cast(node, start.value, DType::I64), {1});
+      const ValueId places = binary(node, PointwiseOp::Add, int64_constant(node, {size->constant}, iota(size->constant)), first);
+      return gather(node, x, places, axis);
+    }
+  }
+  const auto number = [&](const Place& place) {
+    return place.value != ir::kNone && !place.is_known() ? place.value : int64_constant(node, {1}, {place.sum.constant});
+  };
+  return slice_at(node, x, axis, number(start), number(end), step);
+}
+
 void import_slice(OnnxNode& node) {
   const Dims dims = node.type(0).dims;
   const bool from_attributes = node.opset < 10;
@@ -99,8 +145,8 @@ void import_slice(OnnxNode& node) {
     if (from_attributes) return node.ints_or(attribute, {});
     return node.has_input(input) ? known_ints(node, input, attribute) : std::vector<std::int64_t>();
   };
-  const std::vector<std::int64_t> starts = operand("starts", 1);
-  const std::vector<std::int64_t> ends = operand("ends", 2);
+  const std::vector<Place> starts = read_places(node, "starts", 1);
+  const std::vector<Place> ends = read_places(node, "ends", 2);
   std::vector<std::int64_t> axes = operand("axes", 3);
   std::vector<std::int64_t> steps = from_attributes ? std::vector<std::int64_t>() : operand("steps", 4);
   if (axes.empty() && !(from_attributes ? node.has("axes") : node.has_input(3)))
@@ -112,7 +158,10 @@ void import_slice(OnnxNode& node) {
   axes_of(node, axes, dims.size());
   ValueId x = node.input(0);
   for (std::size_t i = 0; i < starts.size(); ++i) {
-    x = slice_axis(node, x, axis_of(node, axes[i], dims.size()), starts[i], ends[i], steps[i]);
+    const std::size_t axis = axis_of(node, axes[i], dims.size());
+    const bool known = starts[i].is_known() && ends[i].is_known();
+    x = known ? slice_axis(node, x, axis, starts[i].sum.constant, ends[i].sum.constant, steps[i])
+              : slice_between(node, x, axis, starts[i], ends[i], steps[i]);
   }
   node.set_output(0, x);
 }

@@ -171,6 +171,85 @@ class Extents(AgainstReference):
         rng = np.random.default_rng(3)
         self.agree(model, [{"scores": rng.random(10, np.float32) * scale} for scale in (0.1, 0.6, 0.8, 1, 3)])
 
+    def test_between_places_that_only_a_run_knows(self):
+        """Slices whose ends are inputs, or computed from what was found; ends count from the back and reach too far."""
+        nodes = [
+            node("Slice", ["x", "first", "last", "rows"], ["some"]),
+            node("Slice", ["x", "first", "last", "rows", "two"], ["every_other"]),
+            node("NonZero", ["x"], ["places"]),
+            node("Slice", ["places", "first", "last", "columns"], ["some_places"]),
+            node("Shape", ["places"], ["shape"]),
+            node("Slice", ["shape", "columns", "two"], ["found"]),
+            node("Add", ["found", "rows"], ["same"]),
+            node("Slice", ["places", "rows", "same", "columns"], ["all_places"]),
+            node("Add", ["all_places", "places"], ["doubled"]),
+            node("Slice", ["numbers", "rows", "found"], ["counted"]),
+            node("Add", ["found", "two"], ["behind"]),
+            node("Slice", ["numbers", "found", "behind"], ["window"]),
+        ]
+        initializers = [int64("rows", [0]), int64("columns", [1]), int64("two", [2]), int64("numbers", list(range(100, 130)))]
+        inputs = [value("x", FLOAT, [6, 3]), value("first", INT64, [1]), value("last", INT64, [1])]
+        outputs = [value("some", FLOAT, ["a", 3]), value("every_other", FLOAT, ["b", 3]), value("some_places", INT64, [2, "c"]),
+                   value("doubled", INT64, [2, "d"]), value("counted", INT64, ["e"]), value("window", INT64, [2])]  # fmt: skip
+        model = make_model(nodes, inputs, outputs, initializers)
+        rng = np.random.default_rng(5)
+        places = ((0, 6), (1, 4), (-3, -1), (2, 100), (4, 2), (-100, 3), (6, 7))
+        cases = [{"x": np.float32(rng.random((6, 3)) < 0.4), "first": np.array([a]), "last": np.array([b])} for a, b in places]
+        self.agree(model, cases)
+
+    def test_counting_up_to_what_was_found(self):
+        nodes = [
+            node("NonZero", ["x"], ["places"]),
+            node("Shape", ["places"], ["shape"]),
+            node("Gather", ["shape", "one"], ["found"], axis=0),
+            node("Gather", ["shape", "zero"], ["rank"], axis=0),
+            node("Range", ["zero", "found", "one"], ["numbers"]),
+            node("Add", ["found", "one"], ["more"]),
+            node("Range", ["one", "more", "one"], ["from_one"]),
+            # As long in every run, though read from a shape of which another part is not.
+            node("Range", ["zero", "rank", "one"], ["axes"]),
+            node("Mul", ["numbers", "from_one"], ["y"]),
+        ]
+        initializers = [int64("zero", 0), int64("one", 1)]
+        outputs = [value("y", INT64, ["n"]), value("axes", INT64, [2])]
+        model = make_model(nodes, [value("x", FLOAT, [3, 4])], outputs, initializers)
+        self.agree(model, [{"x": np.float32(np.arange(12).reshape(3, 4) < count)} for count in (0, 1, 7, 12)])
+
+    def test_branches_on_what_was_found(self):
+        """Suppression as torchvision's script writes it: nothing where nothing was found; inside, extents stay what they are."""
+        inside = [
+            node("Cast", ["labels"], ["offsets"], to=FLOAT),
+            node("Unsqueeze", ["offsets", "one"], ["column"]),
+            node("Add", ["boxes", "column"], ["moved"]),
+            node("ReduceSum", ["moved", "one"], ["kept"], keepdims=0),
+        ]
+        nothing = [node("ConstantOfShape", ["zero"], ["none"], value=numpy_helper.from_array(np.zeros(1, np.float32)))]
+        branch = lambda name, nodes, output: helper.make_graph(nodes, name, [], [value(output, FLOAT, ["n"])])
+        nodes = [
+            node("NonZero", ["scores"], ["at"]),
+            node("Transpose", ["at"], ["rows"], perm=[1, 0]),
+            node("GatherND", ["all_boxes", "rows"], ["few"]),
+            node("GatherND", ["scores", "rows"], ["few_scores"]),
+            node("Shape", ["few_scores"], ["count"]),
+            node("Concat", ["four", "count"], ["both"], axis=0),
+            node("ReduceMin", ["both"], ["k"], keepdims=1),
+            node("TopK", ["few_scores", "k"], ["best", "order"]),
+            node("Gather", ["few", "order"], ["some"], axis=0),
+            node("Concat", ["some", "some"], ["boxes"], axis=0),
+            node("Shape", ["best"], ["best_shape"]),
+            node("ConstantOfShape", ["best_shape"], ["label"], value=int64("", [3])),
+            node("Concat", ["label", "label"], ["labels"], axis=0),
+            node("Size", ["boxes"], ["numbers"]),
+            node("Equal", ["numbers", "none_at_all"], ["is_empty"]),
+            node("If", ["is_empty"], ["y"], then_branch=branch("then", nothing, "none"), else_branch=branch("else", inside, "kept")),
+        ]
+        initializers = [int64("zero", [0]), int64("one", [1]), int64("four", [4]), int64("none_at_all", 0)]
+        inputs = [value("scores", FLOAT, [9]), value("all_boxes", FLOAT, [9, 4])]
+        model = make_model(nodes, inputs, [value("y", FLOAT, ["n"])], initializers)
+        rng = np.random.default_rng(8)
+        cases = [{"scores": np.float32((np.arange(9) < n) * rng.random(9)), "all_boxes": rng.random((9, 4), np.float32)} for n in (0, 1, 3, 9)]
+        self.agree(model, cases)
+
     def test_what_cannot_be_padded_to_one_size_is_refused(self):
         nodes = [
             node("NonZero", ["x"], ["places"]),
