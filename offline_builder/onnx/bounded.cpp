@@ -17,10 +17,10 @@ constexpr std::string_view kTakesBounded[] = {
     "Abs", "Acos", "Acosh", "Add", "And", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan", "Atanh", "BitShift",
     "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Compress",
     "Concat", "Cos", "Cosh", "Div", "Elu", "Equal", "Erf", "Exp", "Expand", "Flatten", "Floor", "Gather", "GatherND", "Gelu",
-    "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "IsNaN", "LeakyRelu", "Less", "LessOrEqual",
-    "Log", "LogSoftmax", "Max", "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "NonMaxSuppression", "NonZero", "Not",
+    "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Less", "LessOrEqual",
+    "Log", "LogSoftmax", "Max", "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "NonMaxSuppression", "NonZero", "Not", "OneHot",
     "Or", "PRelu", "Pad", "Pow", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax",
-    "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Round", "ScatterElements",
+    "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Round", "ScatterElements", "ScatterND",
     "Selu", "Shape", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Size", "Slice", "Softmax", "Softplus", "Softsign", "Split", "Sqrt",
     "Squeeze", "Sub", "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu", "TopK", "Transpose", "Unique", "Unsqueeze", "Where",
     "Xor"};
@@ -31,12 +31,22 @@ struct RowByRow {
   std::string_view name;
   unsigned operands;
 };
-constexpr RowByRow kRowByRow[] = {{"AveragePool", 1}, {"BatchNormalization", 1}, {"Conv", 1},          {"ConvTranspose", 1}, {"Gemm", 1}, {"GlobalAveragePool", 1},
-                                  {"MatMul", 1},      {"MaxPool", 1},            {"RoiAlign", 1u << 1 | 1u << 2}};
+constexpr RowByRow kRowByRow[] = {
+    {"AveragePool", 1}, {"BatchNormalization", 1}, {"Conv", 1},          {"ConvTranspose", 1},       {"DepthToSpace", 1},
+    {"Gemm", 1},        {"GlobalAveragePool", 1},  {"GlobalMaxPool", 1}, {"GroupNormalization", 1},  {"InstanceNormalization", 1},
+    {"LRN", 1},         {"LayerNormalization", 1}, {"MatMul", 1},        {"MaxPool", 1},             {"RMSNormalization", 1},
+    {"Resize", 1},      {"RoiAlign", 1u << 1 | 1u << 2}, {"SpaceToDepth", 1}};
 
 bool is_row_by_row(std::string_view op_type, std::size_t operand) {
   return std::any_of(std::begin(kRowByRow), std::end(kRowByRow),
                      [&](const RowByRow& each) { return each.name == op_type && operand < 8 && (each.operands >> operand & 1) != 0; });
+}
+
+/// Whether statistics are taken over the first dimension too.
+bool is_normalization_of_all(const ops::OnnxNode& node) {
+  if (node.op_type != "LayerNormalization" && node.op_type != "RMSNormalization") return false;
+  const std::int64_t axis = node.int_or("axis", -1);
+  return axis == 0 || axis == -static_cast<std::int64_t>(node.type(0).dims.size());
 }
 
 /// Whether the first of the dimensions is bounded and no other, and operators may take it apart.
@@ -57,6 +67,7 @@ void Importer::import_rows(ops::OnnxImporter importer, ops::OnnxNode& node) {
     node.inputs[i] = ops::fill_bounded(node, input);
   }
   if (rows != ir::kNone && node.int_or("transA", 0) != 0) node.fail("a transposed operand with an extent that only a run knows");
+  if (rows != ir::kNone && is_normalization_of_all(node)) node.fail("it normalises over a dimension whose extent only a run knows");
   importer(node);
   if (rows == ir::kNone) return;
   for (ir::ValueId& output : node.outputs) {
@@ -74,8 +85,10 @@ std::string Importer::why_not_bounded(const Call& call) const {
                                                   std::string_view(call.node.op_type()))) {
       continue;
     }
-    return quoted(call.scope.graph->value(input.id).name) + " has an extent that only a run knows, and the operator does not take " +
-           "such operands";
+    const ir::Value& value = call.scope.graph->value(input.id);
+    const ir::Node* origin = call.scope.graph->producer(value.extents[0].actual);
+    const std::string from = origin != nullptr && !origin->provenance.empty() ? ", that of " + printable(origin->provenance[0]) + "," : "";
+    return quoted(value.name) + " has an extent that only a run knows" + from + " and the operator does not take such operands";
   }
   return "";
 }

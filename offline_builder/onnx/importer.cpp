@@ -248,6 +248,7 @@ void Importer::import_with(ops::OnnxImporter importer, const Call& call) {
     const std::string refused = why_not_bounded(call);
     if (!refused.empty()) throw ir::BuildError(refused);
     ops::OnnxNode onnx_node(graph, call.name, call.node.op_type(), call.domain, call.opset);
+    onnx_node.in_body = &graph != &graph_;
     onnx_node.attributes = convert_attributes(call.node, call.frame.attributes, data_);
     for (const Binding& input : call.inputs) onnx_node.inputs.push_back(input.id);
     onnx_node.output_names.assign(call.node.output().begin(), call.node.output().end());

@@ -260,13 +260,17 @@ std::int64_t checked_constant_size(const OnnxNode& node, const Dims& dims) {
 void require_constant(const OnnxNode& node, std::size_t i, const std::string& what) {
   const ValueId id = node.input(i);
   if (node.graph.value(id).is_constant()) return;
+  // Numbers that decide extents are few: a picture behind them is no value to fix. Without an input behind it, it is a
+  // constant that could not be folded.
+  constexpr std::int64_t kFewElements = 64;
   std::string flags;
+  bool fixable = !node.in_body;
   for (const ValueId input : model_inputs_behind(node, id)) {
+    fixable = fixable && ir::element_count(node.graph.value(input).type.dims) <= kFewElements;
     flags += " --value " + node.graph.value(input).name + "=...";
   }
-  // Without a model input behind it, it is a constant that could not be folded.
-  node.fail(what + " ('" + node.graph.value(id).name + "') must be known when the plan is built" +
-            (flags.empty() ? "" : "; fix the model inputs that it depends on with" + flags));
+  const std::string advice = fixable ? "; fix the model inputs that it depends on with" + flags : ", but it is computed from the data of a run";
+  node.fail(what + " ('" + node.graph.value(id).name + "') must be known when the plan is built" + (flags.empty() ? "" : advice));
 }
 
 std::vector<std::int64_t> known_ints(const OnnxNode& node, std::size_t i, const std::string& what) {

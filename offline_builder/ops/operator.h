@@ -51,6 +51,7 @@ class OnnxNode {
   std::vector<ir::ValueId> outputs;       ///< to be set by the importer, kNone at first
   /// What the model declares the outputs' extents to be, -1 where it does not say; none where it declares no shape.
   std::vector<std::optional<ir::Dims>> declared_dims;
+  bool in_body = false;  ///< `graph` is a body, whose inputs are no inputs of the model
 
   /// Stops the import of this node with a reason; the importer of the model adds node, operator and opset.
   [[noreturn]] void fail(const std::string& reason) const;

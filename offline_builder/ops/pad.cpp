@@ -3,8 +3,9 @@
 #include "edgert/cpu/ops/pad.h"
 
 #include <algorithm>
+#include <set>
 
-#include "ops/extent_sums.h"
+#include "ops/bounded_moves.h"
 #include "ops/pad.h"
 #include "ops/runnable.h"
 
@@ -76,14 +77,12 @@ ValueId pad(OnnxNode& node, ValueId x, const std::vector<std::int64_t>& before, 
   return grows || node.graph.is_bounded(x) ? node.emit(kPad, {x}, attributes) : x;
 }
 
-/// The pads of input 1, of which those behind a bounded dimension depend on its extent: only so that what comes out is as
-/// long in every run. Then the pad is what is missing to the largest extent.
-std::vector<std::int64_t> read_pads(OnnxNode& node, const std::vector<std::int64_t>& axes) {
+/// The pads of input 1. One behind a bounded dimension may depend on its extent: so that what comes out is as long in every
+/// run. Then the pad is what is missing to the largest extent, and the axis goes to `filled`.
+std::vector<std::int64_t> read_pads(OnnxNode& node, const std::vector<std::int64_t>& axes, std::set<std::size_t>& filled) {
   const ValueId x = node.input(0);
-  if (node.is_constant(1) || !node.graph.is_bounded(x)) {
-    if (node.graph.is_bounded(x)) node.fail("pads an input with an extent that only a run knows by numbers that do not depend on it");
-    return known_ints(node, 1, "pads");
-  }
+  if (node.opset < 11) return node.ints_or("pads", {});
+  if (node.is_constant(1) || !node.graph.is_bounded(x)) return known_ints(node, 1, "pads");
   const std::optional<std::vector<ExtentSum>> sums = extent_sums(node.graph, node.input(1));
   if (!sums || sums->size() != 2 * axes.size()) return known_ints(node, 1, "pads");
   const Dims dims = dims_of(node, x);
@@ -91,14 +90,27 @@ std::vector<std::int64_t> read_pads(OnnxNode& node, const std::vector<std::int64
   for (std::size_t i = 0; i < axes.size(); ++i) {
     const std::size_t axis = axis_of(node, axes[i], dims.size());
     const ExtentSum& before = (*sums)[i];
+    const ExtentSum& after = (*sums)[axes.size() + i];
     const std::optional<ExtentSum> extent = extent_sum(node.graph, x, axis);
-    const std::optional<ExtentSum> sum = extent ? plus(*extent, (*sums)[axes.size() + i]) : std::nullopt;
-    if (!before.is_known() || !sum || !sum->is_known()) node.fail("the padded extent of axis " + std::to_string(axis) + " is known only at run time");
+    const std::optional<ExtentSum> sum = extent ? plus(*extent, after) : std::nullopt;
+    if (!before.is_known() || !sum || (!sum->is_known() && !after.is_known())) {
+      node.fail("the padded extent of axis " + std::to_string(axis) + " is known only at run time");
+    }
     pads[i] = before.constant;
+    pads[axes.size() + i] = after.constant;
+    if (!sum->is_known()) continue;
     if (sum->constant < dims[axis]) node.fail("what is padded to " + std::to_string(sum->constant) + " may be longer already");
     pads[axes.size() + i] = sum->constant - dims[axis];
+    filled.insert(axis);
   }
   return pads;
+}
+
+/// Of a bounded dimension that got pads of a fixed size, as much as there is.
+ValueId cut_padded(OnnxNode& node, ValueId y, const ir::Extent& extent, std::int64_t pads) {
+  if (pads < 0) node.fail("pads cut off a part of axis " + std::to_string(extent.dim) + ", whose extent only a run knows");
+  const ValueId actual = reshape(node, extent.actual, {});
+  return first_of(node, y, extent.dim, pads == 0 ? actual : binary(node, PointwiseOp::Add, actual, int64_constant(node, {}, {pads})));
 }
 
 PadMode read_mode(const OnnxNode& node) {
@@ -127,8 +139,8 @@ void import_pad(OnnxNode& node) {
   const std::vector<std::int64_t> axes =
       some_axes ? known_ints(node, 3, "axes") : iota(static_cast<std::int64_t>(rank));
   axes_of(node, axes, rank);
-  if (node.opset < 11 && node.graph.is_bounded(node.input(0))) node.fail("the input has an extent that only a run knows");
-  const std::vector<std::int64_t> pads = node.opset < 11 ? node.ints_or("pads", {}) : read_pads(node, axes);
+  std::set<std::size_t> filled;
+  const std::vector<std::int64_t> pads = read_pads(node, axes, filled);
   if (pads.size() != 2 * axes.size()) {
     node.fail("pads has " + std::to_string(pads.size()) + " entries for " + std::to_string(axes.size()) + " axes");
   }
@@ -139,7 +151,12 @@ void import_pad(OnnxNode& node) {
     before[axis] = pads[i];
     after[axis] = pads[axes.size() + i];
   }
-  node.set_output(0, pad(node, node.input(0), before, after, read_mode(node), read_value(node, type.dtype)));
+  const std::vector<ir::Extent> extents = node.graph.value(node.input(0)).extents;
+  ValueId y = pad(node, node.input(0), before, after, read_mode(node), read_value(node, type.dtype));
+  for (const ir::Extent& extent : extents) {
+    if (filled.count(extent.dim) == 0) y = cut_padded(node, y, extent, before[extent.dim] < 0 || after[extent.dim] < 0 ? -1 : before[extent.dim] + after[extent.dim]);
+  }
+  node.set_output(0, y);
 }
 
 }  // namespace

@@ -94,6 +94,14 @@ std::vector<std::int64_t> read_shape(OnnxNode& node) {
   return sums && shape.size() == sums->size() ? shape : known_ints(node, 1, "the shape");
 }
 
+/// Bounded rows that become a part of a longer dimension are filled up, and what is behind them is cut off again.
+ValueId reshape_or_join(OnnxNode& node, ValueId x, const Dims& target) {
+  const Dims dims = dims_of(node, x);
+  const std::vector<ir::Extent>& extents = node.graph.value(x).extents;
+  const bool joins = extents.size() == 1 && extents[0].dim == 0 && !target.empty() && dims[0] > 1 && target[0] > dims[0] && target[0] % dims[0] == 0;
+  return joins ? join_bounded(node, x, target) : reshape(node, x, target);
+}
+
 /// ONNX: 0 copies the input's extent (unless allowzero), -1 is what remains.
 void import_reshape(OnnxNode& node) {
   const Dims dims = node.type(0).dims;
@@ -124,9 +132,7 @@ void import_reshape(OnnxNode& node) {
     }
     target[*open] = count / known;
   }
-  const std::vector<ir::Extent>& extents = node.graph.value(node.input(0)).extents;
-  const bool joins = extents.size() == 1 && extents[0].dim == 0 && !target.empty() && dims[0] > 1 && target[0] > dims[0] && target[0] % dims[0] == 0;
-  node.set_output(0, joins ? join_bounded(node, node.input(0), target) : reshape(node, node.input(0), target));
+  node.set_output(0, reshape_or_join(node, node.input(0), target));
 }
 
 /// All dimensions before `axis` become the first, the others the second.
@@ -139,7 +145,7 @@ void import_flatten(OnnxNode& node) {
   if (axis < 0) axis += rank;
   const auto split = dims.begin() + axis;
   const Dims flat{ir::element_count({dims.begin(), split}), ir::element_count({split, dims.end()})};
-  node.set_output(0, reshape(node, node.input(0), flat));
+  node.set_output(0, reshape_or_join(node, node.input(0), flat));
 }
 
 }  // namespace

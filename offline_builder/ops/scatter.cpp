@@ -112,6 +112,7 @@ void import_scatter_elements(OnnxNode& node) {
 
 /// The last dimension of the indices holds the leading coordinates of the slice that an update is.
 void import_scatter_nd(OnnxNode& node) {
+  if (node.graph.is_bounded(node.input(0))) node.fail("data with an extent that only a run knows");
   const Dims dims = node.type(0).dims;
   const Dims index_dims = node.type(1).dims;
   const std::size_t rank = dims.size();
@@ -132,10 +133,24 @@ void import_scatter_nd(OnnxNode& node) {
     const ValueId term = row_term(node, index, covered[i], strides[i], true);
     row = i == 0 ? term : binary(node, PointwiseOp::Add, row, term);
   }
+  const std::int64_t rows = ir::element_count(covered);
   const std::int64_t columns = ir::element_count(rest);
-  const ValueId data = reshape(node, node.input(0), {ir::element_count(covered), columns});
-  const ValueId updates = reshape(node, node.input(2), {count, columns});
-  node.set_output(0, reshape(node, scatter_rows(node, data, reshape(node, row, {count}), updates, read_reduction(node)), dims));
+  ValueId data = reshape(node, node.input(0), {rows, columns});
+  ValueId updates = node.input(2);
+  const bool bounded = node.graph.is_bounded(row) || node.graph.is_bounded(updates);
+  if (bounded) {
+    // What fills up the updates goes to a row behind the data.
+    if (!same_extents(node.graph, node.graph.value(node.input(1)).extents, node.graph.value(updates).extents)) {
+      node.fail("nothing says that indices and updates have the same extents in every run");
+    }
+    row = fill_bounded(node, row, static_cast<double>(rows));
+    updates = fill_bounded(node, updates);
+    data = pad_zero(node, data, {0, 0}, {1, 0});
+  }
+  updates = reshape(node, updates, {count, columns});
+  ValueId y = scatter_rows(node, data, reshape(node, row, {count}), updates, read_reduction(node));
+  if (bounded) y = slice(node, y, 0, 0, rows);
+  node.set_output(0, reshape(node, y, dims));
 }
 
 /// A cache [batch, ..., positions, ...] of which each batch gets its update from its own write index on.

@@ -68,7 +68,7 @@ ValueId slice_axis(OnnxNode& node, ValueId x, std::size_t axis, std::int64_t sta
     if (bounded.dim != axis) continue;
     if (step < 0) node.fail("it reverses a dimension whose extent only a run knows");
     if (start == 0 && step == 1 && end >= extent) return x;
-    if (start < 0 || end < 0) node.fail("it counts from the end of a dimension whose extent only a run knows");
+    if (start < 0 || end < 0) return slice_at(node, x, axis, int64_constant(node, {}, {start}), int64_constant(node, {}, {end}), step);
     return slice_bounded(node, x, axis, start, end, step);
   }
   if (start < 0) start += extent;
@@ -116,7 +116,9 @@ std::vector<Place> read_places(OnnxNode& node, const char* attribute, std::size_
 
 /// Between places of which the run knows one or both.
 ValueId slice_between(OnnxNode& node, ValueId x, std::size_t axis, const Place& start, const Place& end, std::int64_t step) {
-  if (step < 1) node.fail("it goes backwards between places that only a run knows");
+  if (step < 1) {
+    for (const std::size_t i : {std::size_t{1}, std::size_t{2}}) require_constant(node, i, "places between which it goes backwards");
+  }
   const std::optional<ExtentSum> extent = extent_sum(node.graph, x, axis);
   if (start.is_sum && end.is_sum && extent && step == 1) {
     const std::optional<ExtentSum> beyond = plus(end.sum, *extent, -1);

@@ -178,6 +178,7 @@ class Extents(AgainstReference):
             node("Slice", ["x", "first", "last", "rows", "two"], ["every_other"]),
             node("NonZero", ["x"], ["places"]),
             node("Slice", ["places", "first", "last", "columns"], ["some_places"]),
+            node("Slice", ["places", "minus_four", "minus_one", "columns"], ["last_places"]),
             node("Shape", ["places"], ["shape"]),
             node("Slice", ["shape", "columns", "two"], ["found"]),
             node("Add", ["found", "rows"], ["same"]),
@@ -187,10 +188,12 @@ class Extents(AgainstReference):
             node("Add", ["found", "two"], ["behind"]),
             node("Slice", ["numbers", "found", "behind"], ["window"]),
         ]
-        initializers = [int64("rows", [0]), int64("columns", [1]), int64("two", [2]), int64("numbers", list(range(100, 130)))]
+        initializers = [int64("rows", [0]), int64("columns", [1]), int64("two", [2]), int64("minus_four", [-4]),
+                        int64("minus_one", [-1]), int64("numbers", list(range(100, 130)))]
         inputs = [value("x", FLOAT, [6, 3]), value("first", INT64, [1]), value("last", INT64, [1])]
         outputs = [value("some", FLOAT, ["a", 3]), value("every_other", FLOAT, ["b", 3]), value("some_places", INT64, [2, "c"]),
-                   value("doubled", INT64, [2, "d"]), value("counted", INT64, ["e"]), value("window", INT64, [2])]  # fmt: skip
+                   value("doubled", INT64, [2, "d"]), value("counted", INT64, ["e"]), value("window", INT64, [2]),
+                   value("last_places", INT64, [2, "f"])]  # fmt: skip
         model = make_model(nodes, inputs, outputs, initializers)
         rng = np.random.default_rng(5)
         places = ((0, 6), (1, 4), (-3, -1), (2, 100), (4, 2), (-100, 3), (6, 7))
@@ -214,6 +217,28 @@ class Extents(AgainstReference):
         outputs = [value("y", INT64, ["n"]), value("axes", INT64, [2])]
         model = make_model(nodes, [value("x", FLOAT, [3, 4])], outputs, initializers)
         self.agree(model, [{"x": np.float32(np.arange(12).reshape(3, 4) < count)} for count in (0, 1, 7, 12)])
+
+    def test_row_by_row_behind_what_was_found(self):
+        """Masks of those found: enlarged, padded, flattened with the classes, written to a table of all."""
+        nodes = [
+            node("NonZero", ["scores"], ["at"]),
+            node("Transpose", ["at"], ["rows"], perm=[1, 0]),
+            node("GatherND", ["maps", "rows"], ["few"]),
+            node("Resize", ["few", "", "scales"], ["large"], mode="linear"),
+            node("Pad", ["large", "pads"], ["padded"]),
+            node("LayerNormalization", ["padded", "ones"], ["normal"], axis=-1),
+            node("Flatten", ["normal"], ["flat"], axis=2),
+            node("Gather", ["flat", "first"], ["y"], axis=1),
+            node("ReduceSum", ["few", "last_two"], ["sums"], keepdims=0),
+            node("ScatterND", ["table", "rows", "sums"], ["written"]),
+        ]
+        initializers = [int64("pads", [0, 0, 1, 0, 0, 0, 0, 2]), int64("first", [0]), int64("last_two", [2, 3]), float_tensor("scales", [1, 1, 2, 2]),
+                        float_tensor("ones", [8]), float_tensor("table", [[7.0, 7.0]] * 5)]  # fmt: skip
+        inputs = [value("scores", FLOAT, [5]), value("maps", FLOAT, [5, 2, 3, 3])]
+        outputs = [value("y", FLOAT, ["n", 1]), value("written", FLOAT, [5, 2])]
+        model = make_model(nodes, inputs, outputs, initializers)
+        cases = [{"scores": np.float32(np.arange(5) % 3 < n), "maps": random(5, 2, 3, 3)} for n in (0, 1, 2, 3)]
+        self.agree(model, cases, tolerance=1e-4)
 
     def test_branches_on_what_was_found(self):
         """Suppression as torchvision's script writes it: nothing where nothing was found; inside, extents stay what they are."""
@@ -340,6 +365,43 @@ class ClassicModels(AgainstReference):
                 with self.subTest(transform, negative=negative):
                     self.check("TreeEnsembleClassifier", [(INT64, [50]), (FLOAT, [50, 2])], rows=50, classlabels_int64s=[0, 1], post_transform=transform,
                                **self.trees(), **self.leaves("class", 2, negative=negative, only=0))  # fmt: skip
+
+    def vectors(self, classes, features=4):
+        """Attributes of a classifier with 2, 3, ... support vectors for its classes."""
+        rng = np.random.default_rng(9)
+        of_class = [2 + i for i in range(classes)]
+        count, pairs = sum(of_class), classes * (classes - 1) // 2
+        return {
+            "classlabels_ints": [5, 3, 9, 4][:classes], "vectors_per_class": of_class, "kernel_params": [0.3, 0.2, 2.0],
+            "support_vectors": rng.normal(size=count * features).tolist(), "rho": rng.normal(size=pairs).tolist(),
+            "coefficients": rng.normal(size=(classes - 1) * count).tolist(),
+        }, {"prob_a": rng.normal(size=pairs).tolist(), "prob_b": rng.normal(size=pairs).tolist()}  # fmt: skip
+
+    def test_support_vector_classifiers(self):
+        for classes in (2, 4):
+            attributes, curves = self.vectors(classes)
+            columns = 2 if classes == 2 else classes * (classes - 1) // 2
+            for kernel, transform in (("LINEAR", "NONE"), ("POLY", "LOGISTIC"), ("RBF", "SOFTMAX"), ("SIGMOID", "NONE")):
+                with self.subTest(kernel, classes=classes):
+                    self.check("SVMClassifier", [(INT64, [30]), (FLOAT, [30, columns])], rows=30, kernel_type=kernel, post_transform=transform,
+                               **attributes)  # fmt: skip
+            with self.subTest("probabilities", classes=classes):
+                self.check("SVMClassifier", [(INT64, [30]), (FLOAT, [30, classes])], rows=30, kernel_type="RBF", **attributes, **curves)
+
+    def test_linear_support_vector_classifiers(self):
+        for classes in (2, 3):
+            with self.subTest(classes=classes):
+                self.check("SVMClassifier", [(INT64, [30]), (FLOAT, [30, classes])], rows=30, classlabels_ints=list(range(classes)),
+                           coefficients=random(classes * 4, seed=2).tolist(), rho=[0.1], kernel_type="LINEAR")  # fmt: skip
+
+    def test_support_vector_regressors(self):
+        attributes = {"support_vectors": random(12, seed=2).tolist(), "coefficients": [0.5, -1.0, 2.0], "rho": [0.3], "n_supports": 3}
+        for kernel in ("LINEAR", "POLY", "RBF", "SIGMOID"):
+            for one_class in (0, 1):
+                with self.subTest(kernel, one_class=one_class):
+                    self.check("SVMRegressor", [(FLOAT, [30, 1])], rows=30, kernel_type=kernel, kernel_params=[0.3, 0.2, 3.0], one_class=one_class,
+                               **attributes)  # fmt: skip
+        self.check("SVMRegressor", [(FLOAT, [7, 1])], coefficients=[0.5, 1.0, -2.0, 0.1], rho=[0.3], kernel_type="LINEAR")
 
     def test_labels_that_are_strings_are_refused(self):
         made = helper.make_node("LinearClassifier", ["x"], ["y", "z"], "node", domain="ai.onnx.ml", coefficients=[1.0, 2.0, 3.0, 4.0],
