@@ -392,7 +392,7 @@ class ClassicModels(AgainstReference):
         for classes in (2, 3):
             with self.subTest(classes=classes):
                 self.check("SVMClassifier", [(INT64, [30]), (FLOAT, [30, classes])], rows=30, classlabels_ints=list(range(classes)),
-                           coefficients=random(classes * 4, seed=2).tolist(), rho=[0.1], kernel_type="LINEAR")  # fmt: skip
+                           coefficients=random(classes * 4, seed=2).tolist(), rho=[0.1], kernel_type="LINEAR", kernel_params=[0.0, 0.0, 3.0])  # fmt: skip
 
     def test_support_vector_regressors(self):
         attributes = {"support_vectors": random(12, seed=2).tolist(), "coefficients": [0.5, -1.0, 2.0], "rho": [0.3], "n_supports": 3}
@@ -401,7 +401,7 @@ class ClassicModels(AgainstReference):
                 with self.subTest(kernel, one_class=one_class):
                     self.check("SVMRegressor", [(FLOAT, [30, 1])], rows=30, kernel_type=kernel, kernel_params=[0.3, 0.2, 3.0], one_class=one_class,
                                **attributes)  # fmt: skip
-        self.check("SVMRegressor", [(FLOAT, [7, 1])], coefficients=[0.5, 1.0, -2.0, 0.1], rho=[0.3], kernel_type="LINEAR")
+        self.check("SVMRegressor", [(FLOAT, [7, 1])], coefficients=[0.5, 1.0, -2.0, 0.1], rho=[0.3], kernel_type="LINEAR", kernel_params=[0.0, 0.0, 3.0])
 
     def test_labels_that_are_strings_are_refused(self):
         made = helper.make_node("LinearClassifier", ["x"], ["y", "z"], "node", domain="ai.onnx.ml", coefficients=[1.0, 2.0, 3.0, 4.0],
