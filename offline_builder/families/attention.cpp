@@ -263,8 +263,8 @@ std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t
     parts.y = *behind;
   }
   AttentionShape shape;
-  if (const char* problem = set_shape(context, parts, shape)) return context.refuse(problem);
-  if (!context.can_cover(id, parts.covered)) return context.refuse("others read what is between its products");
+  if (const char* problem = set_shape(context, parts, shape)) return context.refuse_fusion(problem);
+  if (!context.can_cover(id, parts.covered)) return context.refuse_fusion("others read what is between its products");
   std::vector<Candidate> found;
   for (const codegen::AttentionTile& tile : codegen::rank_attention_tiles(shape, context.target(), limit)) {
     Launch launch;
@@ -278,7 +278,7 @@ std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t
     candidate.covered = parts.covered;
     found.push_back(std::move(candidate));
   }
-  return found.empty() ? context.refuse("no tile of fused attention fits") : found;
+  return found.empty() ? context.refuse_fusion("no tile of fused attention fits") : found;
 }
 
 }  // namespace

@@ -188,7 +188,9 @@ std::vector<Choice> choose_kernels(const ir::Graph& graph, const Target& target,
       choice.family = &family;
       choice.candidates = ask(family, context, *it, limit);
       if (!choice.candidates.empty()) break;
+      for (const std::string& reason : context.take_fusion_reasons()) choice.refused.push_back({family.name, reason});
     }
+    context.take_fusion_reasons();
     std::string why;
     for (const std::string& reason : context.take_reasons()) why += (why.empty() ? ": " : "; ") + reason;
     if (choice.candidates.empty() && allow_host && node.op->kernel != nullptr && node.bodies.empty()) {

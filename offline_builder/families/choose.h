@@ -13,6 +13,12 @@ struct Choice {
   ir::NodeId node = ir::kNone;
   const Family* family = nullptr;
   std::vector<Candidate> candidates;  ///< the most promising first; never empty
+  /// Families that found this node and its neighbours and do not compute them together, and why.
+  struct Refused {
+    const char* family;
+    std::string reason;
+  };
+  std::vector<Refused> refused;
 };
 
 /// Where an input or output of the graph keeps a fast kernel from a node only by its type, a Copy converts it. Returns how

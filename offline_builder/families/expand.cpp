@@ -43,24 +43,35 @@ struct Block {
   ExpandShape shape;
 };
 
-/// The 1x1 convolution that makes all that the depthwise one reads.
-bool find_widening(const Context& context, const Node& depthwise, Block& block) {
+/// A convolution of each pixel by itself, all of them.
+bool is_widening(const Context& context, const Node* node) {
+  if (node == nullptr || node->op != &ops::kConv) return false;
+  const auto& a = node->as<cpu::ConvAttributes>();
+  const Operand x = context.input(*node, 0);
+  const Operand y = context.operand(node->outputs[0]);
+  return a.groups == 1 && a.kernel[0] == 1 && a.kernel[1] == 1 && x.dims[2] == y.dims[2] && x.dims[3] == y.dims[3] && a.pad_begin[0] == 0 &&
+         a.pad_begin[1] == 0;
+}
+
+/// Takes the 1x1 convolution that makes all that the depthwise one reads; else says why not.
+const char* find_widening(const Context& context, const Node& depthwise, Block& block) {
+  const ir::Graph& graph = context.graph();
+  if (!is_widening(context, graph.producer(depthwise.inputs[0]))) return "no 1x1 convolution makes what it reads";
   const NodeId id = context.sole_producer(depthwise.inputs[0]);
-  if (id == kNone || context.graph().node(id).op != &ops::kConv) return false;
-  const Node& node = context.graph().node(id);
+  if (id == kNone) return "others read the widened tensor, or it is computed with something else";
+  const Node& node = graph.node(id);
   const auto& a = node.as<cpu::ConvAttributes>();
   const Operand x = context.input(node, 0);
-  const Operand hidden = context.operand(node.outputs[0]);
-  const bool plain = node.outputs[0] == depthwise.inputs[0] && a.groups == 1 && a.kernel[0] == 1 && a.kernel[1] == 1 && x.dims[2] == hidden.dims[2] &&
-                     x.dims[3] == hidden.dims[3] && a.pad_begin[0] == 0 && a.pad_begin[1] == 0;
   const auto pitch = vector_pitch(x);
-  if (!plain || !pitch || hidden.dtype != DType::F16 || !context.input(node, 1).constant || adds(context, node)) return false;
-  if (epilogue_problem(context, node, a.epilogue) != nullptr) return false;
+  if (!pitch || context.operand(node.outputs[0]).dtype != DType::F16) return "its tensors are not pixels of f16 in multiples of eight channels";
+  if (!context.input(node, 1).constant) return "the widening weights are not constant";
+  if (adds(context, node)) return "the widening convolution adds a residual";
+  if (const char* problem = epilogue_problem(context, node, a.epilogue)) return problem;
   block.widening = id;
   block.x = x;
   block.shape.channels = to_int(x.dims[1]), block.shape.input_pitch = *pitch;
   block.shape.expand = a.epilogue;
-  return true;
+  return nullptr;
 }
 
 /// Without a widening convolution, and if `alone` allows it, the depthwise one reads its input through the identity.
@@ -83,7 +94,7 @@ std::optional<Block> find_block(const Context& context, NodeId id, bool alone) {
   s.window = a.kernel[0], s.stride = a.stride[0], s.pad[0] = a.pad_begin[0], s.pad[1] = a.pad_begin[1];
   s.output_pitch = *pitch;
   s.epilogue = a.epilogue;
-  if (find_widening(context, node, block)) return block;
+  if (find_widening(context, node, block) == nullptr) return block;
   const auto input_pitch = vector_pitch(hidden);
   if (!alone || !input_pitch) return std::nullopt;
   block.x = hidden;
@@ -120,11 +131,20 @@ Launch expand_launch(const Context& context, const Block& block, const ExpandTil
   return launch;
 }
 
+/// Why a depthwise convolution behind a 1x1 convolution is computed without it.
+std::vector<Candidate> refuse_widened(const Context& context, NodeId id) {
+  const Node& node = context.graph().node(id);
+  if (node.op != &ops::kDepthwiseConv || !is_widening(context, context.graph().producer(node.inputs[0]))) return {};
+  Block block;
+  const char* problem = find_widening(context, node, block);
+  return context.refuse_fusion(problem != nullptr ? problem : "the depthwise convolution adds, is dilated, not square, or not f16 in multiples of eight");
+}
+
 std::vector<Candidate> widened(const Context& context, NodeId id, std::size_t limit) {
   const std::optional<Block> block = find_block(context, id, false);
-  if (!block) return {};
+  if (!block) return refuse_widened(context, id);
   const std::vector<ExpandTile> tiles = codegen::rank_expand_tiles(block->shape, context.target(), limit);
-  if (tiles.empty()) return {};
+  if (tiles.empty()) return context.refuse_fusion("no tile of an inverted residual fits the target");
   const std::vector<ir::Bytes> weights = block_weights(context, *block);
   std::vector<Candidate> found;
   for (const ExpandTile& tile : tiles) {

@@ -138,6 +138,17 @@ std::vector<std::string> Context::take_reasons() const {
   return reasons;
 }
 
+std::vector<Candidate> Context::refuse_fusion(const std::string& reason) const {
+  fusion_reasons_.push_back(reason);
+  return refuse(reason);
+}
+
+std::vector<std::string> Context::take_fusion_reasons() const {
+  std::vector<std::string> reasons;
+  reasons.swap(fusion_reasons_);
+  return reasons;
+}
+
 const Registry& Registry::instance() {
   static const Registry registry = [] {
     Registry all;

@@ -135,6 +135,9 @@ class Context {
   /// Says why a family that knows the operator does not take this node; for the error when none does. Returns nothing.
   std::vector<Candidate> refuse(const std::string& reason) const;
   std::vector<std::string> take_reasons() const;
+  /// The same where the family has found the nodes that it could compute together: people are told that it does not.
+  std::vector<Candidate> refuse_fusion(const std::string& reason) const;
+  std::vector<std::string> take_fusion_reasons() const;
 
   /// As if the value were stored like this and dense in its order: to find out whether a conversion would help.
   void suppose(ir::ValueId value, DType stored) { supposed_.push_back({value, stored}); }
@@ -155,6 +158,7 @@ class Context {
   std::set<ir::NodeId> taken_;
   mutable std::vector<std::size_t> position_;  ///< of each node in topological order, once somebody asked
   mutable std::vector<std::string> reasons_;
+  mutable std::vector<std::string> fusion_reasons_;
 };
 
 /// Families are asked in this order, those of one rank by name; the first that returns candidates has the node.

@@ -35,7 +35,7 @@ std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t
   const NodeId norm_id = find_norm(graph, node.inputs[0]);
   if (norm_id == kNone || !context.can_cover(id, {norm_id})) return {};
   const Node& norm = graph.node(norm_id);
-  if (is_sum_of_gathered_rows(context, norm.inputs[0])) return context.refuse("the launch that gathers its rows normalises them");
+  if (is_sum_of_gathered_rows(context, norm.inputs[0])) return context.refuse_fusion("the launch that gathers its rows normalises them");
   const Operand x = context.input(norm, 0);
   const auto product = rows_product(context, node, x);
   if (!product || product->shape.element != codegen::ElementType::F16) return {};
@@ -43,7 +43,7 @@ std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t
   ConvShape shape = product->shape;
   const auto gamma = floats_along_rows(context, context.input(norm, 1), shape.channels, 1.0f);
   const auto beta = floats_along_rows(context, context.input(norm, 2), shape.channels, 0.0f);
-  if (!gamma || !beta) return context.refuse("scale or shift of its normalisation is not one constant for all rows");
+  if (!gamma || !beta) return context.refuse_fusion("scale or shift of its normalisation is not one constant for all rows");
   shape.layer_norm = true;
   shape.rms = a.rms != 0;
   shape.epsilon = a.epsilon;
@@ -51,12 +51,12 @@ std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t
   const Operand normalized = context.operand(norm.outputs[0]);
   // The blocks write it where the input lies in its own tensor.
   if (shape.store_normalized && (normalized.dtype != DType::F16 || row_pitch(normalized) != shape.input_pitch)) {
-    return context.refuse("others read its normalised rows, which lie otherwise than the input");
+    return context.refuse_fusion("others read its normalised rows, which lie otherwise than the input");
   }
   const std::vector<float> bias = product->bias == kNone ? std::vector<float>() : context.constant_floats(product->bias);
   const codegen::FoldedNorm folded =
       codegen::fold_layer_norm(shape, product->weights.data(), bias.empty() ? nullptr : bias.data(), gamma->data(), beta->data());
-  if (!fits_f16(folded.weights)) return context.refuse("its weights times the normalisation's scale go beyond f16");
+  if (!fits_f16(folded.weights)) return context.refuse_fusion("its weights times the normalisation's scale go beyond f16");
   const std::vector<ir::Bytes> weights = {to_bytes(codegen::pack_conv_weights(shape, folded.weights.data())), to_bytes(folded.bias)};
   std::vector<Candidate> found;
   for (const codegen::ConvTile& tile : codegen::rank_conv_tiles(shape, context.target(), limit)) {
@@ -73,7 +73,7 @@ std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t
     candidate.covered = {norm_id};
     found.push_back(std::move(candidate));
   }
-  return found.empty() ? context.refuse("no tile with the normalisation inside fits the target") : found;
+  return found.empty() ? context.refuse_fusion("no tile with the normalisation inside fits the target") : found;
 }
 
 }  // namespace

@@ -270,6 +270,7 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
     if (profile.arena.bytes > rules::kMaxRegionBytes) {
       throw ir::BuildError("a run needs " + std::to_string(profile.arena.bytes >> 30) + " GiB of memory, more than the 1 TiB that a plan can address");
     }
+    report.refusals.insert(report.refusals.end(), report.cuda.refusals.begin(), report.cuda.refusals.end());
     profile.name = report.name;
     for (const std::string& node : report.cuda.on_host) note_once(result.notes, "runs on the CPU: " + node);
     report.steps = profile.steps.size();

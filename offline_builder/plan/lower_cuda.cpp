@@ -452,6 +452,11 @@ ProfileSpec lower_cuda(ir::Graph& graph, const families::Target& target, const f
   ir::verify(graph);
   const std::vector<families::Choice> choices =
       families::choose_kernels(graph, target, tuning ? tuning->candidates : kCandidates, &precisions, allow_host);
+  for (const families::Choice& choice : choices) {
+    for (const families::Choice::Refused& refused : choice.refused) {
+      report.refusals.push_back({refused.family, passes::names_of(graph.node(choice.node)), "", refused.reason});
+    }
+  }
   std::vector<Selected> selected;
   if (tuning) selected = choose_tactics(graph, target, choices, compiler, *tuning, report.tuning);
   else selected = model_tactics(choices, compiler);

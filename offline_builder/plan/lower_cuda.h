@@ -11,6 +11,7 @@
 
 #include "codegen/compiler.h"
 #include "families/choose.h"
+#include "passes/pipeline.h"
 #include "plan/lower.h"
 #include "plan/writer.h"
 #include "tune/records.h"
@@ -69,6 +70,7 @@ struct CudaReport {
   std::uint32_t cached = 0;
   TuningReport tuning;
   std::vector<std::string> on_host;  ///< nodes that the CPU runs
+  std::vector<passes::Refusal> refusals;  ///< of families that compute several nodes at once, named instead of a pass
 };
 
 /// Launches of the nodes in this order, which is a topological one, as a profile; the kernels' machine code is for

@@ -7,9 +7,12 @@
 #include <functional>
 #include <limits>
 
+#include "edgert/cpu/ops/conv.h"
 #include "edgert/cpu/ops/copy.h"
+#include "edgert/cpu/ops/depthwise_conv.h"
 #include "edgert/cpu/ops/matmul.h"
 #include "edgert/cpu/ops/softmax.h"
+#include "ops/compose.h"
 #include "ops/definitions.h"
 #include "plan_runs.h"
 
@@ -172,6 +175,31 @@ TEST_CASE("all nodes without a kernel are named at once") {
   CHECK(message.find("2 nodes have no GPU kernel") == 0);
   CHECK(message.find("Unheard of first") != std::string::npos);
   CHECK(message.find("Unheard of second") != std::string::npos);
+}
+
+TEST_CASE("a fused kernel that does not take the nodes it is for says why") {
+  ir::Graph graph;
+  ops::OnnxNode node(graph, "test", "Test", "", 17);
+  const ir::ValueId x = graph.add_input("x", {DType::F32, {1, 16, 8, 8}});
+  const auto weights = [&](const ir::Dims& dims) {
+    return ops::float_constant(node, dims, std::vector<float>(static_cast<std::size_t>(ir::element_count(dims)), 0.5f));
+  };
+  cpu::ConvAttributes widening{};
+  cpu::DepthwiseConvAttributes depthwise{};
+  for (int i = 0; i < 2; ++i) {
+    widening.kernel[i] = widening.stride[i] = widening.dilation[i] = depthwise.stride[i] = depthwise.dilation[i] = 1;
+    depthwise.kernel[i] = 3;
+    depthwise.pad_begin[i] = depthwise.pad_end[i] = 1;
+  }
+  widening.groups = 1;
+  const ir::ValueId wide = graph.emit(ops::kConv, {x, weights({32, 16, 1, 1})}, ir::AttributeBlob::of(widening), {"widen"});
+  graph.add_output("y", graph.emit(ops::kDepthwiseConv, {wide, weights({32, 1, 3, 3})}, ir::AttributeBlob::of(depthwise), {"window"}));
+  for (const ir::ValueId id : {x, wide, graph.outputs()[0].value}) graph.value(id).order = {0, 2, 3, 1};
+  std::string reasons;
+  for (const families::Choice& choice : families::choose_kernels(graph, codegen::target_named("sm_87").value(), 1)) {
+    for (const families::Choice::Refused& refused : choice.refused) reasons += std::string(refused.family) + ": " + refused.reason;
+  }
+  CHECK(reasons == "inverted residual: its tensors are not pixels of f16 in multiples of eight channels");
 }
 
 TEST_CASE("small networks compile for every target") {
