@@ -9,6 +9,7 @@
 #include "edgert/crc32c.h"
 #include "ir/windows.h"
 #include "memory/checker.h"
+#include "passes/pattern.h"
 #include "passes/pipeline.h"
 #include "plan/tactics.h"
 
