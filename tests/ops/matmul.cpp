@@ -60,6 +60,17 @@ TEST_CASE("MatMul: rows and columns around the tile sizes") {
   }
 }
 
+TEST_CASE("MatMul: one row takes more panels at once") {
+  for (const std::int64_t n : {63, 64, 65, 72, 80, 96, 113, 128, 200}) {
+    check_case({1, 1, 37, n, true, true, false, false, 0});
+    check_case({2, 1, 5, n, true, false, false, false, 3}, kNoEpilogue, false);
+  }
+}
+
+TEST_CASE("MatMul: deep panels, which are brought ahead, and many rows") {
+  for (const std::int64_t k : {63, 64, 100, 512, 513}) check_case({1, 49, k, 100, true, true, false, false, 0});
+}
+
 TEST_CASE("MatMul: depths, one being none") {
   for (const std::int64_t k : {0, 1, 2, 3, 16, 255, 1000}) {
     check_case({1, 13, k, 35, true, true, false, false, 0});
@@ -90,6 +101,7 @@ TEST_CASE("MatMul: every epilogue, also in place") {
   for (const Epilogue& epilogue : all_epilogues()) {
     check_case({1, 13, 21, 43, true, true, false, false, 5}, epilogue, true, false);
     check_case({1, 7, 21, 64, true, true, false, false, 0}, epilogue, false, true);
+    check_case({1, 1, 21, 70, true, true, false, false, 0}, epilogue, true, true);
   }
 }
 

@@ -53,6 +53,8 @@ struct GemmShape {
   int panels;
 };
 inline constexpr GemmShape kLargestGemmShape = {8, 2};
+/// Panels of a tile of one row, AVX-512 only: such a product waits for memory, which gives more to more streams at once.
+inline constexpr int kRowPanels = 4;
 inline constexpr int kSmallestTileRows = 5;  ///< of gemm_shape() of any instruction set
 constexpr GemmShape gemm_shape(Isa isa) noexcept {
   if (isa == Isa::Avx512) return kLargestGemmShape;

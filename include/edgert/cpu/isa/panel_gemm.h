@@ -104,9 +104,10 @@ struct PanelGemmScratch {
   PanelGemmScratch(ScratchPieces& pieces, std::int64_t taps, std::int64_t rows) noexcept : chunk_rows(rows) {
     table = pieces.take<const float*>(rows * taps);
     tile = pieces.take<float>(kTilePitch * kLargestGemmShape.rows);
-    init = pieces.take<float>(kTilePitch);
+    init = pieces.take<float>(kMostColumns);
   }
   static constexpr std::int64_t kTilePitch = kLargestGemmShape.panels * kPanelColumns;
+  static constexpr std::int64_t kMostColumns = kRowPanels * kPanelColumns;
 };
 
 /// The left operand of a tile: GemmTile's rows, row_pitch and row_offset.
@@ -133,6 +134,7 @@ class PanelGemmRun {
     if (shape_.rows > 6 && gemm.a_pitch != 0 && gemm.a_pitch % 512 == 0) shape_.rows = 6;
     row_count_ = gemm.rows.count();
     problem_count_ = gemm.problems.count();
+    wide_ = row_count_ == 1 && gemm.isa == Isa::Avx512 && gemm.panels != nullptr;
     y_pitch_ = gemm.rows.pitch(gemm.y_strides);
     residual_pitch_ = gemm.rows.pitch(gemm.residual_strides);
     run_ = gemm.rows.run(gemm.y_strides);
@@ -226,7 +228,7 @@ class PanelGemmRun {
                                   : gemm_.residual + gemm_.problems.offset(problem, gemm_.residual_problem_strides) +
                                         gemm_.rows.offset(row, gemm_.residual_strides);
     for (std::int64_t next; panel < panel_end; panel = next) {
-      next = panel + shape_.panels < panel_end ? panel + shape_.panels : panel_end;
+      next = panel + group_of(panel, panel_end);
       const std::int64_t column = panel * kPanelColumns;
       GemmTile job = {nullptr, gemm_.chunk == 0 ? 0 : gemm_.taps, gemm_.chunk, b, gemm_.panel_floats(),
                       init_of(problem, panel, next), y + column, y_pitch_,
@@ -250,6 +252,13 @@ class PanelGemmRun {
     }
   }
 
+  /// How many panels the next tiles take, of those before `panel_end`.
+  std::int64_t group_of(std::int64_t panel, std::int64_t panel_end) const noexcept {
+    const std::int64_t left = panel_end - panel;
+    if (wide_ && left >= kRowPanels && (panel + kRowPanels) * kPanelColumns <= gemm_.columns) return kRowPanels;
+    return left < shape_.panels ? left : shape_.panels;
+  }
+
   /// Of the panels behind those at hand, of which `panels` are left, how many cache lines a tile brings ahead in each
   /// interval. Shallow panels are not worth the instructions; in deep ones the processor itself finds out what comes next.
   std::int64_t lines_ahead(std::int64_t tiles, std::int64_t panels) const noexcept {
@@ -267,7 +276,7 @@ class PanelGemmRun {
     const std::int64_t end = panel_end * kPanelColumns;
     const float* bias = gemm_.bias == nullptr ? nullptr : gemm_.bias + problem * gemm_.problem_bias + column;
     if (bias != nullptr && end <= gemm_.columns) return bias;
-    std::memset(scratch_.init, 0, sizeof(float) * static_cast<std::size_t>(PanelGemmScratch::kTilePitch));
+    std::memset(scratch_.init, 0, sizeof(float) * static_cast<std::size_t>(PanelGemmScratch::kMostColumns));
     if (bias != nullptr) {
       std::memcpy(scratch_.init, bias, sizeof(float) * static_cast<std::size_t>(gemm_.columns - column));
     }
@@ -302,6 +311,7 @@ class PanelGemmRun {
   std::int64_t row_count_ = 0;
   std::int64_t problem_count_ = 0;
   std::int64_t run_ = 1;  ///< tiles do not cross its multiples
+  bool wide_ = false;     ///< tiles of kRowPanels panels
   std::int64_t y_pitch_ = 0;
   std::int64_t residual_pitch_ = 0;
   GemmRows tiles_[kMaxGemmTiles] = {};  ///< of the chunk

@@ -89,8 +89,9 @@ class InvertedResidualRun {
 
   void part(const Work& work) noexcept {
     prepare(work);
-    const PixelGemm expand = problem_.expands ? expansion(work) : PixelGemm{};
-    const PixelGemm project = problem_.projects ? projection(work) : PixelGemm{};
+    RowProduct expand(problem_.expands ? expansion(work) : PanelGemm{}, scratch_, problem_.x.strides[3]);
+    RowProduct project(problem_.projects ? projection(work) : PanelGemm{}, scratch_, problem_.pitch);
+    project.source.first = row_;
     const TensorView& y = problem_.y;
     const PartRange range = part_range(y.dims[0] * y.dims[2], work.part, work.parts);
     std::int64_t image = -1;
@@ -112,8 +113,17 @@ class InvertedResidualRun {
   }
 
  private:
-  /// A product whose rows are pixels, but for where they are.
-  using PixelGemm = PanelGemm;
+  /// A product whose rows are the pixels of one image row after the other.
+  struct RowProduct {
+    PanelGemm gemm;
+    PixelSource source;
+    PanelGemmRun<PixelSource> run;
+
+    RowProduct(const PanelGemm& gemm_, const PanelGemmScratch& scratch, std::int64_t pitch) noexcept
+        : gemm(gemm_), source{nullptr, pitch}, run(gemm, scratch, source) {}
+    RowProduct(const RowProduct&) = delete;
+    RowProduct& operator=(const RowProduct&) = delete;
+  };
 
   void prepare(const Work& work) noexcept {
     using In = InvertedResidualInput;
@@ -143,9 +153,9 @@ class InvertedResidualRun {
                      problem_.table_pitch(), table_row(slot));
   }
 
-  PixelGemm pixel_gemm(const Work& work, std::size_t weights, std::int64_t pixels,
+  PanelGemm pixel_gemm(const Work& work, std::size_t weights, std::int64_t pixels,
                        const scalar::Epilogue& epilogue) const noexcept {
-    PixelGemm gemm;
+    PanelGemm gemm;
     gemm.isa = work.isa;
     gemm.panels = work.in(weights).as<const float>();
     gemm.rows.rank = 1;
@@ -154,8 +164,8 @@ class InvertedResidualRun {
     return gemm;
   }
   /// Pixels of a row of x to whole panels in the ring.
-  PixelGemm expansion(const Work& work) const noexcept {
-    PixelGemm gemm = pixel_gemm(work, InvertedResidualInput::kExpand, problem_.x.dims[3], problem_.attributes.expand);
+  PanelGemm expansion(const Work& work) const noexcept {
+    PanelGemm gemm = pixel_gemm(work, InvertedResidualInput::kExpand, problem_.x.dims[3], problem_.attributes.expand);
     gemm.columns = problem_.panel_columns();
     gemm.chunk = problem_.channels;
     gemm.a_pitch = problem_.x.strides[3];
@@ -164,20 +174,23 @@ class InvertedResidualRun {
     return gemm;
   }
   /// Pixels of the row of depthwise results to a row of y.
-  PixelGemm projection(const Work& work) const noexcept {
+  PanelGemm projection(const Work& work) const noexcept {
     using In = InvertedResidualInput;
-    PixelGemm gemm = pixel_gemm(work, In::kProject, problem_.y.dims[3], problem_.attributes.project);
+    PanelGemm gemm = pixel_gemm(work, In::kProject, problem_.y.dims[3], problem_.attributes.project);
     gemm.columns = problem_.filters;
     gemm.chunk = problem_.hidden;
     gemm.a_pitch = problem_.pitch;
     gemm.bias = work.has(In::kProjectBias) ? work.in(In::kProjectBias).as<const float>() : nullptr;
     gemm.y_strides[0] = problem_.y.strides[3];
-    if (residual_ != nullptr) gemm.residual_strides[0] = residual_->strides[3];
+    if (residual_ != nullptr) {
+      gemm.residual = residual_->as<const float>();
+      gemm.residual_strides[0] = residual_->strides[3];
+    }
     return gemm;
   }
 
   /// Makes row `h` of the hidden image, or says where it lies.
-  void bring_row(const PixelGemm& expand, std::int64_t image, std::int64_t h) noexcept {
+  void bring_row(RowProduct& expand, std::int64_t image, std::int64_t h) noexcept {
     const TensorView& x = problem_.x;
     const std::int64_t slot = h % problem_.ring_rows();
     const float* line = x.as<const float>() + image * x.strides[0] + h * x.strides[2];
@@ -186,10 +199,9 @@ class InvertedResidualRun {
       fill_slot(slot + problem_.ring_rows(), line, x.strides[3]);
       return;
     }
-    PixelGemm gemm = expand;
-    gemm.y = ring_row(slot);
-    PixelSource source = {line, x.strides[3]};
-    PanelGemmRun<PixelSource>(gemm, scratch_, source).part(0, 1);
+    expand.gemm.y = ring_row(slot);
+    expand.source.first = line;
+    expand.run.part(0, 1);
   }
 
   void depthwise_row(std::int64_t image, std::int64_t row, std::int64_t top, PartRange inside) noexcept {
@@ -206,15 +218,13 @@ class InvertedResidualRun {
     }
   }
 
-  void project_row(const PixelGemm& project, std::int64_t image, std::int64_t row) noexcept {
+  void project_row(RowProduct& project, std::int64_t image, std::int64_t row) noexcept {
     const TensorView& y = problem_.y;
-    PixelGemm gemm = project;
-    gemm.y = y.as<float>() + image * y.strides[0] + row * y.strides[2];
+    project.gemm.y = y.as<float>() + image * y.strides[0] + row * y.strides[2];
     if (residual_ != nullptr) {
-      gemm.residual = residual_->as<const float>() + image * residual_->strides[0] + row * residual_->strides[2];
+      project.gemm.residual = residual_->as<const float>() + image * residual_->strides[0] + row * residual_->strides[2];
     }
-    PixelSource source = {row_, problem_.pitch};
-    PanelGemmRun<PixelSource>(gemm, scratch_, source).part(0, 1);
+    project.run.part(0, 1);
   }
 
   InvertedResidualProblem problem_;
