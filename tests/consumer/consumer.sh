@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Users' projects on EdgeRT.
-# Usage: consumer.sh installed|installed_builder|fetched|fetched_builder SOURCE BUILD WORK [CMAKE-ARGUMENT...]
+# Usage: consumer.sh installed|installed_builder|fetched SOURCE BUILD WORK [CMAKE-ARGUMENT...]
 #   BUILD  a finished build of SOURCE, to install from
 #   WORK   a folder that may stay between runs
 set -euo pipefail
@@ -10,7 +10,7 @@ shift 4
 projects=$source/tests/consumer
 mkdir -p "$work"
 
-configure() { cmake -S "$1" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release "${@:2}" >"$work/configure.log" || { cat "$work/configure.log"; exit 1; }; }
+configure() { cmake -S "$1" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O0 "${@:2}" >"$work/configure.log" || { cat "$work/configure.log"; exit 1; }; }
 
 case "$kind" in
   installed)
@@ -31,7 +31,7 @@ case "$kind" in
     rm -rf "$work/prefix" "$work/build"
     cmake --install "$build" --prefix "$work/prefix" >"$work/install.log"
     configure "$projects/installed" -DCMAKE_PREFIX_PATH="$work/prefix" -DCONSUMER_BUILDER=ON "$@"
-    cmake --build "$work/build"
+    cmake --build "$work/build" --target builder_program
     "$work/build/builder_program"
     "$work/prefix/bin/edgert" --help >/dev/null
     ;;
@@ -39,11 +39,6 @@ case "$kind" in
     configure "$projects/fetched" -DEDGERT_SOURCE="$source" "$@"
     cmake --build "$work/build" 2>&1 | tee "$work/build.log"
     "$work/build/runtime_program"
-    ;;
-  fetched_builder)
-    configure "$projects/fetched" -DEDGERT_SOURCE="$source" -DEDGERT_BUILDER=ON "$@"
-    cmake --build "$work/build" --target builder_program
-    "$work/build/builder_program"
     ;;
   *)
     echo "unknown kind $kind" >&2

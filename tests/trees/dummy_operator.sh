@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Adds an operator the way CONTRIBUTING.md says, to a copy of the sources: a kernel header, a builder file, a test and one
-# row. Then an ONNX model that uses it is built into a plan and run. Nothing else is edited.
+# row. Nothing else is edited. A user's project fetches that copy, builder and tests included: its own program links the
+# builder, and an ONNX model that uses the operator is built into a plan and run.
 # Usage: dummy_operator.sh SOURCE WORK [CMAKE-ARGUMENT...]
 set -euo pipefail
 source=$1 work=$2
@@ -26,7 +27,10 @@ cp -p "$here/dummy_operator/test.cpp" "$tree/tests/ops/dummy.cpp"
 cp -p "$here/dummy_operator/end_to_end.cpp" "$tree/tests/unit/dummy_end_to_end.cpp"
 echo 'EDGERT_OPERATOR(60000, Dummy, dummy)' >>"$tree/include/edgert/cpu/operators.def"
 
-cmake "$@" -S "$tree" -B "$work/build" -G Ninja -DEDGERT_NESTED=ON -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O0
-cmake --build "$work/build" --parallel "$(nproc)" --target op_dummy unit_dummy_end_to_end
-"$work/build/tests/op_dummy"
-"$work/build/tests/unit_dummy_end_to_end"
+cmake "$@" -S "$source/tests/consumer/fetched" -B "$work/build" -G Ninja -DEDGERT_SOURCE="$tree" -DEDGERT_BUILDER=ON \
+  -DEDGERT_TESTS=ON -DEDGERT_NESTED=ON -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O0
+cmake --build "$work/build" --parallel "$(nproc)" --target builder_program op_dummy unit_dummy_end_to_end
+"$work/build/builder_program"
+tests=$work/build/_deps/edgert-build/tests
+"$tests/op_dummy"
+"$tests/unit_dummy_end_to_end"
