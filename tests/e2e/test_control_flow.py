@@ -358,7 +358,8 @@ class Extents(AgainstReference):
             )
 
         for last, extra, says in (
-            (node("Slice", ["where", "b", "e", "axis"], ["y"]), (int64("b", [1]), int64("e", [-1]), int64("axis", [1])), "counts from the end"),
+            (node("Slice", ["where", "b", "e", "axis", "step"], ["y"]),
+             (int64("b", [5]), int64("e", [0]), int64("axis", [1]), int64("step", [-1])), "reverses"),
             (node("Add", ["where", "nine"], ["y"]), (int64("nine", range(9)),), "known only at run time"),
             (node("Tile", ["where", "two"], ["y"]), (int64("two", [1, 2]),), "does not take"),
         ):
