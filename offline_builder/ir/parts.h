@@ -6,8 +6,8 @@
 
 namespace edgert::ir {
 
-/// Some five microseconds of one thread. A step has as many parts as it has work of this size (OperatorDef::work).
-inline constexpr std::uint64_t kMultiplyAddsPerPart = 1u << 18;
+/// Some three microseconds of one thread. A step has as many parts as it has work of this size (OperatorDef::work).
+inline constexpr std::uint64_t kMultiplyAddsPerPart = 1u << 17;
 inline constexpr std::uint64_t kElementsPerPart = 1u << 14;
 
 }  // namespace edgert::ir
