@@ -18,6 +18,7 @@ constexpr int kOutBlocks = (kOutChannels + 15) / 16;
 // A warp's work on a chunk: one item is one tap of one 16-channel step. kHeld items' weights are in registers at a time.
 constexpr int kSteps = kChunk / 16 / kWarpsK;
 constexpr int kItems = kTaps * kSteps;
+static_assert(kChunk % (16 * kWarpsK) == 0, "a chunk does not divide among warps");
 static_assert(kItems % kHeld == 0 || kChunksPerSplit == 1, "each chunk must find its items where the last one left them");
 
 // With as many buffers as chunks nothing is overwritten; else one buffer is being read while the others fill.

@@ -18,7 +18,7 @@ constexpr int kWarpM = kBlockM / kWarpsM;
 constexpr int kWarpN = kBlockN / kWarpsN;
 constexpr int kBlocksM = kWarpM / 16;
 constexpr int kBlocksN = kWarpN / 16;
-static_assert(kBlockN % (16 * kWarpsN) == 0 && kChunk % (16 * kWarpsK) == 0, "the tile does not divide among warps");
+static_assert(kBlockN % (16 * kWarpsN) == 0, "the tile does not divide among warps");
 
 constexpr int kTilesH = (kOutHeight + kTileHeight - 1) / kTileHeight;
 constexpr int kTilesW = (kOutWidth + kTileWidth - 1) / kTileWidth;

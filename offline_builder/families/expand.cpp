@@ -3,14 +3,14 @@
 // squeeze-and-excitation, the mean over pixels and two small products, in launches of kernels/gemv.cu. Where both meet,
 // the mean is taken of sums that the first launch leaves, so that nobody reads the widened tensor for it.
 #include "codegen/expand_kernel.h"
+#include "codegen/squeeze_kernel.h"
 
 #include "edgert/checked.h"
 #include "edgert/cpu/ops/conv.h"
-#include "edgert/cpu/ops/depthwise_conv.h"
 #include "edgert/cpu/ops/matmul.h"
 #include "edgert/cpu/ops/reduce.h"
 #include "edgert/scalar/convert.h"
-#include "families/dense.h"
+#include "families/depthwise_block.h"
 #include "ops/definitions.h"
 
 namespace edgert::families {
@@ -19,6 +19,7 @@ namespace {
 using codegen::ExpandShape;
 using codegen::ExpandTile;
 using codegen::GemvShape;
+using codegen::SqueezeShape;
 using ir::kNone;
 using ir::Node;
 using ir::NodeId;
@@ -26,83 +27,7 @@ using ir::ValueId;
 
 std::int32_t to_int(std::int64_t value) { return static_cast<std::int32_t>(value); }
 
-/// Pixels of f16 that are loaded and stored by eight channels.
-std::optional<std::int32_t> vector_pitch(const Operand& x) {
-  const auto pitch = pixel_pitch(x);
-  const bool usable = pitch && x.dtype == DType::F16 && !x.constant && x.dims[1] % 8 == 0 && loads_by_eight(x, *pitch);
-  return usable ? pitch : std::nullopt;
-}
-
-ValueId bias_of(const Node& node) { return node.inputs.size() > 2 ? node.inputs[2] : kNone; }
-bool adds(const Context& context, const Node& node) { return context.input(node, 3).present(); }
-
-/// A depthwise convolution and the 1x1 convolution before it, if that can be computed with it.
-struct Block {
-  NodeId depthwise = kNone, widening = kNone;
-  Operand x, y;
-  ExpandShape shape;
-};
-
-/// A convolution of each pixel by itself, all of them.
-bool is_widening(const Context& context, const Node* node) {
-  if (node == nullptr || node->op != &ops::kConv) return false;
-  const auto& a = node->as<cpu::ConvAttributes>();
-  const Operand x = context.input(*node, 0);
-  const Operand y = context.operand(node->outputs[0]);
-  return a.groups == 1 && a.kernel[0] == 1 && a.kernel[1] == 1 && x.dims[2] == y.dims[2] && x.dims[3] == y.dims[3] && a.pad_begin[0] == 0 &&
-         a.pad_begin[1] == 0;
-}
-
-/// Takes the 1x1 convolution that makes all that the depthwise one reads; else says why not.
-const char* find_widening(const Context& context, const Node& depthwise, Block& block) {
-  const ir::Graph& graph = context.graph();
-  if (!is_widening(context, graph.producer(depthwise.inputs[0]))) return "no 1x1 convolution makes what it reads";
-  const NodeId id = context.sole_producer(depthwise.inputs[0]);
-  if (id == kNone) return "others read the widened tensor, or it is computed with something else";
-  const Node& node = graph.node(id);
-  const auto& a = node.as<cpu::ConvAttributes>();
-  const Operand x = context.input(node, 0);
-  const auto pitch = vector_pitch(x);
-  if (!pitch || context.operand(node.outputs[0]).dtype != DType::F16) return "its tensors are not pixels of f16 in multiples of eight channels";
-  if (!context.input(node, 1).constant) return "the widening weights are not constant";
-  if (adds(context, node)) return "the widening convolution adds a residual";
-  if (const char* problem = epilogue_problem(context, node, a.epilogue)) return problem;
-  block.widening = id;
-  block.x = x;
-  block.shape.channels = to_int(x.dims[1]), block.shape.input_pitch = *pitch;
-  block.shape.expand = a.epilogue;
-  return nullptr;
-}
-
-/// Without a widening convolution, and if `alone` allows it, the depthwise one reads its input through the identity.
-std::optional<Block> find_block(const Context& context, NodeId id, bool alone) {
-  if (id == kNone) return std::nullopt;
-  const Node& node = context.graph().node(id);
-  if (node.op != &ops::kDepthwiseConv) return std::nullopt;
-  const auto& a = node.as<cpu::DepthwiseConvAttributes>();
-  Block block;
-  block.depthwise = id;
-  block.y = context.operand(node.outputs[0]);
-  const Operand hidden = context.input(node, 0);
-  const auto pitch = vector_pitch(block.y);
-  const bool square = a.kernel[0] == a.kernel[1] && a.stride[0] == a.stride[1] && a.dilation[0] == 1 && a.dilation[1] == 1;
-  if (!pitch || !square || !context.input(node, 1).constant || adds(context, node) || !fits_int32(hidden)) return std::nullopt;
-  if (epilogue_problem(context, node, a.epilogue) != nullptr) return std::nullopt;
-  ExpandShape& s = block.shape;
-  s.batch = to_int(hidden.dims[0]), s.hidden = to_int(hidden.dims[1]), s.height = to_int(hidden.dims[2]), s.width = to_int(hidden.dims[3]);
-  s.out_height = to_int(block.y.dims[2]), s.out_width = to_int(block.y.dims[3]);
-  s.window = a.kernel[0], s.stride = a.stride[0], s.pad[0] = a.pad_begin[0], s.pad[1] = a.pad_begin[1];
-  s.output_pitch = *pitch;
-  s.epilogue = a.epilogue;
-  if (find_widening(context, node, block) == nullptr) return block;
-  const auto input_pitch = vector_pitch(hidden);
-  if (!alone || !input_pitch) return std::nullopt;
-  block.x = hidden;
-  s.channels = s.hidden, s.input_pitch = *input_pitch;
-  return block;
-}
-
-std::vector<ir::Bytes> block_weights(const Context& context, const Block& block) {
+std::vector<ir::Bytes> block_weights(const Context& context, const DepthwiseBlock& block) {
   const ExpandShape& s = block.shape;
   std::vector<float> widening(static_cast<std::size_t>(s.hidden) * static_cast<std::size_t>(s.channels), 0.0f);
   ValueId bias = kNone;
@@ -121,7 +46,7 @@ std::vector<ir::Bytes> block_weights(const Context& context, const Block& block)
 }
 
 /// Reads block_weights() as weights[0] to weights[3]; sums go to the beginning of the workspace.
-Launch expand_launch(const Context& context, const Block& block, const ExpandTile& tile) {
+Launch expand_launch(const Context& context, const DepthwiseBlock& block, const ExpandTile& tile) {
   Launch launch;
   launch.spec = codegen::make_expand(block.shape, tile, context.target());
   launch.spread = true;
@@ -131,18 +56,12 @@ Launch expand_launch(const Context& context, const Block& block, const ExpandTil
   return launch;
 }
 
-/// Why a depthwise convolution behind a 1x1 convolution is computed without it.
-std::vector<Candidate> refuse_widened(const Context& context, NodeId id) {
-  const Node& node = context.graph().node(id);
-  if (node.op != &ops::kDepthwiseConv || !is_widening(context, context.graph().producer(node.inputs[0]))) return {};
-  Block block;
-  const char* problem = find_widening(context, node, block);
-  return context.refuse_fusion(problem != nullptr ? problem : "the depthwise convolution adds, is dilated, not square, or not f16 in multiples of eight");
-}
-
 std::vector<Candidate> widened(const Context& context, NodeId id, std::size_t limit) {
-  const std::optional<Block> block = find_block(context, id, false);
-  if (!block) return refuse_widened(context, id);
+  const std::optional<DepthwiseBlock> block = find_depthwise_block(context, id, false);
+  if (!block) {
+    const char* problem = widening_problem(context, id);
+    return problem == nullptr ? std::vector<Candidate>() : context.refuse_fusion(problem);
+  }
   const std::vector<ExpandTile> tiles = codegen::rank_expand_tiles(block->shape, context.target(), limit);
   if (tiles.empty()) return context.refuse_fusion("no tile of an inverted residual fits the target");
   const std::vector<ir::Bytes> weights = block_weights(context, *block);
@@ -174,7 +93,7 @@ std::optional<Product> find_product(const Context& context, NodeId id) {
   Product product;
   product.node = id;
   product.x = context.input(node, 0), product.y = context.operand(node.outputs[0]);
-  if (!matrix.constant || adds(context, node)) return std::nullopt;
+  if (!matrix.constant || has_residual(context, node)) return std::nullopt;
   if (node.op == &ops::kConv) {
     const auto& a = node.as<cpu::ConvAttributes>();
     const auto is_vector = [](const Operand& x) { return x.dims[2] == 1 && x.dims[3] == 1; };
@@ -230,7 +149,7 @@ std::optional<Squeeze> find_squeeze(const Context& context, NodeId id) {
   const auto& a = reduce.as<cpu::ReduceAttributes>();
   Squeeze squeeze = {mean, context.input(reduce, 0), *first, *second, to_int((first->outputs + 7) / 8 * 8)};
   const std::int64_t images = images_of(squeeze.pixels);
-  if (a.kind != cpu::ReduceKind::Mean || a.axes != 12u || !vector_pitch(squeeze.pixels)) return std::nullopt;
+  if (a.kind != cpu::ReduceKind::Mean || a.axes != 12u || !vector_pixel_pitch(squeeze.pixels)) return std::nullopt;
   if (!same_vector(context, first_node.inputs[0], mean, images * first->depth) || squeeze.pixels.dims[1] != first->depth) return std::nullopt;
   if (!same_vector(context, context.graph().node(id).inputs[0], first->node, images * second->depth)) return std::nullopt;
   return second->depth == first->outputs && images == images_of(second->y) ? std::optional<Squeeze>(squeeze) : std::nullopt;
@@ -244,6 +163,8 @@ constexpr std::int64_t kMaxImages = 4;
 constexpr std::int64_t kMaxDepth = 4096;
 /// Floats whose mean one block takes at no cost worth a cluster.
 constexpr std::int64_t kFewSums = 8192;
+/// What a block of kernels/squeeze.cu can have in shared memory at less cost than another launch.
+constexpr std::uint32_t kFewSqueezeBytes = 24 * 1024;
 
 /// The mean with the first product, which reads `from`, and the second product. The first one's result lies `between`
 /// bytes into the workspace; the weights of both start at index `weights`.
@@ -270,16 +191,39 @@ std::optional<std::vector<Launch>> product_launches(const Context& context, cons
   return out;
 }
 
-/// Blocks that share the mean of `sums` numbers, the better choice first.
-std::vector<std::int32_t> clusters(const Context& context, const Squeeze& squeeze, std::int64_t sums) {
-  if (context.target().arch < 90 || squeeze.first.depth / 8 % 4 != 0) return {1};
-  return sums > kFewSums ? std::vector<std::int32_t>{4, 1} : std::vector<std::int32_t>{1, 4};
+/// What computes the factors from the sums or pixels that `mean` describes, one launch or two, the better choice first. The
+/// weights of both products start at index `weights`.
+std::vector<std::vector<Launch>> factor_launches(const Context& context, const Squeeze& squeeze, const Argument& from, const GemvShape& mean,
+                                                 std::uint64_t between, std::size_t weights) {
+  std::vector<std::vector<Launch>> ways;
+  const auto pitch = image_pitch(squeeze.second.y);
+  if (!pitch) return ways;
+  SqueezeShape shape;
+  shape.images = to_int(images_of(squeeze.pixels)), shape.depth = to_int(squeeze.first.depth);
+  shape.squeezed = squeeze.squeezed, shape.outputs = to_int(squeeze.second.outputs);
+  shape.pixels = mean.pixels, shape.input_pitch = mean.input_pitch, shape.output_pitch = *pitch;
+  shape.float_input = mean.float_input, shape.divisor = mean.divisor == 0 ? mean.pixels : mean.divisor;
+  shape.first = squeeze.first.epilogue, shape.epilogue = squeeze.second.epilogue;
+  const bool clusters = context.target().arch >= 90;
+  const std::int64_t sums = std::int64_t{mean.pixels} * shape.depth;
+  const std::int32_t cluster = clusters && shape.depth / 8 % 4 == 0 && sums > kFewSums ? 4 : 1;
+  if (auto products = product_launches(context, squeeze, from, mean, between, weights, cluster)) ways.push_back(std::move(*products));
+  const std::int32_t blocks = clusters ? 8 : 1;
+  if (const auto shared = codegen::squeeze_shared_bytes(shape, blocks, context.target())) {
+    Launch launch;
+    launch.spec = codegen::make_squeeze(shape, blocks, context.target());
+    launch.spec.workspace_bytes = between;
+    launch.arguments = {from, Argument::weights(weights), Argument::weights(weights + 1), Argument::weights(weights + 2), Argument::weights(weights + 3),
+                        Argument::write(squeeze.second.y)};
+    ways.insert(*shared <= kFewSqueezeBytes ? ways.begin() : ways.end(), std::vector<Launch>{std::move(launch)});
+  }
+  return ways;
 }
 
 void append(std::vector<ir::Bytes>& to, const std::vector<ir::Bytes>& from) { to.insert(to.end(), from.begin(), from.end()); }
 
 /// The depthwise convolution before the mean leaves sums over its pixels.
-std::vector<Candidate> squeezed_block(const Context& context, const Squeeze& squeeze, Block block, std::size_t limit) {
+std::vector<Candidate> squeezed_block(const Context& context, const Squeeze& squeeze, DepthwiseBlock block, std::size_t limit) {
   std::vector<NodeId> covered = {squeeze.mean, squeeze.first.node, block.depthwise};
   if (block.widening != kNone) covered.push_back(block.widening);
   if (!context.can_cover(squeeze.second.node, covered)) return {};
@@ -296,15 +240,15 @@ std::vector<Candidate> squeezed_block(const Context& context, const Squeeze& squ
     mean.float_input = true, mean.divisor = block.shape.out_height * block.shape.out_width;
     const std::int64_t sums = std::int64_t{mean.pixels} * block.shape.hidden;
     const std::uint64_t between = align_up(static_cast<std::uint64_t>(block.shape.batch * sums) * 4, 256);
-    for (const std::int32_t cluster : clusters(context, squeeze, sums)) {
-      auto products = product_launches(context, squeeze, Argument::workspace(), mean, between, 4, cluster);
-      if (!products || found.size() == limit) continue;
+    for (std::vector<Launch>& factors : factor_launches(context, squeeze, Argument::workspace(), mean, between, 4)) {
+      if (found.size() == limit) break;
       Candidate candidate = Candidate::of(expand_launch(context, block, tile), DType::F16);
       candidate.launches[0].spec.workspace_bytes = between;
-      candidate.launches.insert(candidate.launches.end(), products->begin(), products->end());
+      candidate.launches.insert(candidate.launches.end(), factors.begin(), factors.end());
       candidate.weights = weights;
       candidate.covered = covered;
       found.push_back(std::move(candidate));
+      if (&tile != tiles.data()) break;  // other ways with the first tile only
     }
   }
   return found;
@@ -313,7 +257,7 @@ std::vector<Candidate> squeezed_block(const Context& context, const Squeeze& squ
 std::vector<Candidate> squeezed(const Context& context, NodeId id, std::size_t limit) {
   const std::optional<Squeeze> squeeze = find_squeeze(context, id);
   if (!squeeze || images_of(squeeze->pixels) > kMaxImages || squeeze->first.depth > kMaxDepth || squeeze->squeezed > kMaxDepth) return {};
-  if (const std::optional<Block> block = find_block(context, context.graph().value(squeeze->pixels.value).producer, true)) {
+  if (const std::optional<DepthwiseBlock> block = find_depthwise_block(context, context.graph().value(squeeze->pixels.value).producer, true)) {
     std::vector<Candidate> found = squeezed_block(context, *squeeze, *block, limit);
     if (!found.empty()) return found;
   }
@@ -322,11 +266,10 @@ std::vector<Candidate> squeezed(const Context& context, NodeId id, std::size_t l
   GemvShape mean;
   mean.pixels = to_int(squeeze->pixels.dims[2] * squeeze->pixels.dims[3]), mean.input_pitch = *pixel_pitch(squeeze->pixels);
   std::vector<Candidate> found;
-  for (const std::int32_t cluster : clusters(context, *squeeze, squeeze->first.depth * mean.pixels)) {
-    auto products = product_launches(context, *squeeze, Argument::read(squeeze->pixels), mean, 0, 0, cluster);
-    if (!products || found.size() == limit) continue;
+  for (std::vector<Launch>& factors : factor_launches(context, *squeeze, Argument::read(squeeze->pixels), mean, 0, 0)) {
+    if (found.size() == limit) break;
     Candidate candidate;
-    candidate.launches = std::move(*products);
+    candidate.launches = std::move(factors);
     candidate.weights = weights;
     candidate.covered = {squeeze->mean, squeeze->first.node};
     found.push_back(std::move(candidate));

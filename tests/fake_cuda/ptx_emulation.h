@@ -122,6 +122,11 @@ inline uint32 load_shared_4(uint32 address) {
   std::memcpy(&v, emulation::at(address, 4, 4), 4);
   return v;
 }
+inline uint2 load_shared_8(uint32 address) {
+  uint2 v;
+  std::memcpy(&v, emulation::at(address, 8, 8), 8);
+  return v;
+}
 inline void store_shared_4(uint32 address, uint32 v) { std::memcpy(emulation::at(address, 4, 4), &v, 4); }
 inline void store_shared_16(uint32 address, const Vector16& v) { std::memcpy(emulation::at(address, 16, 16), &v, 16); }
 inline void store_shared_8(uint32 address, uint32 low, uint32 high) {

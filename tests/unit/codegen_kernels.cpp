@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every kernel family compiles for every target, spills no register, and fits its target.
+#include <array>
+
 #include "codegen/attention_kernel.h"
 #include "codegen/conv_kernel.h"
 #include "codegen/expand_kernel.h"
+#include "codegen/inverted_residual_kernel.h"
 #include "codegen/rows_kernel.h"
+#include "codegen/squeeze_kernel.h"
 #include "codegen/window_kernel.h"
 #include "compiled_kernels.h"
 #include "edgert/scalar/convert.h"
@@ -108,6 +112,22 @@ std::vector<KernelSpec> all_families(const ConvTarget& target) {
     expand.expand.activation = expand.epilogue.activation = scalar::PointwiseOp::Silu;
     for (const ExpandTile& tile : rank_expand_tiles(expand, target, 2)) specs.push_back(make_expand(expand, tile, target));
   }
+  for (const auto& [extent, channels, hidden, out_channels, stride] : {std::array{56, 24, 144, 32, 2}, std::array{14, 96, 576, 96, 1}, std::array{7, 160, 960, 320, 1}}) {
+    InvertedResidualShape block;
+    block.first.height = block.first.width = extent, block.first.out_height = block.first.out_width = extent / stride;
+    block.first.channels = block.first.input_pitch = channels, block.first.hidden = hidden, block.first.stride = stride;
+    block.first.expand.activation = block.first.epilogue.activation = scalar::PointwiseOp::HardSwish;
+    block.out_channels = block.output_pitch = block.residual_pitch = out_channels;
+    if (channels == out_channels) block.epilogue.residual = scalar::ResidualMode::BeforeActivation;
+    for (const InvertedResidualTile& tile : rank_inverted_residual_tiles(block, target, 2)) specs.push_back(make_inverted_residual(block, tile, target));
+  }
+  SqueezeShape squeeze;
+  squeeze.depth = squeeze.outputs = squeeze.input_pitch = squeeze.output_pitch = 672, squeeze.squeezed = 168, squeeze.pixels = 14;
+  squeeze.float_input = true, squeeze.divisor = 196;
+  squeeze.epilogue.activation = scalar::PointwiseOp::HardSigmoid;
+  if (target.arch >= 90) specs.push_back(make_squeeze(squeeze, 8, target));
+  squeeze.float_input = false, squeeze.squeezed = 40, squeeze.epilogue.activation = scalar::PointwiseOp::Sigmoid;
+  specs.push_back(make_squeeze(squeeze, 1, target));
   AttentionShape attention;
   attention.heads = 6, attention.queries = attention.keys = 197, attention.scale = 0.125f;
   attention.q = attention.k = attention.v = {197 * 1152, 1152, 64};
