@@ -56,12 +56,12 @@ __device__ __forceinline__ void gather_sums(float (&to)[8], const float* plane, 
   }
 }
 
-/// Eight floats from a multiple of 16 bytes on, as many of them as there are channels left; and what finish8() does to
-/// results that are rounded to 16 bits.
+/// Eight floats, as many of them as there are channels left, four at once where that is said to be possible; and what
+/// finish8() does to results that are rounded to 16 bits.
 __device__ __forceinline__ void load_floats(float (&to)[8], const float* from, int left) {
 #pragma unroll
   for (int i = 0; i < 8; i += 4) {
-    if (left >= i + 4) {
+    if (kResidualAtOnce == 4 && left >= i + 4) {
       const float4 four = *reinterpret_cast<const float4*>(from + i);
       to[i] = four.x, to[i + 1] = four.y, to[i + 2] = four.z, to[i + 3] = four.w;
     } else {
@@ -70,16 +70,18 @@ __device__ __forceinline__ void load_floats(float (&to)[8], const float* from, i
     }
   }
 }
-__device__ __forceinline__ void store_floats(float* to, float (&x)[8], const float (&other)[8], int left) {
+__device__ __forceinline__ void finish_exactly(float (&x)[8], const float (&other)[8]) {
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     if constexpr (kResidual == scalar::ResidualMode::BeforeActivation) x[i] += other[i];
     x[i] = scalar::float_unary<kActivation>(x[i], kAlpha, kBeta);
     if constexpr (kResidual == scalar::ResidualMode::AfterActivation) x[i] += other[i];
   }
+}
+__device__ __forceinline__ void store_floats(float* to, const float (&x)[8], int left) {
 #pragma unroll
   for (int i = 0; i < 8; i += 4) {
-    if (left >= i + 4) {
+    if (kOutputAtOnce == 4 && left >= i + 4) {
       *reinterpret_cast<float4*>(to + i) = make_float4(x[i], x[i + 1], x[i + 2], x[i + 3]);
     } else {
 #pragma unroll
@@ -135,7 +137,9 @@ class Finish {
 #pragma unroll
     for (int c = 0; c < 8; ++c) x[c] += bias_[c];
     if constexpr (kFloatOutput) {
-      store_floats(static_cast<float*>(y_) + pixel_[i] * kOutputPitch + channel_, x, floats_[kFloatResiduals == 1 ? 0 : i], left());
+      finish_exactly(x, floats_[kFloatResiduals == 1 ? 0 : i]);
+      if constexpr (kPlaneOutput) store_planes(x, pixel_[i]);
+      else store_floats(static_cast<float*>(y_) + pixel_[i] * kOutputPitch + channel_, x, left());
     } else if constexpr (kPlaneOutput) {
       finish_floats<Element, kActivation, kResidual>(x, residual_[i], kAlpha, kBeta);
       store_planes(x, pixel_[i]);

@@ -35,4 +35,13 @@ constexpr int kWeightsBytes = kSharedWeights ? kTaps * kStepsPerSplit * kStepByt
 constexpr int kBarriersOffset = kWeightsOffset + kWeightsBytes;
 static_assert(kBarriersOffset + (kBulk ? kPatchBuffers * 8 : 0) == kSharedBytes, "the host computes another size of shared memory");
 
+/// Bytes from the start of a patch to the row of the matrix fragment that this lane addresses, for tap 0.
+__device__ __forceinline__ void locate_rows(const Warp& warp, uint32 (&row)[kBlocksM]) {
+#pragma unroll
+  for (int i = 0; i < kBlocksM; ++i) {
+    row[i] = pixel_bytes(warp.m * kWarpM + i * 16 + warp.lane % 16) + static_cast<uint32>(warp.lane / 16 * 16 + warp.k * 32);
+    pin(row[i]);
+  }
+}
+
 }  // namespace edgert::device

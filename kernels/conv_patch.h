@@ -101,16 +101,10 @@ class Patch {
   int offset_[kPiecesPerThread];  // element offset of a piece in channel chunk 0; -1 where padding is
 };
 
-/// Bytes from the start of a patch to the row of the matrix fragment that this lane addresses, for tap 0.
-__device__ __forceinline__ void locate_rows(const Warp& warp, uint32 (&row)[kBlocksM]) {
-#pragma unroll
-  for (int i = 0; i < kBlocksM; ++i) {
-    const int m = warp.m * kWarpM + i * 16 + warp.lane % 16;
-    const int pixel = m < kTileHeight * kTileWidth ? m : 0;
-    const int slot = pixel / kTileWidth * kInnerH * kPatchColumns + pixel % kTileWidth;
-    row[i] = static_cast<uint32>(slot * kPixelBytes + warp.lane / 16 * 16 + warp.k * 32);
-    pin(row[i]);
-  }
+/// Bytes from the start of a patch to what output m of the tile reads for tap 0; m may lie beyond the last.
+__device__ __forceinline__ uint32 pixel_bytes(int m) {
+  const int pixel = m < kTileHeight * kTileWidth ? m : 0;
+  return static_cast<uint32>((pixel / kTileWidth * kInnerH * kPatchColumns + pixel % kTileWidth) * kPixelBytes);
 }
 
 __device__ constexpr int tap_bytes(int tap) {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The input patch of a network's first layer, read from an image of floats or bytes in any order, normalised and rounded on
-// the way. A pixel has so few channels that one tap would fill no matrix block; so a whole kernel row is one tap. In shared memory pixels lie one
+// The input patch of a network's first layer, read from an image of floats or bytes in any order, normalised and, for 16-bit
+// elements, rounded on the way. A pixel has so few channels that one tap would fill no matrix block; so a whole kernel row
+// is one tap. In shared memory pixels lie one
 // after the other, padded to kPixelChannels, and the kKernelWidth pixels that an output reads are one run of bytes that
-// starts at a multiple of 16, because kStrideWidth * kPixelChannels is a multiple of 8. Weights of the padding are zero.
+// starts at a multiple of 16, because kStrideWidth pixels are whole vectors of 16 bytes. Weights of the padding are zero.
 #pragma once
 
 #include "kernels/conv_tile.h"
@@ -10,18 +11,18 @@
 namespace edgert::device {
 
 constexpr int kTaps = kKernelHeight;
-constexpr int kPixelBytes = 2 * kPixelChannels;
+constexpr int kPixelBytes = (kFloatOutput ? 4 : 2) * kPixelChannels;
 constexpr int kPatchHeight = (kTileHeight - 1) * kStrideHeight + kKernelHeight;
 // Slots from one output's first pixel to the next one's. Where outputs share no pixel, as in a transformer's first layer,
 // 16 bytes more make it an odd multiple of 16, which spreads eight rows over all banks.
 constexpr int kGroup = kStrideWidth + (kKernelWidth <= kStrideWidth && kStrideWidth * kPixelBytes % 32 == 0 ? 16 / kPixelBytes : 0);
 constexpr int kPatchColumns = ((kTileWidth - 1) * kGroup + kKernelWidth + 7) / 8 * 8;
 // The run of the last pixel reaches past the patch, up to a whole chunk.
-constexpr int kSlots = kPatchHeight * kPatchColumns + (kChunk + kPixelChannels - 1) / kPixelChannels;
+constexpr int kSlots = kPatchHeight * kPatchColumns + (2 * kChunk + kPixelBytes - 1) / kPixelBytes;
 constexpr int kPatchBytes = (kSlots * kPixelBytes + 15) / 16 * 16;
 constexpr int kSlotsPerThread = (kSlots + kThreads - 1) / kThreads;
 static_assert(kDilationHeight == 1 && kDilationWidth == 1, "a kernel row must be one run");
-static_assert(kStrideWidth * kPixelChannels % 8 == 0 && (kPixelChannels == 4 || kPixelChannels == 8), "rows must be aligned");
+static_assert(kStrideWidth * kPixelBytes % 16 == 0 && (kPixelChannels == 4 || kPixelChannels == 8), "rows must be aligned");
 static_assert(kInputChannels <= kPixelChannels && kChannels == kChunk, "one chunk holds a kernel row");
 
 template <bool kBytes>
@@ -93,26 +94,29 @@ class Patch {
       const uint32 at = to + static_cast<uint32>(slot * kPixelBytes);
 #pragma unroll
       for (int c = 0; c < kPixelChannels; c += 4) {
-        store_shared_8(at + static_cast<uint32>(c * 2), Element::pack(value[i][c], value[i][c + 1]),
-                       Element::pack(value[i][c + 2], value[i][c + 3]));
+        store_four<Element>(at + static_cast<uint32>(c * kPixelBytes / kPixelChannels), value[i] + c);
       }
     }
   }
 
  private:
+  template <class E>
+  __device__ static __forceinline__ void store_four(uint32 to, const float* x) {
+    if constexpr (kFloatOutput) {
+      const auto bits = [](float f) { return scalar::bit_cast<uint32>(f); };
+      store_shared_16(to, {{bits(x[0]), bits(x[1]), bits(x[2]), bits(x[3])}});
+    } else {
+      store_shared_8(to, E::pack(x[0], x[1]), E::pack(x[2], x[3]));
+    }
+  }
+
   int offset_[kSlotsPerThread];  // of channel 0; -1 where padding is
 };
 
-/// Bytes from the start of a patch to the row of the matrix fragment that this lane addresses, for tap 0.
-__device__ __forceinline__ void locate_rows(const Warp& warp, uint32 (&row)[kBlocksM]) {
-#pragma unroll
-  for (int i = 0; i < kBlocksM; ++i) {
-    const int m = warp.m * kWarpM + i * 16 + warp.lane % 16;
-    const int pixel = m < kTileHeight * kTileWidth ? m : 0;
-    const int slot = pixel / kTileWidth * kStrideHeight * kPatchColumns + pixel % kTileWidth * kGroup;
-    row[i] = static_cast<uint32>(slot * kPixelBytes + warp.lane / 16 * 16 + warp.k * 32);
-    pin(row[i]);
-  }
+/// Bytes from the start of a patch to what output m of the tile reads for tap 0; m may lie beyond the last.
+__device__ __forceinline__ uint32 pixel_bytes(int m) {
+  const int pixel = m < kTileHeight * kTileWidth ? m : 0;
+  return static_cast<uint32>((pixel / kTileWidth * kStrideHeight * kPatchColumns + pixel % kTileWidth * kGroup) * kPixelBytes);
 }
 
 __device__ constexpr int tap_bytes(int tap) { return tap * kPatchColumns * kPixelBytes; }

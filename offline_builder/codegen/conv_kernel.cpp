@@ -32,11 +32,12 @@ void add_patch(const ConvShape& shape, const ConvTile& tile, Geometry& g) {
   if (shape.image) {
     const std::int32_t pixel = stem_pixel_channels(shape);
     const std::int32_t height = (tile.tile_height - 1) * shape.stride[0] + shape.kernel[0];
-    const bool apart = shape.kernel[1] <= shape.stride[1] && shape.stride[1] * 2 * pixel % 32 == 0;
-    const std::int32_t group = shape.stride[1] + (apart ? 8 / pixel : 0);
+    const std::int32_t bytes = (is_wide(shape.element) ? 4 : 2) * pixel;
+    const bool apart = shape.kernel[1] <= shape.stride[1] && shape.stride[1] * bytes % 32 == 0;
+    const std::int32_t group = shape.stride[1] + (apart ? 16 / bytes : 0);
     const std::int32_t columns = round_up((tile.tile_width - 1) * group + shape.kernel[1], 8);
-    g.patch_pixels = height * columns + divide_up(tile.chunk, pixel);
-    g.patch_bytes = round_up(g.patch_pixels * 2 * pixel, 16);
+    g.patch_pixels = height * columns + divide_up(2 * tile.chunk, bytes);
+    g.patch_bytes = round_up(g.patch_pixels * bytes, 16);
     return;
   }
   std::int32_t extent[2];
@@ -56,7 +57,9 @@ std::int32_t other_registers(const ConvShape& shape, const ConvTile& tile, const
   const std::int32_t units = divide_up(g.units / (tile.cluster ? tile.split : 1), g.threads);
   const bool residual = shape.epilogue.residual != scalar::ResidualMode::None;
   const std::int32_t norm = shape.layer_norm ? 12 + 3 * divide_up(g.block_m * 8, g.threads) : 0;
-  return 40 + norm + (shape.element == ElementType::TF32 ? 64 : 0) + 4 * scale_rows(shape) + (shape.image ? 2 : 1) * pieces + units * (residual ? (shape.element == ElementType::TF32 ? 9 : 5) : 1) + 4 * (g.block_m / tile.warps_m / 16);
+  const std::int32_t rows = 4 * (g.block_m / tile.warps_m / 16);
+  const std::int32_t own = 40 + norm + 4 * scale_rows(shape) + (shape.image ? 2 : 1) * pieces + units * (residual ? (is_wide(shape.element) ? 9 : 5) : 1) + rows;
+  return own + (shape.element == ElementType::TF32 ? 64 : shape.element == ElementType::F32 ? 2 * rows : 0);
 }
 
 Geometry geometry(const ConvShape& shape, const ConvTile& tile) {
@@ -78,12 +81,14 @@ Geometry geometry(const ConvShape& shape, const ConvTile& tile) {
   if (room < 24) room = std::min(65536 / g.threads, 204) - fixed;
   g.held = std::max(1, std::min(g.items, room / (4 * blocks_n)));
   while (g.chunks_per_split > 1 && g.items % g.held != 0) --g.held;
-  if (tile.shared_weights) g.held = 1;
+  if (tile.shared_weights || shape.element == ElementType::F32) g.held = 1;
   g.registers = fixed + 4 * blocks_n * g.held;
   g.buffers = std::min(tile.buffers, g.chunks_per_split);
   g.tiles = shape.batch * divide_up(shape.out_height, tile.tile_height) * divide_up(shape.out_width, tile.tile_width);
   g.blocks = g.tiles * divide_up(shape.out_channels, tile.block_n) * tile.split;
-  const std::int32_t ring = g.buffers * g.patch_bytes;
+  // Exact kernels bring a chunk's weights with its patch.
+  const std::int32_t weights_bytes = shape.element == ElementType::F32 ? g.taps * tile.chunk / 2 * tile.block_n * 4 : 0;
+  const std::int32_t ring = g.buffers * (g.patch_bytes + weights_bytes);
   const std::int32_t planes = tile.warps_k * g.block_m * (tile.block_n + 8) * 4;
   g.shared_bytes = round_up(std::max(ring, planes), 16) + (tile.cluster ? g.units * 32 + 16 : 0) + (shape.layer_norm ? g.block_m * 8 : 0);
   if (tile.shared_weights) {
@@ -132,9 +137,13 @@ bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarge
     if (g.buffers < g.chunks_per_split || g.chunks % tile.split != 0 || round_up(shape.out_channels, 16) % (tile.block_n * tile.share_rows) != 0) return false;
     if ((tile.split > 1 && !tile.cluster) || tile.share_rows * tile.split > 8) return false;
   }
-  if (shape.element == ElementType::TF32) {
-    if (shape.image || shape.plane_output || shape.layer_norm || scale_rows(shape) > 0) return false;
-    if (shape.channels % 2 != 0 || shape.input_at_once < 8 || shape.output_pitch % 4 != 0 || shape.residual_pitch % 4 != 0) return false;
+  if (is_wide(shape.element)) {
+    if (shape.layer_norm || scale_rows(shape) > 0 || (!shape.image && shape.channels % 2 != 0)) return false;
+    if (shape.output_at_once > 4 || shape.residual_at_once > 4) return false;
+  }
+  if (shape.element == ElementType::F32) {
+    const std::int32_t thread_m = g.block_m / tile.warps_m / 8, thread_n = tile.block_n / tile.warps_n / 4;
+    if (tile.shared_weights || tile.bulk || thread_m > 8 || thread_m * thread_n > 64) return false;
   }
   // Every split has work: an empty one would still be launched and waited for.
   if ((tile.split - 1) * g.chunks_per_split >= g.chunks) return false;
@@ -172,9 +181,14 @@ void set_image(ProblemText& text, const ConvShape& shape) {
   for (int c = 0; c < 8; ++c) text.set("kImageScale" + number(c), shape.image_scale[c]).set("kImageShift" + number(c), shape.image_shift[c]);
 }
 
+/// "conv_tf32" says that floats are rounded (rounds_to_tf32()).
+const char* entry_of(const ConvShape& shape) {
+  return shape.element == ElementType::TF32 ? "conv_tf32" : shape.element == ElementType::F32 ? "conv_exact" : "conv";
+}
+
 std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geometry& g, const ConvTarget& target) {
   ProblemText text(shape.element);
-  text.define("EDGERT_ENTRY", shape.element == ElementType::TF32 ? "conv_tf32" : "conv").define("EDGERT_CONV_STEM", shape.image ? "1" : "0");
+  text.define("EDGERT_ENTRY", entry_of(shape)).define("EDGERT_CONV_STEM", shape.image ? "1" : "0");
   text.define("EDGERT_CONV_LAYER_NORM", shape.layer_norm ? "1" : "0");
   text.define("EDGERT_CONV_STORE_NORMALIZED", shape.store_normalized ? "1" : "0");
   text.define("EDGERT_CONV_BULK", tile.bulk ? "1" : "0").set("kBulk", tile.bulk);
@@ -197,7 +211,7 @@ std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geo
   text.set("kPadTop", std::int64_t{shape.pad[0]}).set("kPadLeft", std::int64_t{shape.pad[1]});
   text.set("kInputPitch", std::int64_t{shape.input_pitch}).set("kOutputPitch", std::int64_t{shape.output_pitch});
   text.set("kGroups", std::int64_t{shape.groups}).set("kInputAtOnce", std::int64_t{shape.input_at_once}).set("kOutputAtOnce", std::int64_t{shape.output_at_once});
-  text.set("kFloatOutput", shape.element == ElementType::TF32).set("kResidualAtOnce", std::int64_t{shape.residual_at_once}).set("kPlaneOutput", shape.plane_output);
+  text.set("kFloatOutput", is_wide(shape.element)).set("kResidualAtOnce", std::int64_t{shape.residual_at_once}).set("kPlaneOutput", shape.plane_output);
   text.set("kResidualPitch", std::int64_t{shape.residual_pitch}).set("kHasBias", shape.bias).epilogue(shape.epilogue);
   text.set("kTileHeight", std::int64_t{tile.tile_height}).set("kTileWidth", std::int64_t{tile.tile_width});
   text.set("kBlockN", std::int64_t{tile.block_n}).set("kChunk", std::int64_t{tile.chunk});
@@ -212,8 +226,8 @@ std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geo
 
 }  // namespace
 
-std::int32_t stem_pixel_channels(const ConvShape& shape) { return shape.channels <= 4 && shape.stride[1] % 2 == 0 ? 4 : 8; }
-std::int32_t stem_chunk(const ConvShape& shape) { return round_up(shape.kernel[1] * stem_pixel_channels(shape), 16); }
+std::int32_t stem_pixel_channels(const ConvShape& shape) { return shape.channels <= 4 && (shape.stride[1] % 2 == 0 || is_wide(shape.element)) ? 4 : 8; }
+std::int32_t stem_chunk(const ConvShape& shape) { return round_up(shape.kernel[1] * stem_pixel_channels(shape) * (is_wide(shape.element) ? 2 : 1), 16); }
 
 std::uint32_t launch_shared_bytes(std::uint32_t needed, Footprint footprint, const ConvTarget& target) {
   // Each block also takes 1 KiB that the driver reserves.
@@ -233,8 +247,9 @@ KernelSpec make_conv(const ConvShape& shape, const ConvTile& tile, const ConvTar
   if (!shared) throw CompileError(name + ": this tile does not fit the layer or the target");
   const Geometry g = geometry(shape, tile);
   KernelSpec spec;
-  spec.job = make_job(name, "kernels/conv.cu", problem_text(shape, tile, g, target), target.arch);
-  spec.entry = shape.element == ElementType::TF32 ? "conv_tf32" : "conv";
+  const char* file = shape.element == ElementType::F32 ? "kernels/conv_exact.cu" : "kernels/conv.cu";
+  spec.job = make_job(name, file, problem_text(shape, tile, g, target), target.arch);
+  spec.entry = entry_of(shape);
   spec.tile = tile_text(tile);
   // With a block on every multiprocessor, the next kernel's blocks find each equally free and spread evenly.
   const std::int32_t cluster = (tile.cluster ? tile.split : 1) * tile.share_rows;
@@ -251,6 +266,18 @@ KernelSpec make_conv(const ConvShape& shape, const ConvTile& tile, const ConvTar
   return spec;
 }
 
+namespace {
+
+/// A float's two halves, the lower one first.
+void append_halves(std::vector<std::uint16_t>& to, float value) {
+  std::uint32_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(bits));
+  to.push_back(static_cast<std::uint16_t>(bits));
+  to.push_back(static_cast<std::uint16_t>(bits >> 16));
+}
+
+}  // namespace
+
 std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float* weights) {
   const bool stem = shape.image;
   const std::int32_t taps = stem ? shape.kernel[0] : shape.kernel[0] * shape.kernel[1];
@@ -259,8 +286,8 @@ std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float
   const std::int32_t pixel = stem ? stem_pixel_channels(shape) : 0;
   const std::int32_t k_blocks = divide_up(depth, 16);
   const std::int32_t n_blocks = divide_up(shape.out_channels, 16);
-  const bool wide = shape.element == ElementType::TF32;
-  const std::int32_t elements = wide ? channels / 2 : channels;
+  const bool wide = is_wide(shape.element);
+  const std::int32_t elements = wide && !stem ? channels / 2 : channels;
   const auto weight = [&](std::int32_t n, std::int32_t tap, std::int32_t k) {
     std::int32_t channel = k;
     std::int32_t position = tap;
@@ -275,6 +302,12 @@ std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float
   };
   std::vector<std::uint16_t> packed;
   packed.reserve(static_cast<std::size_t>(taps) * static_cast<std::size_t>(k_blocks) * static_cast<std::size_t>(n_blocks) * 256);
+  if (shape.element == ElementType::F32) {
+    for (std::int32_t row = 0; row < taps * (depth / 2); ++row) {
+      for (std::int32_t n = 0; n < n_blocks * 16; ++n) append_halves(packed, weight(n, row / (depth / 2), row % (depth / 2)));
+    }
+    return packed;
+  }
   for (std::int32_t tap = 0; tap < taps; ++tap) {
     for (std::int32_t block = 0; block < k_blocks * n_blocks; ++block) {
       const std::int32_t k0 = block / n_blocks * 16;
@@ -328,9 +361,31 @@ FoldedNorm fold_layer_norm(const ConvShape& shape, const float* weights, const f
 
 namespace {
 
+/// The same as estimate() for multiply-adds of floats, of which a multiprocessor makes 128 a cycle.
+double estimate_exact(const ConvShape& shape, const ConvTile& tile, const Geometry& g, const ConvTarget& target) {
+  const double per_sm = std::ceil(double(g.blocks) / target.multiprocessors);
+  const double warps = g.threads / 32.0 * per_sm;
+  const double depth = double(g.chunks_per_split) * g.items * 8;  // of one warp
+  const double thread_m = g.block_m / tile.warps_m / 8, thread_n = tile.block_n / tile.warps_n / 4;
+  // Per input channel a warp takes (m + n) / 4 loads of two passes, and a quarter of the schedulers' turns for the rest.
+  const double issued = thread_m * thread_n + (thread_m + thread_n) / 4 + 4;
+  const double arithmetic = depth * issued * std::max(warps / 4, 1.3);
+  const double shared = depth * (thread_m + thread_n) / 2 * warps;
+  const double input_bytes = double(g.chunks_per_split) * g.patch_bytes, weight_bytes = double(g.chunks_per_split) * g.taps * tile.chunk * 2.0 * tile.block_n;
+  const double bandwidth = std::min(60.0, 24.0 * 132 / std::min(double(g.blocks), 132.0));  // bytes a cycle and block
+  const double copies = (input_bytes + weight_bytes) * per_sm / bandwidth;
+  const double asked = (input_bytes + weight_bytes) / 16 / g.threads * 12 * per_sm;  // instructions beside those that multiply
+  const double first = 600 + (input_bytes + weight_bytes) / g.chunks_per_split / bandwidth;
+  const double units = double(g.units) / g.threads;
+  const double end = 300 + units * (60 + 25 * tile.warps_k);
+  const double combine = tile.split == 1 ? 0 : tile.cluster ? 1400 + 300 * tile.split + units * 60 : 2800 + units * tile.split * 40;
+  return (std::max({arithmetic + asked, shared, copies}) + 0.2 * std::min(arithmetic, shared) + first + end + combine) / 1900;
+}
+
 /// Microseconds, roughly: what one block does after the wait, as measured on a large GPU. Only the order matters.
 double estimate(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target) {
   const Geometry g = geometry(shape, tile);
+  if (shape.element == ElementType::F32) return estimate_exact(shape, tile, g, target);
   const double cycles_per_us = 1900;
   const double per_sm = std::ceil(double(g.blocks) / target.multiprocessors);
   const double steps = double(g.chunks_per_split) * g.items;  // of one warp
@@ -407,7 +462,7 @@ std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& 
   std::vector<std::int32_t> sharings = {0};  // 0: no bulk copies
   // Where a block reads little, asking one by one is faster than meeting.
   const bool large = shape.out_height == 1 && shape.channels >= 256 && std::int64_t{shape.width} * shape.out_channels >= 65536;
-  if (target.arch >= 90 && large) sharings.insert(sharings.end(), {1, 2, 4});
+  if (target.arch >= 90 && large && shape.element != ElementType::F32) sharings.insert(sharings.end(), {1, 2, 4});
   for (const auto& [height, width] : tile_extents(shape)) {
     const std::int32_t blocks_m = divide_up(height * width, 16);
     for (const std::int32_t block_n : {16, 32, 48, 64, 96, 128}) {
@@ -429,6 +484,7 @@ std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& 
                   tile.warps_m = warps_m, tile.warps_n = warps_n, tile.warps_k = warps_k;
                   tile.split = split, tile.cluster = cluster;
                   for (const bool shared_weights : {false, true}) {
+                    if (shared_weights && shape.element == ElementType::F32) continue;
                     tile.shared_weights = shared_weights;
                     for (const std::int32_t rows : sharings) {
                       tile.bulk = rows > 0;

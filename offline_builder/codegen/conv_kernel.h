@@ -46,8 +46,8 @@ struct ConvShape {
   /// batch normalisation and Relu before the convolution. Constant factors [channels] and then terms, of the shape's type,
   /// in the place of `scaled`'s; 1x1 kernels without padding, channels % 8 == 0.
   bool pre_activated = false;
-  /// TF32: operands and results are f32; `channels`, `input_pitch` and a tile's `chunk` count 16-bit halves of the elements,
-  /// of which `at_once` are at least 8. Nothing but the plain form: no planes, layer_norm, scaled, pre_activated.
+  /// TF32 and F32: operands and results are f32; `channels` (but of `image`), `input_pitch`, `input_at_once` and a tile's
+  /// `chunk` count 16-bit halves of the elements; the other `at_once` are at most 4. No layer_norm, scaled, pre_activated.
   ElementType element = ElementType::F16;
   scalar::Epilogue epilogue = {};
 };

@@ -47,7 +47,7 @@ std::string float_literal(float value) {
 }
 
 ProblemText::ProblemText(ElementType element) {
-  constants_ = std::string("using Element = ") + (element == ElementType::F16 ? "F16" : element == ElementType::BF16 ? "BF16" : "TF32") + ";\n";
+  constants_ = std::string("using Element = ") + (element == ElementType::F16 ? "F16" : element == ElementType::BF16 ? "BF16" : element == ElementType::TF32 ? "TF32" : "F32") + ";\n";
 }
 
 ProblemText& ProblemText::set(const std::string& name, std::int64_t value) {

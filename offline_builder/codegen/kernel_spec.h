@@ -10,7 +10,9 @@
 
 namespace edgert::codegen {
 
-enum class ElementType : std::uint8_t { F16, BF16, TF32 };
+enum class ElementType : std::uint8_t { F16, BF16, TF32, F32 };
+/// Whether elements lie in memory as floats, each of which kernels that move 16-bit elements take for two.
+inline bool is_wide(ElementType element) { return element == ElementType::TF32 || element == ElementType::F32; }
 
 struct KernelSpec {
   CompileJob job;

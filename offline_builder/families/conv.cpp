@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dense convolutions and products with constant matrices on tensor cores: kernels/conv.cu. A network's first layer reads
-// an image as it comes: bytes or floats, in any order, normalised on the way.
+// Dense convolutions and products with constant matrices, on tensor cores (kernels/conv.cu) or in f32 without rounding
+// (kernels/conv_exact.cu). A network's first layer reads an image as it comes: bytes or floats, in any order, normalised on
+// the way.
 #include "edgert/cpu/ops/conv.h"
 
 #include <algorithm>
@@ -62,7 +63,8 @@ std::vector<Candidate> launches(const Context& context, const ConvShape& shape, 
 
 /// A first layer's image, read as the application has it.
 bool use_image(const Context& context, const ir::Node& node, ConvShape& shape, Operands& operands) {
-  if (shape.channels > 8 || shape.dilation[0] != 1 || shape.dilation[1] != 1 || shape.stride[1] * codegen::stem_pixel_channels(shape) % 8 != 0) return false;
+  const bool aligned = codegen::is_wide(shape.element) || shape.stride[1] * codegen::stem_pixel_channels(shape) % 8 == 0;
+  if (shape.channels > 8 || shape.dilation[0] != 1 || shape.dilation[1] != 1 || !aligned) return false;
   const std::optional<ImageInput> found = find_image(context, node);
   if (!found || !fits_int32(found->source)) return false;
   shape.image = true;
@@ -181,17 +183,21 @@ std::vector<float> join_weights(const std::vector<float>& weights, const ConvSha
   return out;
 }
 
+/// How many neighbouring elements of a residual or a result of the kernel are moved at once.
+std::int32_t moved_at_once(codegen::ElementType element, const Operand& x, std::int32_t pitch) {
+  return codegen::is_wide(element) ? floats_at_once(x, pitch) : at_once(x, pitch);
+}
+
 /// Where a convolution's result goes: channels last, or float planes for `planes`.
 const char* place_output(const Operand& y, bool planes, ConvShape& shape) {
   if (planes) {
     shape.plane_output = true;
+    if (codegen::is_wide(shape.element)) shape.output_at_once = 4;
     return y.dtype == DType::F32 && y.dims.size() == 4 && fits_int32(y) && ir::is_row_major({0, y.dims, y.strides}) ? nullptr : "its result is not f32 planes";
   }
   const auto pitch = pixel_pitch(y);
-  const bool tf32 = shape.element == codegen::ElementType::TF32;
   if (!pitch || y.dtype != type_of(shape.element)) return "its result is not channels last";
-  if (tf32 && !loads_whole(y, *pitch)) return "its result is not floats in multiples of four";
-  shape.output_pitch = *pitch, shape.output_at_once = tf32 ? 1 : at_once(y, *pitch);
+  shape.output_pitch = *pitch, shape.output_at_once = moved_at_once(shape.element, y, *pitch);
   return nullptr;
 }
 
@@ -209,29 +215,30 @@ std::vector<Candidate> convolution(const Context& context, const ir::Node& node,
   shape.groups = joined_groups(a.groups, shape.channels, shape.out_channels);
   if (a.groups / shape.groups > kMostJoined) return context.refuse("its groups are too small");
   const auto element = element_of(context, node, context.operand(node.outputs[0]).dtype);
-  if (!element) return context.refuse("it multiplies f32 exactly");
+  if (!element) return context.refuse("its result is no f32, f16 or bf16");
   shape.element = *element;
-  const bool half = *element == codegen::ElementType::F16, tf32 = *element == codegen::ElementType::TF32;
-  if (tf32 && a.groups > 1) return context.refuse("it has groups, which are multiplied exactly");
+  const bool half = *element == codegen::ElementType::F16, wide = codegen::is_wide(*element);
   if (const char* problem = place_output(y, !covered.empty(), shape)) return context.refuse(problem);
   if (operands.residual.present()) {
     const auto pitch = pixel_pitch(operands.residual);
     if (!pitch || operands.residual.dtype != type_of(*element)) return context.refuse("its residual is of another type, or not channels last");
-    if (tf32 && !loads_whole(operands.residual, *pitch)) return context.refuse("its residual is not floats in multiples of four");
-    shape.residual_pitch = *pitch, shape.residual_at_once = tf32 ? 1 : at_once(operands.residual, *pitch);
+    shape.residual_pitch = *pitch, shape.residual_at_once = moved_at_once(*element, operands.residual, *pitch);
+  } else if (wide) {
+    shape.residual_at_once = 4;
   }
-  if (tf32 || a.groups != 1 || !use_image(context, node, shape, operands)) {
+  if (a.groups != 1 || !use_image(context, node, shape, operands)) {
     const bool product = a.groups == 1 && a.kernel[0] == 1 && a.kernel[1] == 1;
     shape.scaled = product && half && find_factors(context, node, operands);
     const bool padded = a.pad_begin[0] != 0 || a.pad_begin[1] != 0 || a.pad_end[0] != 0 || a.pad_end[1] != 0;
     shape.pre_activated = product && half && !padded && !shape.scaled && find_pre_activation(context, node, operands);
     const auto pitch = pixel_pitch(operands.x);
-    if (!pitch || operands.x.dtype != type_of(*element) || (tf32 ? !loads_whole(operands.x, *pitch) : at_once(operands.x, *pitch) < 2)) {
+    const std::int32_t halves = !pitch ? 0 : wide ? 2 * floats_at_once(operands.x, *pitch) : at_once(operands.x, *pitch);
+    if (operands.x.dtype != type_of(*element) || halves < 2) {
       return context.refuse("its input is of another type, or not channels last in multiples of two");
     }
     // Of floats the kernel counts 16-bit halves.
-    if (tf32) shape.channels *= 2;
-    shape.input_pitch = tf32 ? 2 * *pitch : *pitch, shape.input_at_once = tf32 ? 8 : at_once(operands.x, *pitch);
+    if (wide) shape.channels *= 2;
+    shape.input_pitch = wide ? 2 * *pitch : *pitch, shape.input_at_once = halves;
     const bool pointwise = product && a.stride[0] == 1 && a.stride[1] == 1 && a.pad_begin[0] == 0 && a.pad_begin[1] == 0 &&
                            shape.out_height == shape.height && shape.out_width == shape.width;
     // Each image has factors, and planes, of its own.
@@ -247,7 +254,6 @@ std::vector<Candidate> convolution(const Context& context, const ir::Node& node,
 std::vector<Candidate> last_convolution(const Context& context, const ir::Node& copy, std::size_t limit) {
   const ir::NodeId id = context.sole_producer(copy.inputs[0]);
   if (id == ir::kNone || context.graph().node(id).op != &ops::kConv || context.graph().node(id).outputs[0] != copy.inputs[0]) return {};
-  if (bits_of(context.input(copy, 0).dtype) != 16) return {};
   return convolution(context, context.graph().node(id), context.operand(copy.outputs[0]), {id}, limit);
 }
 

@@ -47,6 +47,13 @@ std::int32_t at_once(const Operand& x, std::int32_t pitch) {
   return count;
 }
 
+std::int32_t floats_at_once(const Operand& x, std::int32_t pitch) {
+  if (x.dtype != DType::F32) return 0;
+  std::int32_t count = 4;
+  while (pitch % count != 0 || x.alignment < static_cast<std::uint32_t>(4 * count)) count /= 2;
+  return count;
+}
+
 bool loads_whole(const Operand& x, std::int32_t pitch) {
   return static_cast<std::int64_t>(pitch) * bits_of(x.dtype) % 128 == 0 && x.alignment >= 16;
 }
@@ -75,7 +82,7 @@ bool fits_f16(const std::vector<float>& floats) {
 std::optional<codegen::ElementType> element_of(const Context& context, const ir::Node& node, DType dtype) {
   if (dtype == DType::F16) return codegen::ElementType::F16;
   if (dtype == DType::BF16) return codegen::ElementType::BF16;
-  if (dtype == DType::F32 && context.rounds(node)) return codegen::ElementType::TF32;
+  if (dtype == DType::F32) return context.rounds(node) ? codegen::ElementType::TF32 : codegen::ElementType::F32;
   return std::nullopt;
 }
 
@@ -118,13 +125,14 @@ std::optional<RowsProduct> rows_product(const Context& context, const ir::Node& 
   if (!matrix.constant || matrix.dims.size() != 2) return refuse("its right operand is no constant matrix");
   if (const char* problem = epilogue_problem(context, node, epilogue)) return refuse(problem);
   const auto element = element_of(context, node, product.y.dtype);
-  if (!element) return refuse("it multiplies f32 exactly");
+  if (!element) return refuse("its result is no f32, f16 or bf16");
+  const bool wide = codegen::is_wide(*element);
   const auto usable = [&](const Operand& rows) {
     const auto pitch = row_pitch(rows);
-    return pitch && rows.dtype == type_of(*element) && !rows.constant && loads_whole(rows, *pitch);
+    return pitch && rows.dtype == type_of(*element) && !rows.constant && (wide || loads_whole(rows, *pitch));
   };
   if (!usable(x) || !usable(product.y) || (product.residual.present() && !usable(product.residual))) {
-    return refuse("its operands are not rows of one type in multiples of 16 bytes");
+    return refuse("its operands are not rows of one type, those of 16 bits in multiples of 16 bytes");
   }
   const std::size_t depth = static_cast<std::size_t>(matrix.dims[0]), columns = static_cast<std::size_t>(matrix.dims[1]);
   codegen::ConvShape& shape = product.shape;
@@ -134,9 +142,10 @@ std::optional<RowsProduct> rows_product(const Context& context, const ir::Node& 
   if (product.residual.present()) shape.residual_pitch = *row_pitch(product.residual);
   shape.epilogue = epilogue;
   shape.element = *element;
-  if (*element == codegen::ElementType::TF32) {  // whose kernel counts 16-bit halves
+  if (wide) {  // of which the kernel counts 16-bit halves
     shape.channels *= 2, shape.input_pitch *= 2;
-    shape.output_at_once = shape.residual_at_once = 1;
+    shape.input_at_once = 2 * floats_at_once(x, *row_pitch(x)), shape.output_at_once = floats_at_once(product.y, shape.output_pitch);
+    shape.residual_at_once = product.residual.present() ? floats_at_once(product.residual, shape.residual_pitch) : 4;
   }
   const std::vector<float> by_depth = floats_for(*element, context, node.inputs[1]);
   product.weights.resize(by_depth.size());

@@ -25,6 +25,9 @@ bool loads_whole(const Operand& x, std::int32_t pitch);
 /// How many neighbouring elements of every pixel or row can be moved at once: 8, 4, 2 or 1; 0 where they are not of 16 bits.
 std::int32_t at_once(const Operand& x, std::int32_t pitch);
 
+/// The same of f32: 4, 2 or 1; 0 where they are of another type.
+std::int32_t floats_at_once(const Operand& x, std::int32_t pitch);
+
 /// Extents and offsets of the operand fit the kernels' 32-bit arithmetic.
 bool fits_int32(const Operand& x);
 /// All dims but the last, multiplied.
@@ -32,7 +35,8 @@ std::int64_t row_count(const Operand& x);
 
 /// Whether f16 reaches all of them.
 bool fits_f16(const std::vector<float>& floats);
-/// What operands of this type are multiplied as by the node: f32 ones only where it may round them to TF32.
+/// What operands of this type are multiplied as by the node: f32 ones exactly, or as TF32 where it may round them. Empty for
+/// other types.
 std::optional<codegen::ElementType> element_of(const Context& context, const ir::Node& node, DType dtype);
 /// What results are then stored as.
 DType type_of(codegen::ElementType element);

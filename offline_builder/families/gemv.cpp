@@ -62,7 +62,7 @@ std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::si
   const std::int64_t rows = row_count(y);
   if (rows > kMaxRows || depth > kMaxDepth || depth % 8 != 0) return context.refuse("it has too many rows, or a depth that is no multiple of eight");
   const auto element = input ? element_of(context, node, input->x.dtype) : std::nullopt;
-  if (!element || *element == codegen::ElementType::TF32 || input->x.constant || !loads_by_eight(input->x, input->pitch)) {
+  if (!element || codegen::is_wide(*element) || input->x.constant || !loads_by_eight(input->x, input->pitch)) {
     return context.refuse("its left operand is not of 16 bits in multiples of eight");
   }
   const auto output_pitch = row_pitch(y);

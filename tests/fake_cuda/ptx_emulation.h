@@ -198,6 +198,8 @@ struct BF16 {
   static void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) { emulation::multiply_bf16(d, a, b0, b1); }
 };
 
+struct F32 {};
+
 struct TF32 {
   /// To 11 bits, halves away from zero.
   static void round(uint32 (&a)[4]) {

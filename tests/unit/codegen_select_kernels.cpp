@@ -109,8 +109,8 @@ std::vector<KernelSpec> other_elements(std::uint32_t arch) {
   target.arch = arch;
   if (arch >= 90) target.multiprocessors = 132, target.shared_bytes = 227 * 1024;
   std::vector<KernelSpec> specs;
-  for (const ElementType element : {ElementType::BF16, ElementType::TF32}) {
-    const std::int32_t words = element == ElementType::TF32 ? 2 : 1;
+  for (const ElementType element : {ElementType::BF16, ElementType::TF32, ElementType::F32}) {
+    const std::int32_t words = is_wide(element) ? 2 : 1;
     ConvShape convolution;
     convolution.height = convolution.width = convolution.out_height = convolution.out_width = 14;
     convolution.channels = 256 * words, convolution.out_channels = 256;
@@ -120,16 +120,23 @@ std::vector<KernelSpec> other_elements(std::uint32_t arch) {
     ConvShape product;
     product.width = product.out_width = 128, product.channels = 768 * words, product.out_channels = 3072;
     product.epilogue.activation = scalar::PointwiseOp::Gelu;
-    for (ConvShape* shape : {&convolution, &product}) {
+    ConvShape first;
+    first.height = first.width = 224, first.out_height = first.out_width = 112, first.channels = 3, first.out_channels = 64;
+    for (int d = 0; d < 2; ++d) first.kernel[d] = 7, first.stride[d] = 2, first.pad[d] = 3;
+    first.image = true;
+    for (ConvShape* shape : {&convolution, &product, &first}) {
       shape->element = element;
       shape->input_pitch = shape->channels, shape->output_pitch = shape->residual_pitch = shape->out_channels;
-      for (const ConvTile& tile : rank_conv_tiles(*shape, target, 2)) specs.push_back(make_conv(*shape, tile, target));
+      if (is_wide(element)) shape->output_at_once = shape->residual_at_once = 4;
+      const std::vector<ConvTile> tiles = rank_conv_tiles(*shape, target, 2);
+      CHECK(tiles.size() == 2);
+      for (const ConvTile& tile : tiles) specs.push_back(make_conv(*shape, tile, target));
     }
   }
   return specs;
 }
 
-TEST_CASE("convolutions in bf16 and TF32 compile for every target without a spill") { test::check_that_all_compile(&other_elements); }
+TEST_CASE("convolutions in bf16, TF32 and f32 compile for every target without a spill") { test::check_that_all_compile(&other_elements); }
 
 TEST_CASE("kernels with run-time extents and shared recurrences compile for every target without a spill") { test::check_that_all_compile(&all); }
 
