@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// y = activation(x W^T + b), and a residual, for few rows x: the classifier at the end of a network. Weights, as rows of K elements, are
-// read once, straight into registers, and requested before the wait for the previous kernel; a warp computes kRowsPerWarp
+// y = activation(x W^T + b), and a residual, for few rows x: the classifier at the end of a network. Weights, as rows of K
+// elements or floats, are read once, straight into registers, and requested before the wait for the previous kernel; a warp computes kRowsPerWarp
 // outputs for all kRows inputs. The rows of x may be averages over kPixels pixels (a global average pool), which are
 // then formed here; where blocks form a cluster, each averages a part of the channels for all of them.
 #include "kernels/common/epilogue.h"
@@ -14,8 +14,12 @@ using namespace problem;
 
 constexpr int kVectors = kDepth / 8;                    // of eight elements, in a row of K
 constexpr int kVectorsPerLane = (kVectors + 31) / 32;
+constexpr int kWeightVectors = kFloatWeights ? 2 : 1;   // of 16 bytes, for eight weights
 constexpr int kOutputsPerBlock = kThreads / 32 * kRowsPerWarp;
 static_assert(kDepth % 8 == 0 && kRows <= 16, "outside this kernel's range");
+
+__device__ __forceinline__ float to_float(uint16 x) { return Element::to_float(x); }
+__device__ __forceinline__ float to_float(float x) { return x; }
 
 /// As the type that the pointer has.
 template <class Output>
@@ -50,8 +54,20 @@ __device__ __forceinline__ void add_floats(float (&to)[8], const float* from) {
 
 __device__ __forceinline__ void load8(float (&to)[8], const uint16* from) { unpack8<Element>(*reinterpret_cast<const Vector16*>(from), to); }
 __device__ __forceinline__ void load8(float (&to)[8], const float* from) {
+  const float4 low = reinterpret_cast<const float4*>(from)[0];
+  const float4 high = reinterpret_cast<const float4*>(from)[1];
+  to[0] = low.x, to[1] = low.y, to[2] = low.z, to[3] = low.w;
+  to[4] = high.x, to[5] = high.y, to[6] = high.z, to[7] = high.w;
+}
+
+/// Eight weights.
+__device__ __forceinline__ void unpack_weights(const Vector16 (&from)[kWeightVectors], float (&to)[8]) {
+  if constexpr (kFloatWeights) {
 #pragma unroll
-  for (int c = 0; c < 8; ++c) to[c] = from[c];
+    for (int c = 0; c < 8; ++c) to[c] = scalar::bit_cast<float>(from[c / 4 * (kWeightVectors - 1)].word[c % 4]);
+  } else {
+    unpack8<Element>(from[0], to);
+  }
 }
 
 /// Sums over this group's pixels of the vectors of channels that this block averages, one plane a group.
@@ -135,7 +151,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 #endif
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int first = static_cast<int>(blockIdx.x) * kOutputsPerBlock + static_cast<int>(threadIdx.x) / 32 * kRowsPerWarp;
-  Vector16 weight[kRowsPerWarp][kVectorsPerLane];
+  Vector16 weight[kRowsPerWarp][kVectorsPerLane][kWeightVectors];
   float bias[kRowsPerWarp];
 #pragma unroll
   for (int n = 0; n < kRowsPerWarp; ++n) {
@@ -145,7 +161,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
     for (int v = 0; v < kVectorsPerLane; ++v) {
       const int vector = v * 32 + lane;
-      weight[n][v] = vector < kVectors ? load_constant_16(arguments.weights + row * kVectors + vector) : Vector16{};
+#pragma unroll
+      for (int i = 0; i < kWeightVectors; ++i) {
+        weight[n][v][i] = vector < kVectors ? load_constant_16(arguments.weights + (row * kVectors + vector) * kWeightVectors + i) : Vector16{};
+      }
     }
   }
   wait_for_previous_grid();
@@ -158,7 +177,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     for (int v = 0; v < kVectorsPerLane; ++v) {
       const int vector = v * 32 + lane < kVectors ? v * 32 + lane : 0;
       float w[8];
-      unpack8<Element>(weight[n][v], w);
+      unpack_weights(weight[n][v], w);
 #pragma unroll
       for (int m = 0; m < kRows; ++m) {
 #pragma unroll
@@ -173,7 +192,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         float y = sum[m] + bias[n];
         float added = 0.0f;
 #if EDGERT_GEMV_RESIDUAL
-        added = Element::to_float(residual[m * kResidualPitch + first + n]);
+        added = to_float(residual[m * kResidualPitch + first + n]);
 #endif
         if constexpr (kResidual == scalar::ResidualMode::BeforeActivation) y += added;
         if constexpr (kActivation != scalar::PointwiseOp::Identity) y = scalar::float_unary<kActivation>(y, kAlpha, kBeta);

@@ -61,7 +61,8 @@ KernelSpec make_gemv(const GemvShape& shape, const GemvTile& tile, const ConvTar
   text.define("EDGERT_ENTRY", "gemv");
   text.define("EDGERT_GEMV_OUTPUT", shape.float_output ? "float" : "unsigned short");
   const bool residual = shape.epilogue.residual != scalar::ResidualMode::None;
-  text.define("EDGERT_GEMV_RESIDUAL", residual ? "1" : "0").define("EDGERT_GEMV_MORE_PARAMETERS", residual ? ", const uint16* residual" : "");
+  text.define("EDGERT_GEMV_RESIDUAL", residual ? "1" : "0").define("EDGERT_GEMV_MORE_PARAMETERS", residual ? ", const EDGERT_GEMV_INPUT* residual" : "");
+  text.set("kFloatWeights", shape.float_weights);
   text.set("kResidualPitch", std::int64_t{shape.residual_pitch});
   text.define("EDGERT_GEMV_INPUT", shape.float_input ? "float" : "unsigned short");
   text.set("kDivisor", std::int64_t{shape.divisor == 0 ? shape.pixels : shape.divisor});

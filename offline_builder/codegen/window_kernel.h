@@ -36,12 +36,13 @@ struct GemvShape {
   std::int32_t rows = 1, depth = 512, outputs = 1000, pixels = 1;
   std::int32_t input_pitch = 0;   ///< elements from pixel to pixel
   std::int32_t output_pitch = 0;  ///< elements from row to row
-  std::int32_t residual_pitch = 0;  ///< the same, of a residual that the epilogue adds, of the shape's element type
+  std::int32_t residual_pitch = 0;  ///< the same, of a residual that the epilogue adds, of the input's type
   bool bias = true;
   bool float_output = false;
   bool float_input = false;   ///< x holds floats: sums over parts of an image, of `divisor` pixels together
+  bool float_weights = false;
   std::int32_t divisor = 0;   ///< what sums are divided by; 0: the pixels
-  ElementType element = ElementType::F16;
+  ElementType element = ElementType::F16;  ///< of what is not floats; a type of 16 bits
   scalar::Epilogue epilogue = {};
 };
 

@@ -210,12 +210,14 @@ const char* set_shape(const Context& context, const Parts& parts, AttentionShape
   const std::size_t rank = parts.q.dims.size(), rows = rank - 2, inner = rank - 1;
   for (const Operand* x : {&parts.q, &parts.k, &parts.v, &parts.y}) {
     if (x->dims.size() != rank || !std::equal(x->dims.begin(), x->dims.end() - 2, parts.q.dims.begin())) return "its products have different batches";
-    if (x->dtype != DType::F16 || !fits_int32(*x) || x->alignment < 16) return "its operands are not f16 in multiples of eight";
+    const bool halves = x->dtype == parts.y.dtype && (x->dtype == DType::F16 || x->dtype == DType::BF16);
+    if (!halves || !fits_int32(*x) || x->alignment < 16) return "its operands are not f16 or bf16 in multiples of eight";
     const std::size_t channels = x == &parts.k ? rows : inner;  // of K they come first
     if (x->dims[channels] != 1 && x->strides[channels] != 1) return "channels of its operands are not neighbours";
   }
   shape.queries = static_cast<std::int32_t>(parts.q.dims[rows]), shape.keys = static_cast<std::int32_t>(parts.k.dims[inner]);
   shape.depth = static_cast<std::int32_t>(parts.q.dims[inner]), shape.value_depth = static_cast<std::int32_t>(parts.v.dims[inner]);
+  shape.element = parts.y.dtype == DType::F16 ? codegen::ElementType::F16 : codegen::ElementType::BF16;
   shape.scale = parts.scores.scale;
   shape.hidden = parts.scores.hidden;
   shape.zero_hidden = parts.zero_hidden;
@@ -231,10 +233,10 @@ const char* set_shape(const Context& context, const Parts& parts, AttentionShape
   }
   const DType dtype = parts.mask.dtype;
   const bool added = parts.scores.kind == Scores::Kind::Added;
-  if (added ? dtype != DType::F16 && dtype != DType::F32 : dtype != DType::Bool) return "its mask is of another type";
+  if (added ? dtype != parts.y.dtype && dtype != DType::F32 : dtype != DType::Bool) return "its mask is of another type";
   if ((shape.keys != 1 && parts.mask.strides[inner] != 1) || !fits_int32(parts.mask)) return "its mask's keys are not neighbours";
   if (added) {
-    shape.mask = dtype == DType::F16 ? AttentionMask::Additive : AttentionMask::AdditiveFloat;
+    shape.mask = dtype == DType::F32 ? AttentionMask::AdditiveFloat : AttentionMask::Additive;
     // The lowest float hides what it is added to, but of nothing else a softmax gives a mean; as f16, or times log2(e), it
     // would be minus infinity.
     if (!parts.zero_hidden) shape.hidden = kLowestScore;
@@ -274,7 +276,7 @@ std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t
     launch.arguments = {Argument::read(parts.q), Argument::read(parts.k), Argument::read(parts.v),
                         reads_mask ? Argument::read(parts.mask) : Argument::null(), Argument::write(parts.y),
                         Argument::later_weights(), Argument::later_weight_bytes()};
-    Candidate candidate = Candidate::of(std::move(launch), DType::F16);
+    Candidate candidate = Candidate::of(std::move(launch), parts.y.dtype);
     candidate.covered = parts.covered;
     found.push_back(std::move(candidate));
   }

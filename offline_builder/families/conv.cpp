@@ -5,9 +5,7 @@
 #include "edgert/cpu/ops/conv.h"
 
 #include <algorithm>
-#include <cmath>
 
-#include "edgert/scalar/convert.h"
 #include "edgert/scalar/pointwise.h"
 #include "families/dense.h"
 #include "families/image_input.h"
@@ -79,8 +77,8 @@ bool use_image(const Context& context, const ir::Node& node, ConvShape& shape, O
 }
 
 /// Whether `x` is [N, C, 1, 1] for a tensor of these extents, one image after the other.
-bool is_factors(const Operand& x, const ir::Dims& dims) {
-  return x.dims == ir::Dims{dims[0], dims[1], 1, 1} && x.dtype == DType::F16 && !x.constant && x.alignment >= 16 && dims[1] % 8 == 0 &&
+bool is_factors(const Operand& x, const ir::Dims& dims, DType type) {
+  return x.dims == ir::Dims{dims[0], dims[1], 1, 1} && x.dtype == type && !x.constant && x.alignment >= 16 && dims[1] % 8 == 0 &&
          x.strides[1] == 1 && (dims[0] == 1 || x.strides[0] == dims[1]);
 }
 
@@ -96,7 +94,7 @@ bool find_factors(const Context& context, const ir::Node& node, Operands& operan
     const Operand x = context.input(producer, 1 - i);
     const ir::Node* repeat = context.graph().producer(producer.inputs[i]);
     const Operand factors = repeat != nullptr && repeat->op == &ops::kExpand ? context.input(*repeat, 0) : context.input(producer, i);
-    if (x.dims != operands.x.dims || x.constant || !is_factors(factors, x.dims)) continue;
+    if (x.dims != operands.x.dims || x.constant || !is_factors(factors, x.dims, operands.x.dtype)) continue;
     operands.x = x, operands.factors = factors;
     operands.covered = {id};
     return true;
@@ -104,23 +102,23 @@ bool find_factors(const Context& context, const ir::Node& node, Operands& operan
   return false;
 }
 
-/// Appends the elements of a constant [C, 1, 1] or [1, C, 1, 1], repeated or not, as f16; false for anything else.
-bool append_channels(const Context& context, ir::ValueId value, std::int64_t channels, std::vector<std::uint16_t>& to) {
+/// Appends the elements of a constant [C, 1, 1] or [1, C, 1, 1], repeated or not, as f16 or bf16; false for anything else.
+bool append_channels(const Context& context, ir::ValueId value, std::int64_t channels, codegen::ElementType element, std::vector<std::uint16_t>& to) {
   const ir::Node* repeat = context.graph().producer(value);
   const ir::ValueId source = repeat != nullptr && repeat->op == &ops::kExpand ? repeat->inputs[0] : value;
   const Operand x = context.operand(source);
   const std::size_t rank = x.dims.size();
   const bool along = rank >= 3 && x.dims[rank - 3] == channels && ir::element_count(x.dims) == channels;
   if (!x.constant || x.dtype != DType::F32 || !along) return false;
-  for (const float element : context.constant_floats(source)) {
-    if (std::fabs(element) >= 65520.0f) return false;
-    to.push_back(scalar::to_half(element).bits);
-  }
+  const std::vector<float> floats = context.constant_floats(source);
+  if (element == codegen::ElementType::F16 && !fits_f16(floats)) return false;
+  const std::vector<std::uint16_t> halves = as_halves(element, floats);
+  to.insert(to.end(), halves.begin(), halves.end());
   return true;
 }
 
 /// Batch normalisation and Relu, which read nothing else, right before a 1x1 convolution without padding.
-bool find_pre_activation(const Context& context, const ir::Node& node, Operands& operands) {
+bool find_pre_activation(const Context& context, const ir::Node& node, codegen::ElementType element, Operands& operands) {
   using scalar::PointwiseOp;
   const ir::NodeId id = context.sole_producer(node.inputs[0]);
   if (id == ir::kNone || context.graph().node(id).op != &ops::kPointwise) return false;
@@ -136,8 +134,8 @@ bool find_pre_activation(const Context& context, const ir::Node& node, Operands&
   const Operand x = context.input(producer, first ? step[0].a : step[0].b);
   std::vector<std::uint16_t> channels;
   if (x.constant || x.dims != operands.x.dims || x.dims[1] % 8 != 0) return false;
-  if (!append_channels(context, producer.inputs[first ? step[0].b : step[0].a], x.dims[1], channels)) return false;
-  if (!append_channels(context, producer.inputs[term], x.dims[1], channels)) return false;
+  if (!append_channels(context, producer.inputs[first ? step[0].b : step[0].a], x.dims[1], element, channels)) return false;
+  if (!append_channels(context, producer.inputs[term], x.dims[1], element, channels)) return false;
   operands.x = x;
   operands.pre_activation = to_bytes(channels);
   operands.covered = {id};
@@ -170,10 +168,11 @@ std::int32_t joined_groups(std::int32_t groups, std::int32_t channels, std::int3
   return 1;
 }
 
-/// Weights [out_channels][channels / groups][taps] for `joined` groups: zeros between channels that the graph's do not connect.
-std::vector<float> join_weights(const std::vector<float>& weights, const ConvShape& shape, std::int64_t groups) {
+/// Weights [out_channels][channels / groups][taps] for the shape's groups, of which each joins several of the graph's: zeros
+/// between channels that these do not connect. `channels` are the input's.
+std::vector<float> join_weights(const std::vector<float>& weights, const ConvShape& shape, std::int64_t channels, std::int64_t groups) {
   const std::int64_t taps = std::int64_t{shape.kernel[0]} * shape.kernel[1];
-  const std::int64_t own = shape.channels / groups, depth = shape.channels / shape.groups;
+  const std::int64_t own = channels / groups, depth = channels / shape.groups;
   std::vector<float> out(static_cast<std::size_t>(shape.out_channels * depth * taps), 0.0f);
   for (std::int64_t n = 0; n < shape.out_channels; ++n) {
     const std::int64_t first = n / (shape.out_channels / groups) * own - n / (shape.out_channels / shape.groups) * depth;
@@ -215,9 +214,9 @@ std::vector<Candidate> convolution(const Context& context, const ir::Node& node,
   shape.groups = joined_groups(a.groups, shape.channels, shape.out_channels);
   if (a.groups / shape.groups > kMostJoined) return context.refuse("its groups are too small");
   const auto element = element_of(context, node, context.operand(node.outputs[0]).dtype);
-  if (!element) return context.refuse("its result is no f32, f16 or bf16");
+  if (!element) return context.refuse("its result is not of the type that it is to compute in");
   shape.element = *element;
-  const bool half = *element == codegen::ElementType::F16, wide = codegen::is_wide(*element);
+  const bool wide = codegen::is_wide(*element);
   if (const char* problem = place_output(y, !covered.empty(), shape)) return context.refuse(problem);
   if (operands.residual.present()) {
     const auto pitch = pixel_pitch(operands.residual);
@@ -228,9 +227,9 @@ std::vector<Candidate> convolution(const Context& context, const ir::Node& node,
   }
   if (a.groups != 1 || !use_image(context, node, shape, operands)) {
     const bool product = a.groups == 1 && a.kernel[0] == 1 && a.kernel[1] == 1;
-    shape.scaled = product && half && find_factors(context, node, operands);
+    shape.scaled = product && !wide && find_factors(context, node, operands);
     const bool padded = a.pad_begin[0] != 0 || a.pad_begin[1] != 0 || a.pad_end[0] != 0 || a.pad_end[1] != 0;
-    shape.pre_activated = product && half && !padded && !shape.scaled && find_pre_activation(context, node, operands);
+    shape.pre_activated = product && !wide && !padded && !shape.scaled && find_pre_activation(context, node, *element, operands);
     const auto pitch = pixel_pitch(operands.x);
     const std::int32_t halves = !pitch ? 0 : wide ? 2 * floats_at_once(operands.x, *pitch) : at_once(operands.x, *pitch);
     if (operands.x.dtype != type_of(*element) || halves < 2) {
@@ -246,7 +245,7 @@ std::vector<Candidate> convolution(const Context& context, const ir::Node& node,
   }
   operands.covered.insert(operands.covered.end(), covered.begin(), covered.end());
   std::vector<float> weights = floats_for(*element, context, node.inputs[1]);
-  if (a.groups > 1) weights = join_weights(weights, shape, a.groups);
+  if (a.groups > 1) weights = join_weights(weights, shape, context.input(node, 0).dims[1], a.groups);
   return launches(context, shape, operands, weights, limit);
 }
 

@@ -6,6 +6,7 @@
 
 #include "edgert/checked.h"
 #include "edgert/cpu/ops/matmul.h"
+#include "edgert/scalar/convert.h"
 #include "edgert/scalar/pointwise_functions.h"
 
 namespace edgert::families {
@@ -82,7 +83,7 @@ bool fits_f16(const std::vector<float>& floats) {
 std::optional<codegen::ElementType> element_of(const Context& context, const ir::Node& node, DType dtype) {
   if (dtype == DType::F16) return codegen::ElementType::F16;
   if (dtype == DType::BF16) return codegen::ElementType::BF16;
-  if (dtype == DType::F32) return context.rounds(node) ? codegen::ElementType::TF32 : codegen::ElementType::F32;
+  if (dtype == DType::F32 && context.wants_floats(node)) return context.rounds(node) ? codegen::ElementType::TF32 : codegen::ElementType::F32;
   return std::nullopt;
 }
 
@@ -96,6 +97,13 @@ std::vector<float> floats_for(codegen::ElementType element, const Context& conte
     throw ir::BuildError("constant '" + context.graph().value(value).name + "' has elements beyond the range of f16; allow another precision, as in --precision fp16,bf16");
   }
   return floats;
+}
+
+std::vector<std::uint16_t> as_halves(codegen::ElementType element, const std::vector<float>& floats) {
+  std::vector<std::uint16_t> halves;
+  halves.reserve(floats.size());
+  for (const float x : floats) halves.push_back(element == codegen::ElementType::F16 ? scalar::to_half(x).bits : scalar::to_bfloat16(x).bits);
+  return halves;
 }
 
 ir::Bytes bias_bytes(const Context& context, ir::ValueId bias, std::int64_t channels, std::int64_t multiple) {
@@ -125,7 +133,7 @@ std::optional<RowsProduct> rows_product(const Context& context, const ir::Node& 
   if (!matrix.constant || matrix.dims.size() != 2) return refuse("its right operand is no constant matrix");
   if (const char* problem = epilogue_problem(context, node, epilogue)) return refuse(problem);
   const auto element = element_of(context, node, product.y.dtype);
-  if (!element) return refuse("its result is no f32, f16 or bf16");
+  if (!element) return refuse("its result is not of the type that it is to compute in");
   const bool wide = codegen::is_wide(*element);
   const auto usable = [&](const Operand& rows) {
     const auto pitch = row_pitch(rows);

@@ -36,13 +36,15 @@ std::int64_t row_count(const Operand& x);
 /// Whether f16 reaches all of them.
 bool fits_f16(const std::vector<float>& floats);
 /// What operands of this type are multiplied as by the node: f32 ones exactly, or as TF32 where it may round them. Empty for
-/// other types.
+/// types that it is not to compute in.
 std::optional<codegen::ElementType> element_of(const Context& context, const ir::Node& node, DType dtype);
 /// What results are then stored as.
 DType type_of(codegen::ElementType element);
 /// Constant weights that are to be rounded to such elements; throws BuildError for numbers that f16 does not reach.
 std::vector<float> floats_for(codegen::ElementType element, const Context& context, ir::ValueId value);
 inline std::vector<float> floats_for_f16(const Context& context, ir::ValueId value) { return floats_for(codegen::ElementType::F16, context, value); }
+/// Rounded to f16 or bf16.
+std::vector<std::uint16_t> as_halves(codegen::ElementType element, const std::vector<float>& floats);
 /// A constant bias as floats with zeros up to a multiple of `multiple`.
 ir::Bytes bias_bytes(const Context& context, ir::ValueId bias, std::int64_t channels, std::int64_t multiple);
 /// Why this bias, residual or activation is none for a fast kernel, or null.

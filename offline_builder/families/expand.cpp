@@ -175,17 +175,19 @@ std::optional<std::vector<Launch>> product_launches(const Context& context, cons
   first.rows = to_int(images_of(squeeze.pixels));
   first.depth = to_int(squeeze.first.depth), first.outputs = first.output_pitch = squeeze.squeezed;
   first.epilogue = squeeze.first.epilogue;
+  first.float_output = true;  // an error in a factor is one of all the channel's pixels
   GemvShape second;
   second.rows = first.rows, second.depth = second.input_pitch = squeeze.squeezed;
   second.outputs = to_int(squeeze.second.outputs), second.output_pitch = *pitch;
   second.epilogue = squeeze.second.epilogue;
+  second.float_input = true;
   std::vector<Launch> out(2);
   out[0].spec = codegen::make_gemv(first, {256, 1, cluster}, context.target());
   out[1].spec = codegen::make_gemv(second, {256, 1, 1}, context.target());
   out[0].arguments = {from, Argument::weights(weights), Argument::weights(weights + 1), Argument::workspace(between)};
   out[1].arguments = {Argument::workspace(between), Argument::weights(weights + 2), Argument::weights(weights + 3), Argument::write(squeeze.second.y)};
   for (Launch& launch : out) {
-    launch.spec.workspace_bytes = between + static_cast<std::uint64_t>(first.rows) * static_cast<std::uint64_t>(squeeze.squeezed) * 2;
+    launch.spec.workspace_bytes = between + static_cast<std::uint64_t>(first.rows) * static_cast<std::uint64_t>(squeeze.squeezed) * 4;
     if (launch.spec.shared_bytes > static_cast<std::uint32_t>(context.target().shared_bytes)) return std::nullopt;
   }
   return out;

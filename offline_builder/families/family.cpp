@@ -35,6 +35,10 @@ float element_at(const ir::Bytes& bytes, DType dtype, std::int64_t index) {
 
 }  // namespace
 
+bool Context::wants_floats(const ir::Node& node) const {
+  return precisions_ == nullptr || stored_as(precisions_->of(graph_.value(node.outputs[0]).producer)) == DType::F32;
+}
+
 bool Context::rounds(const ir::Node& node) const { return precisions_ != nullptr && precisions_->rounds(graph_.value(node.outputs[0]).producer); }
 
 Operand Context::operand(ir::ValueId id) const {

@@ -117,6 +117,8 @@ class Context {
   const ir::Graph& graph() const { return graph_; }
   const Target& target() const { return target_; }
 
+  /// Whether the node is to compute in f32 or TF32: if not, floats are better converted for it than multiplied as they are.
+  bool wants_floats(const ir::Node& node) const;
   /// Whether the node may round the floats that it multiplies to TF32.
   bool rounds(const ir::Node& node) const;
   /// kNone gives an absent operand. A packed or unplaceable value is a std::logic_error.

@@ -5,7 +5,6 @@
 
 #include "edgert/cpu/ops/matmul.h"
 #include "edgert/cpu/ops/reduce.h"
-#include "edgert/scalar/convert.h"
 #include "families/dense.h"
 #include "ops/definitions.h"
 
@@ -62,8 +61,9 @@ std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::si
   const std::int64_t rows = row_count(y);
   if (rows > kMaxRows || depth > kMaxDepth || depth % 8 != 0) return context.refuse("it has too many rows, or a depth that is no multiple of eight");
   const auto element = input ? element_of(context, node, input->x.dtype) : std::nullopt;
-  if (!element || codegen::is_wide(*element) || input->x.constant || !loads_by_eight(input->x, input->pitch)) {
-    return context.refuse("its left operand is not of 16 bits in multiples of eight");
+  const bool wide = element && codegen::is_wide(*element);
+  if (!element || input->x.constant || input->pitch % 8 != 0 || !loads_whole(input->x, input->pitch)) {
+    return context.refuse("its left operand is not floats in multiples of eight");
   }
   const auto output_pitch = row_pitch(y);
   if (!output_pitch || (y.dtype != input->x.dtype && y.dtype != DType::F32)) return context.refuse("its result is not in rows of its operand's type or f32");
@@ -76,17 +76,15 @@ std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::si
   shape.residual_pitch = *residual_pitch;
   shape.float_output = y.dtype == DType::F32;
   shape.epilogue = epilogue;
-  shape.element = *element;
+  shape.float_input = shape.float_weights = wide;
+  if (!wide) shape.element = *element;
   const std::vector<float> by_depth = floats_for(*element, context, node.inputs[1]);
-  std::vector<std::uint16_t> packed(by_depth.size());
+  std::vector<float> by_output(by_depth.size());
   const std::size_t columns = static_cast<std::size_t>(matrix.dims[1]);
   for (std::size_t k = 0; k < static_cast<std::size_t>(depth); ++k) {
-    for (std::size_t n = 0; n < columns; ++n) {
-      const float weight = by_depth[k * columns + n];
-      packed[n * static_cast<std::size_t>(depth) + k] = *element == codegen::ElementType::F16 ? scalar::to_half(weight).bits : scalar::to_bfloat16(weight).bits;
-    }
+    for (std::size_t n = 0; n < columns; ++n) by_output[n * static_cast<std::size_t>(depth) + k] = by_depth[k * columns + n];
   }
-  const ir::Bytes weights = to_bytes(packed);
+  const ir::Bytes weights = wide ? to_bytes(by_output) : to_bytes(as_halves(*element, by_output));
   const ir::Bytes bias = bias_bytes(context, node.inputs.size() > 2 ? node.inputs[2] : ir::kNone, matrix.dims[1], 1);
   std::vector<Candidate> found;
   for (const std::int32_t cluster : {4, 1}) {

@@ -38,7 +38,8 @@ std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t
   if (is_sum_of_gathered_rows(context, norm.inputs[0])) return context.refuse_fusion("the launch that gathers its rows normalises them");
   const Operand x = context.input(norm, 0);
   const auto product = rows_product(context, node, x);
-  if (!product || product->shape.element != codegen::ElementType::F16) return {};
+  if (!product || codegen::is_wide(product->shape.element)) return {};
+  const DType type = type_of(product->shape.element);
   const auto& a = norm.as<cpu::NormalizeAttributes>();
   ConvShape shape = product->shape;
   const auto gamma = floats_along_rows(context, context.input(norm, 1), shape.channels, 1.0f);
@@ -50,13 +51,13 @@ std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t
   shape.store_normalized = context.sole_producer(node.inputs[0]) != norm_id;
   const Operand normalized = context.operand(norm.outputs[0]);
   // The blocks write it where the input lies in its own tensor.
-  if (shape.store_normalized && (normalized.dtype != DType::F16 || row_pitch(normalized) != shape.input_pitch)) {
+  if (shape.store_normalized && (normalized.dtype != type || row_pitch(normalized) != shape.input_pitch)) {
     return context.refuse_fusion("others read its normalised rows, which lie otherwise than the input");
   }
   const std::vector<float> bias = product->bias == kNone ? std::vector<float>() : context.constant_floats(product->bias);
   const codegen::FoldedNorm folded =
       codegen::fold_layer_norm(shape, product->weights.data(), bias.empty() ? nullptr : bias.data(), gamma->data(), beta->data());
-  if (!fits_f16(folded.weights)) return context.refuse_fusion("its weights times the normalisation's scale go beyond f16");
+  if (type == DType::F16 && !fits_f16(folded.weights)) return context.refuse_fusion("its weights times the normalisation's scale go beyond f16");
   const std::vector<ir::Bytes> weights = {to_bytes(codegen::pack_conv_weights(shape, folded.weights.data())), to_bytes(folded.bias)};
   std::vector<Candidate> found;
   for (const codegen::ConvTile& tile : codegen::rank_conv_tiles(shape, context.target(), limit)) {
@@ -68,7 +69,7 @@ std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t
                         Argument::write(product->y), Argument::null(), Argument::null(),  // no splits: no workspace, no counters
                         Argument::later_weights(), Argument::later_weight_bytes()};
     if (shape.store_normalized) launch.arguments.push_back(Argument::write(normalized));
-    Candidate candidate = Candidate::of(std::move(launch), DType::F16);
+    Candidate candidate = Candidate::of(std::move(launch), type);
     candidate.weights = weights;
     candidate.covered = {norm_id};
     found.push_back(std::move(candidate));

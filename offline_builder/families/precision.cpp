@@ -77,7 +77,7 @@ PrecisionRequest::PrecisionRequest(DType stored) {
   allowed = {found->precision};
 }
 
-Precisions::Precisions(const ir::Graph& graph, const PrecisionRequest& request) : default_(request.allowed.at(0)), nodes_(graph.node_count(), default_) {
+Precisions::Precisions(const ir::Graph& graph, const PrecisionRequest& request) : default_(request.allowed.at(0)), nodes_(graph.node_count(), default_), pinned_(graph.node_count(), false) {
   std::vector<bool> used(request.layers.size(), false);
   for (NodeId id = 0; id < graph.node_count(); ++id) {
     const ir::Node& node = graph.node(id);
@@ -97,7 +97,7 @@ Precisions::Precisions(const ir::Graph& graph, const PrecisionRequest& request) 
       }
       pinned = own, by = name;
     }
-    if (pinned) nodes_[id] = *pinned;
+    if (pinned) nodes_[id] = *pinned, pinned_[id] = true;
     const ValueId large = nodes_[id] == Precision::Fp16 ? beyond_f16(graph, node) : kNone;
     if (large == kNone) continue;
     const auto other = std::find_if(request.allowed.begin(), request.allowed.end(), [](Precision p) { return p != Precision::Fp16; });
@@ -213,7 +213,7 @@ void Precisions::keep_wide(ir::Graph& graph, NodeId id) {
 }
 
 void Precisions::apply(ir::Graph& graph) const {
-  if (stored_as(default_) != DType::F32) passes::narrow_floats(graph, stored_as(default_));
+  if (stored_as(default_) != DType::F32) passes::narrow_floats(graph, stored_as(default_), pinned_);
   Converter(graph, *this).run();
 }
 

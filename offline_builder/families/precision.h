@@ -51,6 +51,7 @@ class Precisions {
  private:
   Precision default_;
   std::vector<Precision> nodes_;
+  std::vector<bool> pinned_;  ///< by the user
 };
 
 }  // namespace edgert::families

@@ -7,7 +7,6 @@
 
 #include "edgert/cpu/ops/gather.h"
 #include "edgert/cpu/ops/normalize.h"
-#include "edgert/scalar/convert.h"
 #include "families/dense.h"
 #include "families/rows.h"
 #include "ops/definitions.h"
@@ -32,27 +31,32 @@ struct Sum {
   std::vector<ir::Bytes> weights;
   std::vector<NodeId> covered;
   bool gathers = false;
+  bool has_halves = false;  ///< operands of the shape's 16-bit type
 };
-
-ir::Bytes as_f16(const std::vector<float>& floats) {
-  std::vector<std::uint16_t> halves;
-  halves.reserve(floats.size());
-  for (const float x : floats) halves.push_back(scalar::to_half(x).bits);
-  return to_bytes(halves);
-}
 
 /// Whether eight elements of each row can be loaded or stored in 16-byte pieces.
 bool is_rows(const Operand& x, const std::optional<std::int32_t>& pitch) {
-  return pitch && (x.dtype == DType::F16 || x.dtype == DType::F32) && *pitch % 8 == 0 && x.alignment >= 16;
+  const bool floats = x.dtype == DType::F16 || x.dtype == DType::BF16 || x.dtype == DType::F32;
+  return floats && pitch && *pitch % 8 == 0 && x.alignment >= 16;
+}
+
+/// The type of the sum's 16-bit operands is that of `x`, if it has any so far; false where they differ.
+bool agree_on_element(const Operand& x, Sum& sum) {
+  if (x.dtype == DType::F32) return true;
+  const codegen::ElementType element = x.dtype == DType::F16 ? codegen::ElementType::F16 : codegen::ElementType::BF16;
+  if (sum.has_halves && sum.shape.element != element) return false;
+  sum.shape.element = element;
+  sum.has_halves = true;
+  return true;
 }
 
 bool add_constant(const Context& context, ValueId value, RowTable table, const Argument& index, Sum& sum) {
   const std::vector<float> floats = context.constant_floats(value);
   table.is_float = sum.shape.float_output;
-  if (!table.is_float && !fits_f16(floats)) return false;
+  if (!table.is_float && sum.shape.element == codegen::ElementType::F16 && !fits_f16(floats)) return false;
   sum.arguments.push_back(Argument::weights(sum.weights.size()));
   sum.arguments.push_back(index);
-  sum.weights.push_back(table.is_float ? to_bytes(floats) : as_f16(floats));
+  sum.weights.push_back(table.is_float ? to_bytes(floats) : to_bytes(as_halves(sum.shape.element, floats)));
   sum.shape.tables.push_back(table);
   return true;
 }
@@ -94,7 +98,7 @@ bool add_term(const Context& context, ValueId value, Sum& sum) {
     return std::int64_t{shape.rows} * shape.depth <= kMostRepeated && add_constant(context, value, {shape.rows, shape.depth, 0, false}, Argument::null(), sum);
   }
   const auto pitch = row_pitch(x);
-  if (!is_rows(x, pitch)) return false;
+  if (!is_rows(x, pitch) || !agree_on_element(x, sum)) return false;
   sum.arguments.push_back(Argument::read(x));
   sum.arguments.push_back(Argument::null());
   sum.shape.tables.push_back({shape.rows, *pitch, 0, x.dtype == DType::F32});
@@ -139,6 +143,7 @@ std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t
   if (!is_rows(y, pitch)) return context.refuse("its result is not rows in multiples of eight");
   Sum sum;
   sum.shape.float_output = y.dtype == DType::F32;
+  agree_on_element(y, sum);
   sum.shape.rows = static_cast<std::int32_t>(row_count(y)), sum.shape.depth = static_cast<std::int32_t>(y.dims.back());
   sum.shape.output_pitch = *pitch;
   std::vector<float> parameters;

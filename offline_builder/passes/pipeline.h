@@ -92,7 +92,8 @@ void explain_fuse_inverted_residual(const ir::Graph& graph, std::vector<Refusal>
 void explain_choose_planar(const ir::Graph& graph, std::vector<Refusal>& refusals);
 
 /// Not in the list, since it has a parameter and is for GPUs: after the layout is chosen, stores f32 values that are
-/// neither inputs nor outputs of the graph as `narrow`. Returns how many.
-int narrow_floats(ir::Graph& graph, DType narrow);
+/// neither inputs nor outputs of the graph, and not between the last products and the outputs, as `narrow`. Nodes that are
+/// `pinned`, by number, have no part in that exception. Returns how many.
+int narrow_floats(ir::Graph& graph, DType narrow, const std::vector<bool>& pinned);
 
 }  // namespace edgert::passes

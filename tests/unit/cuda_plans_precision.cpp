@@ -4,9 +4,10 @@
 #include <set>
 
 #include "edgert/cpu/ops/matmul.h"
+#include "edgert/cpu/ops/softmax.h"
 #include "families/precision.h"
 #include "ops/definitions.h"
-#include "plan_runs.h"
+#include "plan_networks.h"
 
 namespace {
 
@@ -66,6 +67,18 @@ std::set<std::string> computed_in(const std::vector<std::byte>& bytes, const std
   return found;
 }
 
+/// All kernels of a plan, each once.
+std::set<std::string> kernels_of(const std::vector<std::byte>& bytes) {
+  const plan::Bytes64 aligned(bytes);
+  const auto view = PlanView::load(aligned.span());
+  REQUIRE(view.ok());
+  std::set<std::string> found;
+  for (const schema::Step* step : *view->profile(0).lists()->Get(0)->steps()) {
+    found.insert(view->table().modules()->Get(step->launch()->module_())->entries()->Get(step->launch()->entry())->str());
+  }
+  return found;
+}
+
 families::PrecisionRequest only(Precision precision) {
   families::PrecisionRequest request;
   request.allowed = {precision};
@@ -86,6 +99,47 @@ TEST_CASE("each precision is as near to float as its fraction allows") {
   CHECK(computed_in(build(only(Precision::Tf32)), "second") == std::set<std::string>{"tf32"});
   CHECK(computed_in(build(only(Precision::Bf16)), "second") == std::set<std::string>{"bf16"});
   CHECK(computed_in(build(only(Precision::Fp32)), "second") == std::set<std::string>{"f32"});
+}
+
+TEST_CASE("first, grouped, strided and last convolutions and classifiers of floats have fast kernels") {
+  test::Network net;
+  test::ValueId y = net.unary(scalar::PointwiseOp::Relu, net.convolve(net.input({1, 3, 13, 11}), 32, 3, 2));
+  y = net.binary(scalar::PointwiseOp::Add, net.convolve(y, 32, 3, 1, 8), y);  // groups of four channels
+  net.output(net.convolve(y, 9, 3, 2));
+  net.output(net.matmul(net.reshape(net.mean(y, 12), {1, 32}), net.random({32, 10})));
+  const auto graphs = [&] {
+    std::vector<ir::Graph> one;
+    one.push_back(net.graph);
+    return one;
+  };
+  const std::vector<float> x = input_of(3 * 13 * 11);
+  const std::vector<float> expected = run_on_cpu(plan::build(graphs()).bytes, x);
+  for (const Precision precision : {Precision::Fp32, Precision::Tf32}) {
+    plan::BuildOptions options = test::options_for(90);
+    options.cuda->precision = only(precision);
+    const std::vector<std::byte> bytes = plan::build(graphs(), options).bytes;
+    CHECK(kernels_of(bytes) == std::set<std::string>{precision == Precision::Fp32 ? "conv_exact" : "conv_tf32", "gemv"});
+    CHECK(sqnr_db(run_on_fake_gpu(bytes, 90, x), expected) > (precision == Precision::Fp32 ? 120 : 55));
+  }
+}
+
+TEST_CASE("what follows the last products stays in f32, unless it is pinned or products follow") {
+  test::Network net;
+  const test::ValueId x = net.input({6, 8});
+  const test::ValueId first = net.matmul(x, net.random({8, 8}));
+  const auto softmax = [&](test::ValueId of) { return net.node(ops::kSoftmax, {of}, cpu::SoftmaxAttributes{1, 0, 0}); };
+  const test::ValueId inside = softmax(first);
+  const test::ValueId last = net.matmul(inside, net.random({8, 8}));
+  const test::ValueId scores = softmax(last), decoded = net.unary(scalar::PointwiseOp::Exp, scores);
+  net.output(net.binary(scalar::PointwiseOp::Add, decoded, scores));
+  ir::Graph pinned = net.graph;
+  passes::narrow_floats(net.graph, DType::F16, {});
+  for (const test::ValueId narrow : {first, inside, last}) CHECK(net.graph.value(narrow).stored == DType::F16);
+  for (const test::ValueId wide : {scores, decoded}) CHECK(net.graph.value(wide).stored == DType::Undefined);
+  std::vector<bool> by_user(pinned.node_count(), false);
+  by_user[pinned.value(decoded).producer] = true;
+  passes::narrow_floats(pinned, DType::F16, by_user);
+  for (const test::ValueId narrow : {last, scores, decoded}) CHECK(pinned.value(narrow).stored == DType::F16);
 }
 
 TEST_CASE("nodes are pinned by name") {
