@@ -127,7 +127,9 @@ TEST_CASE("what follows the last products stays in f32, unless it is pinned or p
   test::Network net;
   const test::ValueId x = net.input({6, 8});
   const test::ValueId first = net.matmul(x, net.random({8, 8}));
-  const auto softmax = [&](test::ValueId of) { return net.node(ops::kSoftmax, {of}, cpu::SoftmaxAttributes{1, 0, 0}); };
+  cpu::SoftmaxAttributes attributes{};
+  attributes.axis = 1;
+  const auto softmax = [&](test::ValueId of) { return net.node(ops::kSoftmax, {of}, attributes); };
   const test::ValueId inside = softmax(first);
   const test::ValueId last = net.matmul(inside, net.random({8, 8}));
   const test::ValueId scores = softmax(last), decoded = net.unary(scalar::PointwiseOp::Exp, scores);
