@@ -75,7 +75,7 @@ __device__ __forceinline__ void multiply_item(float (&sum)[kThreadM][kThreadN], 
 #pragma unroll
         for (int i = 0; i < kThreadM; ++i) {
 #pragma unroll
-          for (int n = 0; n < 4; ++n) sum[i][j + n] = fmaf(a[i][c], b[n], sum[i][j + n]);
+          for (int n = 0; n < 4; ++n) sum[i][j + n] += a[i][c] * b[n];
         }
       }
     }

@@ -31,6 +31,7 @@ GroupShape choose_group(std::int64_t results, std::int64_t elements, bool across
     shape.across = true;
     shape.groups = power_of_two_above(results, 32);
     shape.lanes = power_of_two_above(ceil_div(elements, 8), 256 / shape.groups);
+    if (elements >= 1024 && results <= 2048) shape.groups = std::min(shape.groups, 8), shape.lanes = 64;  // more blocks, still whole sectors
     // Blocks are whole warps.
     shape.lanes = std::max(shape.lanes, 32 / shape.groups);
     return shape;
