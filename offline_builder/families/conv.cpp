@@ -38,7 +38,8 @@ std::vector<Candidate> launches(const Context& context, const ConvShape& shape, 
   for (const codegen::ConvTile& tile : codegen::rank_conv_tiles(shape, context.target(), limit)) {
     Launch launch;
     launch.spec = codegen::make_conv(shape, tile, context.target());
-    launch.spread = true;
+    // Of f32 a block has few threads for its work: where there are more blocks than multiprocessors, several share one.
+    launch.spread = !codegen::is_wide(shape.element) || launch.spec.grid[0] <= static_cast<std::uint32_t>(context.target().multiprocessors);
     launch.arguments = {Argument::read(operands.x),
                         Argument::weights(0),
                         Argument::weights(1),

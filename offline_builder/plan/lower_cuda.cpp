@@ -242,6 +242,8 @@ class CudaLowering {
     if (step.launch->spread) {
       // Wide and narrow footprints alternate; clusters are always wide.
       narrow_ = narrow_ && kernel.cluster == 1;
+      // What needs more than a narrow footprint took up to twice as long in its place (f32 and TF32 convolutions).
+      if (step.candidate->compute == DType::F32 && kernel.shared_bytes > codegen::launch_shared_bytes(0, codegen::Footprint::Narrow, target_)) narrow_ = false;
       launch.shared_bytes = codegen::launch_shared_bytes(kernel.shared_bytes, narrow_ ? codegen::Footprint::Narrow : codegen::Footprint::Wide, target_);
       narrow_ = !narrow_;
     }
