@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Inverted-residual blocks: the widening 1x1 convolution and the depthwise one in a launch (kernels/expand.cu), and
-// squeeze-and-excitation, the mean over pixels and two small products, in launches of kernels/gemv.cu. Where both meet,
-// the mean is taken of sums that the first launch leaves, so that nobody reads the widened tensor for it.
+// squeeze-and-excitation, the mean over pixels and two small products, in a launch of kernels/squeeze.cu or two of
+// kernels/gemv.cu. Where both meet, the mean is taken of sums that the first launch leaves, so that nobody reads the widened
+// tensor for it.
 #include "codegen/expand_kernel.h"
 #include "codegen/squeeze_kernel.h"
 
