@@ -47,6 +47,7 @@ LIMITS = {
     "Det": "at most 4,096 rows",
     "Dropout": "in training mode with ratio 0 only: there are no random results",
     "Expand": "shape known when the plan is built",
+    "LabelEncoder": "numbers",
     "LpPool": "no ceil_mode",
     "MaxPool": "1 to 3 spatial dimensions; indices of windows of up to 4,096 elements",
     "OneHot": "depth known when the plan is built",

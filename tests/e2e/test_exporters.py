@@ -117,6 +117,44 @@ class Detectors(AgainstReference):
                 self.agree(self.model(flattened), cases)
 
 
+    def test_suppression_as_paddle_writes_it(self):
+        """One row of class, score and box for the best of what is left, and how many rows there are."""
+        nodes = [
+            node("NonMaxSuppression", ["boxes", "scores", "most", "overlap", "least"], ["selected"]),
+            node("Gather", ["selected", "one_1"], ["class_column"], axis=1),
+            node("Squeeze", ["class_column", "one_1"], ["class"]),
+            node("Gather", ["selected", "two_1"], ["box_column"], axis=1),
+            node("Squeeze", ["box_column", "one_1"], ["box"]),
+            node("Reshape", ["scores", "flat"], ["all_scores"]),
+            node("Mul", ["class", "count"], ["row"]),
+            node("Add", ["row", "box"], ["place"]),
+            node("Gather", ["all_scores", "place"], ["score"], axis=0),
+            node("Shape", ["score"], ["found"]),
+            node("Concat", ["found", "keep"], ["both"], axis=0),
+            node("ReduceMin", ["both"], ["k"], keepdims=1),
+            node("TopK", ["score", "k"], ["best", "order"]),
+            node("Gather", ["class", "order"], ["best_class"], axis=0),
+            node("Gather", ["box", "order"], ["best_box"], axis=0),
+            node("Squeeze", ["boxes", "first"], ["all_boxes"]),
+            node("Gather", ["all_boxes", "best_box"], ["corners"], axis=0),
+            node("Cast", ["best_class"], ["class_number"], to=FLOAT),
+            node("Unsqueeze", ["class_number", "one_1"], ["a"]),
+            node("Unsqueeze", ["best", "one_1"], ["b"]),
+            node("Concat", ["a", "b", "corners"], ["y"], axis=1),
+            node("Shape", ["best"], ["rows"]),
+            node("Cast", ["rows"], ["number"], to=TensorProto.INT32),
+        ]
+        initializers = [int64("most", [30]), int64("one_1", [1]), int64("two_1", [2]), int64("first", [0]), int64("flat", [-1]), int64("count", [self.BOXES]),
+                        int64("keep", [8]), float_tensor("overlap", [0.4]), float_tensor("least", [0.6])]  # fmt: skip
+        inputs = [value("boxes", FLOAT, [1, self.BOXES, 4]), value("scores", FLOAT, [1, 3, self.BOXES])]
+        outputs = [value("y", FLOAT, ["n", 6]), value("number", TensorProto.INT32, [1])]
+        cases = []
+        for scale in (1, 0.7, 0.1):
+            case = self.inputs(6, 0)
+            cases.append({"boxes": case["boxes"][None], "scores": np.ascontiguousarray(case["scores"].T)[None] * np.float32(scale)})
+        self.agree(make_model(nodes, inputs, outputs, initializers), cases)
+
+
 class Extents(AgainstReference):
     def test_parts_of_what_was_found(self):
         """Slices along, and zeros as long as, an extent that only a run knows."""
@@ -365,6 +403,18 @@ class ClassicModels(AgainstReference):
                 with self.subTest(transform, negative=negative):
                     self.check("TreeEnsembleClassifier", [(INT64, [50]), (FLOAT, [50, 2])], rows=50, classlabels_int64s=[0, 1], post_transform=transform,
                                **self.trees(), **self.leaves("class", 2, negative=negative, only=0))  # fmt: skip
+
+    def test_tables_of_labels(self):
+        for keys, values, default, x in (
+            ({"keys_int64s": [3, 1, 7]}, {"values_floats": [0.5, 1.5, 2.5]}, {"default_float": 9.0}, np.array([[1, 2], [7, 3]])),
+            ({"keys_int64s": [3, 1, 7]}, {"values_int64s": [10, 20, 30]}, {}, np.array([[1, 2], [7, 3]])),
+            ({"keys_floats": [3.0, float("nan")]}, {"values_int64s": [10, 20]}, {"default_int64": 5}, np.array([3, np.nan, 4], np.float32)),
+        ):
+            with self.subTest(keys):
+                made = helper.make_node("LabelEncoder", ["x"], ["y"], "node", domain="ai.onnx.ml", **keys, **values, **default)
+                types = [FLOAT if x.dtype == np.float32 else INT64, FLOAT if "values_floats" in values else INT64]
+                model = make_model([made], [value("x", types[0], x.shape)], [value("y", types[1], x.shape)], opsets=[("ai.onnx.ml", 2)])
+                self.agree(model, [{"x": x}])
 
     def vectors(self, classes, features=4):
         """Attributes of a classifier with 2, 3, ... support vectors for its classes."""

@@ -329,9 +329,40 @@ def selection(g):
     for _ in range(g.integer(0, 3)):
         op = g.choose(["Abs", "Mul", "Add", "Sigmoid", "Neg"])
         y = g.bare(op, [y, scalar(g, 0.5)] if op in ("Mul", "Add") else [y])
+    rank = {"Compress": x.rank, "masked": 1, "NonZero": 2}[kind]
+    for _ in range(g.integer(0, 2)):
+        y = reshaped_selection(g, y, axis, rank)
     last = g.choose(["none", "Softmax", "ReduceSum", "ReduceMax"])
     if last == "Softmax" and g.opset >= 13:
         y = g.bare(last, [y], axis=axis)
     elif last == "ReduceSum" and g.opset >= 13:
         y = g.bare(last, [y, g.constant(np.array([axis], np.int64))], keepdims=g.integer(0, 1))
     g.loose.append(Value(y, "float32", ()))
+
+
+def reshaped_selection(g, y, axis, rank):
+    """What has an extent that only a run knows along `axis`, with another one there."""
+    ints = lambda *numbers: g.constant(np.array(numbers, np.int64))
+    kind = g.choose(["Concat", "Slice", "slice at run time", "Pad", "count", "TopK"])
+    if kind == "Concat":
+        return g.bare("Concat", [y, y], axis=axis)
+    if kind == "Slice" and g.opset >= 10:
+        return g.bare("Slice", [y, ints(g.integer(-5, 5)), ints(g.choose([-2, -1, 3, 8, 2**62])), ints(axis), ints(g.integer(1, 3))])
+    if kind == "slice at run time" and g.opset >= 10:
+        places = [g.add_input((1,), "int64", [g.integer(-6, 9)]) for _ in range(2)]
+        return g.bare("Slice", [y, *places, ints(axis)])
+    if kind == "Pad" and g.opset >= 11:
+        pads = np.zeros(2 * rank, np.int64)
+        pads[[axis, rank + axis]] = g.rng.integers(0, 3, 2)
+        return g.bare("Pad", [y, g.constant(pads), scalar(g, 0.25)])
+    count = g.bare("Gather", [g.bare("Shape", [y]), g.constant(np.array([axis], np.int64))], axis=0)
+    if kind == "count" and g.opset >= 11 and rank == 1:
+        number = g.bare("Squeeze", [count, ints(0)] if g.opset >= 13 else [count], **({} if g.opset >= 13 else {"axes": [0]}))
+        numbers = g.bare("Range", [g.constant(np.array(0, np.int64)), number, g.constant(np.array(1, np.int64))])
+        return g.bare("Add", [y, g.bare("Cast", [numbers], to=TensorProto.FLOAT)])
+    if kind == "TopK" and g.opset >= 11 and rank == 1:
+        most = g.bare("ReduceMin", [g.bare("Concat", [count, ints(g.integer(1, 5))], axis=0)], keepdims=1)
+        best, other = g.fresh("d"), g.fresh("d")
+        g.nodes.append(helper.make_node("TopK", [y, most], [best, other], axis=axis))
+        return best
+    return y
