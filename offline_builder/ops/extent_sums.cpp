@@ -258,14 +258,13 @@ std::optional<std::int64_t> largest_sum(const ir::Graph& graph, const ExtentSum&
 std::optional<std::vector<ExtentSum>> extent_sums(const ir::Graph& graph, ValueId x) { return Reader(graph).read(x); }
 
 ValueId known_elements(OnnxNode& node, ValueId x) {
-  const ir::Value& value = node.graph.value(x);
-  const DType dtype = value.type.dtype;
-  if (value.is_constant() || (dtype != DType::I64 && dtype != DType::I32 && dtype != DType::Bool)) return x;
+  const auto [dtype, dims] = node.graph.value(x).type;
+  if (node.graph.value(x).is_constant() || (dtype != DType::I64 && dtype != DType::I32 && dtype != DType::Bool)) return x;
   const std::optional<std::vector<ExtentSum>> sums = extent_sums(node.graph, x);
   if (!sums || !std::all_of(sums->begin(), sums->end(), [](const ExtentSum& sum) { return sum.is_known(); })) return x;
   std::vector<std::int64_t> numbers;
   for (const ExtentSum& sum : *sums) numbers.push_back(sum.constant);
-  return cast(node, int64_constant(node, value.type.dims, numbers), dtype);
+  return cast(node, int64_constant(node, dims, numbers), dtype);
 }
 
 std::optional<ExtentSum> extent_sum(const ir::Graph& graph, ValueId x, std::size_t dim) {

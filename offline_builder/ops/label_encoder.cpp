@@ -44,13 +44,14 @@ void import_label_encoder(OnnxNode& node) {
   if (otherwise == ir::kNone) otherwise = scalar_constant(node, type, is_float(type) ? -0.0 : -1.0);
   if (dtype_of(node, otherwise) != type || ir::element_count(dims_of(node, otherwise)) != 1) node.fail("the default must be one number of the values' type");
 
-  Dims lifted = node.type(0).dims;
+  const Dims dims = node.type(0).dims;
+  Dims lifted = dims;
   lifted.push_back(1);
   require_rank(lifted);
   const ValueId x = reshape(node, node.input(0), lifted);
   ValueId hit = binary(node, PointwiseOp::Equal, x, keys);
-  if (is_float(key_type)) {
-    // A key that is no number stands for all that are none.
+  if (is_float(key_type) && node.opset >= 4) {
+    // A key that is no number stands for all that are none; before, it stood for nothing.
     const ValueId both = binary(node, PointwiseOp::And, unary(node, PointwiseOp::IsNan, x), unary(node, PointwiseOp::IsNan, keys));
     hit = binary(node, PointwiseOp::Or, hit, both);
   }
@@ -59,7 +60,7 @@ void import_label_encoder(OnnxNode& node) {
   const ValueId hits = reduce(node, static_cast<unsigned>(cpu::ReduceKind::Max), cast(node, hit, DType::I32), {axis}, true);
   const ValueId is_there = cast(node, hits, DType::Bool);
   const ValueId found = gather(node, values, reshape(node, place, lifted), 0);
-  node.set_output(0, reshape(node, select(node, is_there, found, reshape(node, otherwise, {1})), node.type(0).dims));
+  node.set_output(0, reshape(node, select(node, is_there, found, reshape(node, otherwise, {1})), dims));
 }
 
 }  // namespace

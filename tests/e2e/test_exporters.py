@@ -405,15 +405,17 @@ class ClassicModels(AgainstReference):
                                **self.trees(), **self.leaves("class", 2, negative=negative, only=0))  # fmt: skip
 
     def test_tables_of_labels(self):
-        for keys, values, default, x in (
-            ({"keys_int64s": [3, 1, 7]}, {"values_floats": [0.5, 1.5, 2.5]}, {"default_float": 9.0}, np.array([[1, 2], [7, 3]])),
-            ({"keys_int64s": [3, 1, 7]}, {"values_int64s": [10, 20, 30]}, {}, np.array([[1, 2], [7, 3]])),
-            ({"keys_floats": [3.0, float("nan")]}, {"values_int64s": [10, 20]}, {"default_int64": 5}, np.array([3, np.nan, 4], np.float32)),
+        numbers = np.array([3, np.nan, 4], np.float32)
+        for opset, keys, values, default, x in (
+            (2, {"keys_int64s": [3, 1, 7]}, {"values_floats": [0.5, 1.5, 2.5]}, {"default_float": 9.0}, np.array([[1, 2], [7, 3]])),
+            (3, {"keys_int64s": [3, 1, 7]}, {"values_int64s": [10, 20, 30]}, {}, np.array([[1, 2], [7, 3]])),
+            (2, {"keys_floats": [3.0, float("nan")]}, {"values_int64s": [10, 20]}, {"default_int64": 5}, numbers),
+            (4, {"keys_floats": [3.0, float("nan")]}, {"values_int64s": [10, 20]}, {"default_int64": 5}, numbers),
         ):
-            with self.subTest(keys):
+            with self.subTest(keys, opset=opset):
                 made = helper.make_node("LabelEncoder", ["x"], ["y"], "node", domain="ai.onnx.ml", **keys, **values, **default)
                 types = [FLOAT if x.dtype == np.float32 else INT64, FLOAT if "values_floats" in values else INT64]
-                model = make_model([made], [value("x", types[0], x.shape)], [value("y", types[1], x.shape)], opsets=[("ai.onnx.ml", 2)])
+                model = make_model([made], [value("x", types[0], x.shape)], [value("y", types[1], x.shape)], opsets=[("ai.onnx.ml", opset)])
                 self.agree(model, [{"x": x}])
 
     def vectors(self, classes, features=4):
