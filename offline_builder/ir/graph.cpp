@@ -151,6 +151,32 @@ void Graph::add_provenance(NodeId node, const std::vector<std::string>& names) {
   }
 }
 
+namespace {
+
+/// Two values may hold one extent, and which of them an operand names decides which of them the results name. Follows that
+/// from `readers`, of whose operands one names another value now.
+void update_extents(Graph& graph, std::vector<NodeId> readers) {
+  while (!readers.empty()) {
+    const Node& node = graph.node(readers.back());
+    readers.pop_back();
+    const InferContext context{graph, node.inputs, node.attributes, node.bodies};
+    const std::vector<std::vector<OutputExtent>> extents = infer_extents(*node.op, context);
+    for (std::size_t i = 0; i < node.outputs.size(); ++i) {
+      std::vector<Extent> expected;
+      for (std::size_t e = 0; i < extents.size() && e < extents[i].size(); ++e) {
+        const OutputExtent& extent = extents[i][e];
+        expected.push_back({extent.dim, extent.actual != kNone ? extent.actual : node.outputs.at(extent.output)});
+      }
+      if (expected == graph.value(node.outputs[i]).extents) continue;
+      graph.value(node.outputs[i]).extents = std::move(expected);
+      const std::vector<NodeId>& next = graph.users(node.outputs[i]);
+      readers.insert(readers.end(), next.begin(), next.end());
+    }
+  }
+}
+
+}  // namespace
+
 void Graph::replace_uses(ValueId from, ValueId to) {
   check_operand(to);
   if (from == to) return;
@@ -171,6 +197,7 @@ void Graph::replace_uses(ValueId from, ValueId to) {
       if (extent.actual == from) extent.actual = to;
     }
   }
+  if (values_[from].extents != values_[to].extents) update_extents(*this, readers);
 }
 
 void Graph::erase(NodeId id) {
