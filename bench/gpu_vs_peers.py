@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plans from `edgert build` beside PyTorch on one GPU, in one run: GPU time of one launch of a CUDA graph, between events.
 
-Columns: EdgeRT (fp16, built here for this GPU; with --tuned also with tiles timed on it), PyTorch eager in a CUDA graph
+Columns: EdgeRT (fp16, built here for this GPU; with --tuned also with tiles timed on it, with --libraries also with products
+and convolutions by cuBLASLt and cuDNN wherever they have them), PyTorch eager in a CUDA graph
 (fp16, channels last), with --autotune also torch.compile max-autotune in a CUDA graph; each with the L2 cache as the run
 before left it, and after a buffer four times as large was written. The last table is EdgeRT alone, confined to
 --multiprocessors by a green context and to the instructions of sm_80: what a smaller GPU's floor is, and how near a plan
@@ -15,6 +16,7 @@ import argparse
 import concurrent.futures
 import datetime
 import json
+import os
 import re
 import shlex
 import statistics
@@ -31,11 +33,12 @@ EXAMPLES = """examples:
   python3 bench/gpu_vs_peers.py --models MODELS resnet50 --batches 1 --autotune --profile
   python3 bench/gpu_vs_peers.py --models MODELS --save          also writes bench/results/<date>-<GPU>-peers.md"""
 NAMES = ["resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "vit_s16", "yolov8n", "bert_base"]
+ENVIRONMENT = dict(os.environ)  # of the commands
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def call(command):
-    result = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    result = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, env=ENVIRONMENT)
     if result.returncode != 0:
         raise RuntimeError(f"{shlex.join(map(str, command))}\n{result.stderr.strip()}")
     return result.stdout
@@ -48,6 +51,15 @@ def find_nvrtc():
     packages = Path(torch.__file__).resolve().parents[1]
     found = sorted(packages.glob("nvidia/*/lib/libnvrtc.so.*"))
     return ["--nvrtc", str(found[-1])] if found else []
+
+
+def use_libraries_of_torch():
+    """The commands find the cuBLASLt and cuDNN that PyTorch brings."""
+    import torch
+
+    packages = Path(torch.__file__).resolve().parents[1]
+    found = sorted({str(file.parent) for pattern in ("libcublasLt.so.*", "libcudnn.so.*") for file in packages.glob(f"nvidia/*/lib/{pattern}")})
+    ENVIRONMENT["LD_LIBRARY_PATH"] = ":".join([*found, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])])
 
 
 class Bench:
@@ -102,6 +114,9 @@ def measure_torch(path, batch, arguments):
     return row, inputs, outputs
 
 
+OTHERS = {"tuned": "EdgeRT tuned", "library": "cuBLASLt, cuDNN in EdgeRT"}
+
+
 def text(times):
     """median (p99/median)"""
     return f"{times['median']:.1f} ({times['p99'] / times['median']:.2f})"
@@ -115,7 +130,7 @@ def measure_model(bench, path, batch, plans, arguments):
         row |= torch_row
         inputs = bench.folder / "in.npz"
         np.savez(inputs, **arrays)
-    for kind in ("edgert", "tuned"):
+    for kind in ("edgert", *OTHERS):
         if (kind, batch) not in plans:
             continue
         plan, row[f"{kind}_build_seconds"] = plans[kind, batch]
@@ -132,15 +147,15 @@ def measure_model(bench, path, batch, plans, arguments):
 
 def table(rows, batch, arguments):
     autotuned = arguments.autotune
-    tuned = any("tuned" in row for row in rows)
-    head = ["network", "EdgeRT", "cold"] + (["EdgeRT tuned", "cold"] if tuned else []) + ["torch eager", "cold"]
+    others = [kind for kind in OTHERS if any(kind in row for row in rows)]
+    head = ["network", "EdgeRT", "cold", *(word for kind in others for word in (OTHERS[kind], "cold")), "torch eager", "cold"]
     head += (["torch max-autotune", "cold", "compiled in, s"] if autotuned else []) + ["nodes", "queueing, run / driver", "build, s", "cosine to torch"]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
     for row in rows:
         if row["batch"] != batch or "edgert" not in row:
             continue
         cells = [row["name"]]
-        for kind in ["edgert"] + (["tuned"] if tuned else []):
+        for kind in ["edgert", *others]:
             ours = row.get(kind)
             cells += [f"{ours[key]['median']:.1f} ({ours[key]['p99_over_median']:.2f})" for key in ("gpu_latency_us", "gpu_latency_cold_us")] if ours else ["-", "-"]
         for kind in ["eager"] + (["autotuned"] if autotuned else []):
@@ -228,6 +243,8 @@ def parse_arguments():
     parser.add_argument("--batches", type=lambda words: [int(word) for word in words.split(",")], default=[1, 8])
     parser.add_argument("--multiprocessors", type=int, default=16, help="of the confined column, 0 for none (default: 16)")
     parser.add_argument("--tuned", action="store_true", help="also plans built with --target local, whose tiles are timed on this GPU")
+    parser.add_argument("--libraries", action="store_true", help="also plans whose products and convolutions cuBLASLt and cuDNN compute")
+    parser.add_argument("--tactics", default="native", help="what tuning chooses among for --tuned (default: native)")
     parser.add_argument("--tune-seconds", type=float, default=60, help="of device time for a tuned plan (default: 60)")
     parser.add_argument("--autotune", action="store_true", help="also torch.compile max-autotune: minutes a network")
     parser.add_argument("--no-torch", action="store_true", help="EdgeRT alone")
@@ -245,6 +262,8 @@ def build_all(bench, paths, arguments):
     for path in paths:
         for batch in arguments.batches:
             jobs[path.stem, "edgert", batch] = (path, batch, "edgert", [])
+            if arguments.libraries:
+                jobs[path.stem, "library", batch] = (path, batch, "library", ["--tactics", "cudnn"])
             if arguments.multiprocessors:
                 part = ["--instructions", "sm_80", "--multiprocessors", str(arguments.multiprocessors)]
                 jobs[path.stem, "part", batch] = (path, batch, "part", part)
@@ -254,7 +273,7 @@ def build_all(bench, paths, arguments):
     if arguments.tuned:  # one at a time: they use the GPU
         for path in paths:
             try:
-                effort = ["--tune-seconds", str(arguments.tune_seconds)]
+                effort = ["--tune-seconds", str(arguments.tune_seconds), "--tactics", arguments.tactics]
                 built[path.stem, "tuned", 1] = Bench(arguments, bench.folder, "local").build(path, 1, "tuned", effort)
             except RuntimeError as error:
                 built[path.stem, "tuned", 1] = error
@@ -267,6 +286,8 @@ def main():
         import torch
 
         arguments.target = "sm_%d%d" % torch.cuda.get_device_capability()
+    if arguments.libraries or arguments.tactics != "native":
+        use_libraries_of_torch()
     start = time.monotonic()
     rows = []
     with tempfile.TemporaryDirectory() as folder:

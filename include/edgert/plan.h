@@ -56,7 +56,17 @@ class PlanView {
   }
 
   /// Whether the steps are launches on a GPU (edgert/cuda/session.h runs them); else edgert/session.h runs the plan.
-  bool is_cuda() const noexcept { return rules::count(table_->modules()) != 0; }
+  bool is_cuda() const noexcept {
+    if (rules::count(table_->modules()) != 0) return true;
+    // A vendor's library needs no module.
+    for (std::uint32_t p = 0; p < profile_count(); ++p) {
+      const auto* steps = profile(p).lists()->Get(0)->steps();
+      for (std::uint32_t i = 0; i < rules::count(steps); ++i) {
+        if (steps->Get(i)->launch() != nullptr) return true;
+      }
+    }
+    return false;
+  }
 
   std::uint32_t profile_count() const noexcept { return rules::count(table_->profiles()); }
   const schema::Profile& profile(std::uint32_t index) const noexcept { return *table_->profiles()->Get(index); }

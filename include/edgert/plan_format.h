@@ -17,7 +17,7 @@ namespace edgert {
 inline constexpr char kPlanMagic[8] = {'E', 'd', 'g', 'e', 'R', 'T', '\r', '\n'};
 /// A runtime loads plans of its own major version and of any minor version up to its own.
 inline constexpr std::uint16_t kPlanMajor = 1;
-inline constexpr std::uint16_t kPlanMinor = 0;
+inline constexpr std::uint16_t kPlanMinor = 1;
 /// Every section, and so the plan's first byte, is aligned to this at least.
 inline constexpr std::uint32_t kPlanAlignment = 64;
 inline constexpr std::uint32_t kMaxSections = 1024;

@@ -289,7 +289,7 @@ inline Status check_step(const Context& context, const schema::Profile& profile,
   if ((step.op() != 0) == (step.launch() != nullptr)) {
     return violated(context.log, Rule::StepKind, "step", index, "is neither an operator nor a launch, or both");
   }
-  if (step.launch() != nullptr && count(context.plan.modules()) == 0) {
+  if (step.launch() != nullptr && step.launch()->call() == nullptr && count(context.plan.modules()) == 0) {
     return violated(context.log, Rule::StepKind, "step", index, "is a launch in a plan without modules");
   }
   EDGERT_RETURN_IF_ERROR(check_operands(context, profile, step, index));

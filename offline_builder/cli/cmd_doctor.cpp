@@ -13,6 +13,7 @@
 #include "edgert/plan_format.h"
 #include "onnx/import.h"
 #include "ops/operator.h"
+#include "tune/vendor_libraries.h"
 
 namespace edgert::cli {
 namespace {
@@ -67,6 +68,12 @@ Finding examine_nvrtc() {
   return finding;
 }
 
+Finding examine_libraries() {
+  std::string detail;
+  const bool found = tune::VendorLibraries().describe(detail);
+  return {"cuBLASLt and cuDNN (for --tactics cudnn and all)", found, detail, false};
+}
+
 std::vector<Finding> examine(const std::string& python) {
   std::vector<Finding> out;
   out.push_back({"edgert", true, std::string(EDGERT_VERSION) + ", plan format " + std::to_string(kPlanMajor) + "." + std::to_string(kPlanMinor), true});
@@ -80,6 +87,7 @@ std::vector<Finding> examine(const std::string& python) {
                  version.empty() ? python + " lacks it: run scripts/setup.sh, or give --python" : version + ", through " + python, false});
   out.push_back(examine_driver());
   out.push_back(examine_nvrtc());
+  out.push_back(examine_libraries());
   return out;
 }
 

@@ -85,6 +85,11 @@ void add_cuda_options(CLI::App& command, CudaArguments& a) {
                      "File of lines 'PATTERN = PRECISION': what ONNX nodes compute in whose names match, * standing for any characters; the last "
                      "match holds, a pattern without one is an error");
   command.add_flag("--allow-cpu-steps", a.allow_cpu_steps, "Nodes without a GPU kernel run on the CPU, and are named, instead of being an error");
+  command.add_option("--tactics", a.tactics,
+                     "What may compute a step: native, EdgeRT's own kernels; all, also cuBLASLt and cuDNN, among which tuning chooses; cudnn, those "
+                     "wherever they can. Such plans need a runtime that includes edgert/cuda/library/*.h")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"native", "cudnn", "all"}));
   command.add_option("--multiprocessors", a.multiprocessors, "How many the GPU has, where its SM does not say: sm_87 16, sm_90 132, sm_110 20")
       ->check(CLI::Range(1, 1024));
   command.add_option("--instructions", a.instructions,
@@ -97,8 +102,8 @@ void add_cuda_options(CLI::App& command, CudaArguments& a) {
 std::optional<plan::CudaOptions> cuda_options(const CudaArguments& a, const tune::Device* device) {
   if (a.target == "cpu") {
     if (!a.precision.empty() || a.fp16 || a.fp32 || a.tf32 || a.bf16 || !a.layer_precision.empty() || !a.nvrtc.empty() || !a.instructions.empty() ||
-        a.multiprocessors != 0 || a.allow_cpu_steps) {
-      throw UsageError("--precision, --layer-precision, --fp32, --tf32, --fp16, --bf16, --instructions, --nvrtc, --multiprocessors and --allow-cpu-steps are for GPUs: give --target sm_87 or the like");
+        a.multiprocessors != 0 || a.allow_cpu_steps || a.tactics != "native") {
+      throw UsageError("--precision, --layer-precision, --fp32, --tf32, --fp16, --bf16, --instructions, --nvrtc, --multiprocessors, --allow-cpu-steps and --tactics are for GPUs: give --target sm_87 or the like");
     }
     return std::nullopt;
   }
@@ -123,7 +128,8 @@ std::optional<plan::CudaOptions> cuda_options(const CudaArguments& a, const tune
   if (a.multiprocessors != 0) options.device.multiprocessors = a.multiprocessors;
   options.precision.allowed = allowed_precisions(a);
   if (!a.layer_precision.empty()) options.precision.layers = read_layers(a.layer_precision);
-  options.allow_host = a.allow_cpu_steps;
+  options.alternatives.tactics = a.tactics == "all" ? families::Tactics::All : a.tactics == "cudnn" ? families::Tactics::Library : families::Tactics::Native;
+  options.alternatives.cpu_steps = a.allow_cpu_steps;
   options.compiler.nvrtc = a.nvrtc;
   options.compiler.cache_directory = a.cache.empty() ? default_kernel_cache() : a.cache == "none" ? "" : a.cache;
   options.compiler.threads = a.threads != 0 ? static_cast<std::uint32_t>(a.threads) : std::max(1u, std::thread::hardware_concurrency());

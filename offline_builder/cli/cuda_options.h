@@ -20,6 +20,7 @@ struct CudaArguments {
   bool fp16 = false, fp32 = false, bf16 = false, tf32 = false;
   std::string layer_precision;
   bool allow_cpu_steps = false;
+  std::string tactics = "native";
   std::string nvrtc;
   std::string cache;
   int multiprocessors = 0;

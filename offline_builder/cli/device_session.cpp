@@ -8,6 +8,7 @@
 #include "edgert/cuda/segmented_session.h"
 #include "edgert/cuda/self_test.h"
 #include "ir/types.h"
+#include "tune/vendor_libraries.h"
 
 namespace edgert::cli {
 namespace {
@@ -49,6 +50,7 @@ struct DeviceSession::State {
   std::unique_ptr<DevicePart> part;  // before what lives in its context
   int multiprocessors = 0;
   std::unique_ptr<Aligned> program_memory, session_memory;
+  tune::VendorLibraries libraries;
   cuda::Program program;  // before the session, which must be closed first
   cuda::SegmentedSession<HostSteps> segmented;  // where there are CPU steps; else only its part on the device
   cuda::Session& session = segmented.device();
@@ -78,7 +80,7 @@ DeviceSession::DeviceSession(const LoadedPlan& plan, int multiprocessors) : Plan
   count_allocations(s.driver);
   if (multiprocessors != 0) s.part = std::make_unique<DevicePart>(s.driver, multiprocessors);
   s.program_memory = std::make_unique<Aligned>(cuda::Program::host_bytes(plan.view()));
-  require(s.program.prepare(s.driver, plan.view(), s.program_memory->span(), {log(), 0}), plan.path());
+  require(s.program.prepare(s.driver, plan.view(), s.program_memory->span(), {log(), 0, s.libraries.runners()}), plan.path());
   s.must(s.driver.device_attribute(&s.multiprocessors, cuda::DeviceAttribute::MultiprocessorCount, s.program.device()), "cuDeviceGetAttribute");
   if (s.part != nullptr) s.multiprocessors = s.part->multiprocessors();
   cuda::SessionOptions options;

@@ -95,6 +95,7 @@ std::vector<CompiledKernel> Compiler::compile(const std::vector<CompileJob>& job
   if (options_.code_arch == 0) return compile_as_given(jobs);
   std::vector<CompileJob> moved = jobs;
   for (CompileJob& job : moved) {
+    if (job.source.empty()) continue;
     // The kernels ask this macro which instructions there are.
     job.source = "#undef __CUDA_ARCH__\n#define __CUDA_ARCH__ " + std::to_string(job.arch * 10) + "\n" + std::string(job.source);
     job.arch = options_.code_arch;
@@ -107,8 +108,8 @@ std::vector<CompiledKernel> Compiler::compile_as_given(const std::vector<Compile
   std::vector<std::string> keys;
   std::vector<std::size_t> unique;
   for (std::size_t i = 0; i < jobs.size(); ++i) {
-    keys.push_back(compile_key(jobs[i], version_));
-    if (first_of_key.emplace(keys.back(), i).second) unique.push_back(i);
+    keys.push_back(jobs[i].source.empty() ? std::string() : compile_key(jobs[i], version_));
+    if (!keys.back().empty() && first_of_key.emplace(keys.back(), i).second) unique.push_back(i);
   }
   std::vector<CompiledKernel> results(jobs.size());
   std::vector<std::string> errors(jobs.size());
@@ -137,7 +138,7 @@ std::vector<CompiledKernel> Compiler::compile_as_given(const std::vector<Compile
   }
   if (!message.empty()) throw CompileError(message);
   for (std::size_t i = 0; i < jobs.size(); ++i) {
-    const std::size_t source = first_of_key[keys[i]];
+    const std::size_t source = keys[i].empty() ? i : first_of_key[keys[i]];
     if (source != i) results[i] = results[source];
   }
   return results;

@@ -34,7 +34,8 @@ class Compiler {
  public:
   explicit Compiler(CompilerOptions options);
 
-  /// All results in the order of the jobs, whatever the number of threads; equal jobs are compiled once. Throws
+  /// All results in the order of the jobs, whatever the number of threads; equal jobs are compiled once, those without source
+  /// give a kernel without code. Throws
   /// CompileError with the messages of all jobs that failed.
   std::vector<CompiledKernel> compile(const std::vector<CompileJob>& jobs);
 

@@ -5,6 +5,7 @@
 #include <map>
 #include <stdexcept>
 
+#include "families/library.h"
 #include "ir/windows.h"
 #include "ops/definitions.h"
 
@@ -174,7 +175,7 @@ int insert_conversions(ir::Graph& graph, const Target& target, const Precisions&
 }
 
 std::vector<Choice> choose_kernels(const ir::Graph& graph, const Target& target, std::size_t limit, const Precisions* precisions,
-                                   bool allow_host) {
+                                   const Alternatives& alternatives) {
   Context context(graph, target, precisions);
   const std::vector<NodeId> order = graph.topological_order();
   std::vector<Choice> choices;
@@ -193,7 +194,7 @@ std::vector<Choice> choose_kernels(const ir::Graph& graph, const Target& target,
     context.take_fusion_reasons();
     std::string why;
     for (const std::string& reason : context.take_reasons()) why += (why.empty() ? ": " : "; ") + reason;
-    if (choice.candidates.empty() && allow_host && node.op->kernel != nullptr && node.bodies.empty()) {
+    if (choice.candidates.empty() && alternatives.cpu_steps && node.op->kernel != nullptr && node.bodies.empty()) {
       choice.family = &kHost;
       choice.candidates = {on_host(context, node)};
       choices.push_back(std::move(choice));
@@ -202,6 +203,11 @@ std::vector<Choice> choose_kernels(const ir::Graph& graph, const Target& target,
     if (choice.candidates.empty()) {
       missing.push_back("\n  " + name_of(node) + " " + ir::to_string(graph.value(node.outputs[0]).type) + why);
       continue;
+    }
+    if (alternatives.tactics != Tactics::Native && choice.candidates[0].covered.empty() && !is_bounded(graph, *it)) {
+      std::vector<Candidate> others = library_candidates(context, *it);
+      if (alternatives.tactics == Tactics::Library && !others.empty()) choice.candidates.clear();
+      std::move(others.begin(), others.end(), std::back_inserter(choice.candidates));
     }
     name_tactics(choice.candidates);
     const std::vector<NodeId>& nodes = choice.candidates[0].covered;

@@ -25,11 +25,19 @@ struct Choice {
 /// many were inserted.
 int insert_conversions(ir::Graph& graph, const Target& target, const Precisions& precisions);
 
-/// One choice a node that is computed by itself, in topological order. A node without a kernel is left to the CPU
-/// (Candidate::on_host) if `allow_host` says so, the CPU has a kernel and no body is involved. Throws BuildError that names
-/// every other node for which there is no kernel, and why.
+/// Which tactics compete: a family's own; where a vendor's library has some, those alone; both, own ones first.
+enum class Tactics : std::uint8_t { Native, Library, All };
+
+/// What may compute a node beside the kernels of this project.
+struct Alternatives {
+  bool cpu_steps = false;  ///< the CPU, nodes without a kernel (Candidate::on_host)
+  Tactics tactics = Tactics::Native;
+};
+
+/// One choice a node that is computed by itself, in topological order. Throws BuildError that names every node for which there
+/// is no kernel, and why, unless the CPU may run it and can: it has a kernel for it, and no body is involved.
 std::vector<Choice> choose_kernels(const ir::Graph& graph, const Target& target, std::size_t limit, const Precisions* precisions = nullptr,
-                                   bool allow_host = false);
+                                   const Alternatives& alternatives = {});
 
 /// "Conv of first (Conv)": the operator, and the ONNX nodes that it stands for.
 std::string name_of(const ir::Node& node);

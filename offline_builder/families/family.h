@@ -21,12 +21,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "codegen/conv_kernel.h"
 #include "codegen/kernel_spec.h"
+#include "codegen/library_call.h"
 #include "ir/graph.h"
 #include "families/precision.h"
 #include "ir/operator_def.h"
@@ -76,11 +78,12 @@ struct Argument {
 };
 
 struct Launch {
-  codegen::KernelSpec spec;
+  codegen::KernelSpec spec;  ///< its job has no source where nothing is compiled: for a call, and for what the CPU runs
   std::vector<Argument> arguments;
   /// Ask for more shared memory than the kernel needs, so that blocks spread evenly (codegen::launch_shared_bytes). For
   /// grids that fill the device once.
   bool spread = false;
+  std::optional<codegen::LibraryCall> call{};  ///< in place of a kernel; only families/library.cpp makes them
 };
 
 /// One way to compute a node.

@@ -22,7 +22,7 @@ struct CudaOptions {
   families::PrecisionRequest precision;
   codegen::CompilerOptions compiler;
   std::optional<TuningOptions> tuning;  ///< nothing: the model's estimate chooses tactics
-  bool allow_host = false;  ///< nodes without a GPU kernel become CPU steps between graphs; else they are an error
+  families::Alternatives alternatives;
 };
 
 struct BuildOptions {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "codegen/library_call.h"
 #include "ir/graph.h"
 #include "ir/windows.h"
 #include "memory/planner.h"
@@ -55,6 +56,7 @@ struct LaunchSpec {
   std::uint32_t shared_bytes = 0;
   bool programmatic = false;
   std::vector<LaunchArgumentSpec> arguments;
+  std::optional<codegen::LibraryCall> call{};  ///< then there is no module
 };
 
 struct StepSpec {

@@ -232,13 +232,15 @@ class CudaLowering {
     const codegen::KernelSpec& kernel = step.launch->spec;
     StepSpec out;
     LaunchSpec& launch = out.launch.emplace();
-    launch.module = modules_.add(code_arch_, kernel.entry, step.kernel->cubin);
+    launch.call = step.launch->call;
+    if (!launch.call) launch.module = modules_.add(code_arch_, kernel.entry, step.kernel->cubin);
     std::copy(std::begin(kernel.grid), std::end(kernel.grid), launch.grid);
     std::copy(std::begin(kernel.block), std::end(kernel.block), launch.block);
     launch.cluster = kernel.cluster;
     launch.shared_bytes = kernel.shared_bytes;
-    // Kernels made with an earlier SM's instructions do not wait for the grid before them.
-    launch.programmatic = s > 0 && !steps_[s - 1].candidate->on_host && target_.arch == code_arch_;
+    // Kernels made with an earlier SM's instructions do not wait for the grid before them; what a library queues may end with
+    // something else than a kernel.
+    launch.programmatic = s > 0 && !steps_[s - 1].candidate->on_host && !steps_[s - 1].launch->call && target_.arch == code_arch_;
     if (step.launch->spread) {
       // Wide and narrow footprints alternate; clusters are always wide.
       narrow_ = narrow_ && kernel.cluster == 1;
@@ -439,12 +441,12 @@ ProfileSpec lower_alone(const ir::Graph& graph, const families::Target& target, 
   return CudaLowering(graph, target, code_arch, weights, modules).run(inputs, outputs, std::vector<Selected>(copies, selected));
 }
 
-ProfileSpec lower_cuda(ir::Graph& graph, const families::Target& target, const families::PrecisionRequest& precision, bool allow_host,
-                       codegen::Compiler& compiler, WeightStore& weights, ModuleStore& modules, const std::optional<TuningOptions>& tuning,
-                       CudaReport& report) {
+ProfileSpec lower_cuda(ir::Graph& graph, const families::Target& target, const families::PrecisionRequest& precision,
+                       const families::Alternatives& alternatives, codegen::Compiler& compiler, WeightStore& weights,
+                       ModuleStore& modules, const std::optional<TuningOptions>& tuning, CudaReport& report) {
   families::Precisions precisions(graph, precision);
-  if (allow_host) {
-    for (const families::Choice& choice : families::choose_kernels(graph, target, 1, nullptr, true)) {
+  if (alternatives.cpu_steps) {
+    for (const families::Choice& choice : families::choose_kernels(graph, target, 1, nullptr, alternatives)) {
       if (!choice.candidates[0].on_host) continue;
       precisions.keep_wide(graph, choice.node);
       report.on_host.push_back(families::name_of(graph.node(choice.node)));
@@ -454,7 +456,7 @@ ProfileSpec lower_cuda(ir::Graph& graph, const families::Target& target, const f
   families::insert_conversions(graph, target, precisions);
   ir::verify(graph);
   const std::vector<families::Choice> choices =
-      families::choose_kernels(graph, target, tuning ? tuning->candidates : kCandidates, &precisions, allow_host);
+      families::choose_kernels(graph, target, tuning ? tuning->candidates : kCandidates, &precisions, alternatives);
   for (const families::Choice& choice : choices) {
     for (const families::Choice::Refused& refused : choice.refused) {
       report.refusals.push_back({refused.family, passes::names_of(graph.node(choice.node)), "", refused.reason});
@@ -464,7 +466,9 @@ ProfileSpec lower_cuda(ir::Graph& graph, const families::Target& target, const f
   if (tuning) selected = choose_tactics(graph, target, choices, compiler, *tuning, report.tuning);
   else selected = model_tactics(choices, compiler);
   report.cached = compiler.cache_hits();
-  for (const Selected& each : selected) report.kernels += each.candidate->on_host ? 0 : static_cast<std::uint32_t>(each.candidate->launches.size());
+  for (const Selected& each : selected) {
+    for (const Launch& launch : each.candidate->launches) report.kernels += !launch.spec.job.source.empty();
+  }
   return lower_selected(graph, target, compiler.code_arch(target.arch), selected, weights, modules);
 }
 

@@ -84,10 +84,10 @@ ProfileSpec lower_alone(const ir::Graph& graph, const families::Target& target, 
                         ModuleStore& modules);
 
 /// Lowers a graph on which the pass pipeline has run for a GPU; `precision` says what floats are stored as and
-/// multiplied in, `allow_host` is as for choose_kernels(). Throws BuildError that names all nodes without a kernel,
+/// multiplied in, `alternatives` is as for choose_kernels(). Throws BuildError that names all nodes without a kernel,
 /// CompileError from the compiler, and std::logic_error when the memory checker finds a fault.
-ProfileSpec lower_cuda(ir::Graph& graph, const families::Target& target, const families::PrecisionRequest& precision, bool allow_host,
-                       codegen::Compiler& compiler, WeightStore& weights, ModuleStore& modules, const std::optional<TuningOptions>& tuning,
-                       CudaReport& report);
+ProfileSpec lower_cuda(ir::Graph& graph, const families::Target& target, const families::PrecisionRequest& precision,
+                       const families::Alternatives& alternatives, codegen::Compiler& compiler, WeightStore& weights,
+                       ModuleStore& modules, const std::optional<TuningOptions>& tuning, CudaReport& report);
 
 }  // namespace edgert::plan

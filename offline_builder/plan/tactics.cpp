@@ -43,6 +43,7 @@ std::string kernel_hash(const Candidate& candidate, const std::string& nvrtc) {
     const codegen::KernelSpec& spec = launch.spec;
     text += codegen::compile_key(spec.job, nvrtc) + " " + spec.entry;
     for (int d = 0; d < 3; ++d) text += " " + std::to_string(spec.grid[d]) + "," + std::to_string(spec.block[d]);
+    if (launch.call) text.append(launch.call->problem.begin(), launch.call->problem.end());
     text += " " + std::to_string(spec.cluster) + " " + std::to_string(spec.shared_bytes) + (launch.spread ? " spread;" : ";");
   }
   return hash_of(text, 32);
@@ -142,9 +143,7 @@ std::vector<Selected> estimated_tactics(const std::vector<Choice>& choices, code
   std::vector<Selected> out(choices.size());
   std::vector<std::size_t> open;
   for (std::size_t i = 0; i < choices.size(); ++i) {
-    const Candidate& first = choices[i].candidates[0];
-    if (first.on_host) out[i] = {choices[i].node, &first, std::make_shared<const Kernels>(1)};
-    else if (!decided[i]) open.push_back(i);
+    if (!decided[i]) open.push_back(i);
   }
   for (std::size_t round = 0; !open.empty(); ++round) {
     std::vector<codegen::CompileJob> jobs;

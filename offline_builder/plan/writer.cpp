@@ -96,6 +96,10 @@ class TableWriter {
       arguments.push_back(schema::CreateLaunchArgumentDirect(builder_, static_cast<schema::ArgumentKind>(argument.kind), argument.bytes,
                                                              argument.value, argument.storage));
     }
+    if (launch.call) {
+      const auto call = schema::CreateLibraryCallDirect(builder_, launch.call->library, &launch.call->problem);
+      return schema::CreateLaunchDirect(builder_, 0, 0, nullptr, nullptr, nullptr, 0, false, &arguments, call);
+    }
     const std::vector<std::uint32_t> grid(launch.grid, launch.grid + 3);
     const std::vector<std::uint32_t> block(launch.block, launch.block + 3);
     const std::vector<std::uint32_t> cluster{launch.cluster, 1, 1};

@@ -8,8 +8,12 @@ flags="-std=c++17 -fno-exceptions -fno-rtti -Wall -Wextra -Wconversion -Wshadow 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0 count=0
+has_header() { printf '#include <%s>\n' "$1" | "$compiler" -std=c++17 -x c++ -fsyntax-only - 2>/dev/null; }
 while read -r header; do
   case "$header" in
+    # What wraps a vendor's library needs that library's header.
+    edgert/cuda/library/cublaslt.h) has_header cublasLt.h || continue ;;
+    edgert/cuda/library/cudnn.h) has_header cudnn.h || continue ;;
     # Fragments that for_each_isa.h puts around a kernel source; their prose says so.
     edgert/cpu/isa/region_begin.h|edgert/cpu/isa/region_end.h|edgert/cpu/isa/for_each_isa.h) continue ;;
   esac

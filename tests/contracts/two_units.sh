@@ -9,8 +9,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 flags=(-std=c++17 -O0 -Wall -Wextra -Wconversion -Wshadow -Werror -I"$include" -I"$generated")
-# Fragments around a kernel source are no headers of their own.
-(cd "$include" && find edgert -name '*.h' ! -path 'edgert/cpu/isa/region_*.h' ! -name for_each_isa.h | sort) |
+# Fragments around a kernel source are no headers of their own; what wraps a vendor's library needs that library's.
+(cd "$include" && find edgert -name '*.h' ! -path 'edgert/cuda/library/*' ! -path 'edgert/cpu/isa/region_*.h' ! -name for_each_isa.h | sort) |
   sed 's/.*/#include "&"/' >"$work/all.h"
 # Taking the addresses makes both units hold every operator's code.
 body='edgert::Status run(const edgert::PlanView& plan, edgert::Span<std::byte> memory) {

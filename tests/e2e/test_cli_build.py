@@ -91,6 +91,8 @@ class Usage(CommandTest):
             (["--target", "sm_87", "--precision", "fp8"], "fp8"),
             (["--target", "sm_87", "--precision", "fp16,tf32,fp16"], "twice"),
             (["--bf16"], "--target"),
+            (["--tactics", "all"], "--target"),
+            (["--target", "sm_87", "--tactics", "some"], "some"),
             (["--target", "sm_87", "--emit-header", self.folder / "n.h"], "--emit-header"),
         ):
             with self.subTest(arguments):

@@ -5,7 +5,8 @@ fails. Times and results mean nothing there."""
 import os
 import subprocess
 
-from edgert_command import BAD_INPUT, MODELS, OK, REPOSITORY, USAGE, CommandTest, main, make_model, value
+import numpy as np
+from edgert_command import BAD_INPUT, MODELS, OK, REPOSITORY, USAGE, CommandTest, float_tensor, main, make_model, value
 from onnx import TensorProto, helper
 
 
@@ -72,6 +73,22 @@ class FakeGpu(CommandTest):
         self.assertEqual(figures["allocations_after_prepare"], 0)
         self.assertIn("Determinant (CPU)", [step["operator"] for step in figures["steps"]])
         self.call("bench", plan, "--cold-l2", code=USAGE, says="CPU steps", **self.device)
+
+    def test_library_tactics(self):
+        detail = next(row["detail"] for row in self.call_json("doctor") if row["what"].startswith("cuBLASLt and cuDNN"))
+        if "built without" in detail:
+            self.skipTest("no headers of cuBLASLt and cuDNN")
+        weights = float_tensor("w", np.full((64, 32), 0.125))
+        nodes = [helper.make_node("Neg", ["x"], ["n"], "neg"), helper.make_node("MatMul", ["n", "w"], ["m"], "product"), helper.make_node("Relu", ["m"], ["y"], "relu")]
+        model = self.save("product.onnx", make_model(nodes, [value("x", TensorProto.FLOAT, [6, 64])], [value("y", TensorProto.FLOAT, [6, 32])], [weights]))
+        plan = self.build(model, "library.plan", "--target", "sm_90", "--tactics", "cudnn")
+        self.call("inspect", plan, says=["cublaslt", "6x64 by 64x32 algorithm 0"])
+        compiler = os.environ.get("CXX") or "c++"
+        said = subprocess.run([compiler, "-xc++", "-E", "-P", "-"], input="#include <cublasLt.h>\nCUBLAS_VER_MAJOR", capture_output=True, text=True, check=True)
+        target = self.folder / f"libcublasLt.so.{said.stdout.split()[-1]}"
+        subprocess.run([compiler, "-std=c++17", "-O1", "-fPIC", "-shared", f"-I{REPOSITORY / 'include'}",
+                        REPOSITORY / "tests/fake_cuda/libcublaslt.cpp", "-o", target], check=True)  # fmt: skip
+        self.call("bench", plan, "--check-bits", "--iterations", 2, says="2 runs give the same bits", **self.device)
 
     def test_instructions_of_an_earlier_gpu(self):
         early = self.build(MODELS / "digits_resnet.onnx", "early.plan", "--target", "sm_90", "--shape", "image=1x1x8x8",

@@ -209,6 +209,18 @@ extern "C" void fake_reset() { state = State{}; }
 extern "C" void fake_set(int arch, int version) { state.arch = arch, state.version = version; }
 extern "C" void fake_fail_at(int call) { state.fail_at = call, state.calls = 0; }
 extern "C" void fake_busy(int queries) { state.busy = queries; }
+/// For fakes of libraries on top of the driver: work for a stream, which keeps a copy of `bytes` and gives it to `work`.
+extern "C" void fake_submit(void* stream, void (*work)(const void*), const void* bytes, std::size_t size) {
+  alive(stream);
+  (void)need_context();
+  ++state.launches;
+  const auto* begin = static_cast<const char*>(bytes);
+  submit([work, copy = std::vector<char>(begin, begin + size)] { work(copy.data()); });
+}
+extern "C" bool fake_captures() { return state.capture != nullptr; }
+extern "C" void fake_access(unsigned long long address, std::size_t bytes) {
+  if (!is_device(address, bytes)) misuse("a library accesses what is no device memory");
+}
 extern "C" int fake_calls() { return state.calls; }
 extern "C" int fake_launches() { return state.launches; }
 extern "C" int fake_programmatic() { return state.programmatic; }

@@ -47,7 +47,7 @@ std::vector<float> matrix() {
 
 plan::BuildResult build(DType precision) {
   plan::BuildOptions options = options_for(87, precision);
-  options.cuda->allow_host = true;
+  options.cuda->alternatives.cpu_steps = true;
   return plan::build(graphs(), options);
 }
 

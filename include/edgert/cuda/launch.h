@@ -66,7 +66,7 @@ inline Status encode_tensor_map(const Program& program, const schema::LaunchArgu
 inline Status launch_step(const Program& program, const schema::Profile& profile, const schema::Launch& launch, const Regions& regions,
                           Stream stream) noexcept {
   const Driver& driver = program.driver();
-  std::uint64_t values[kMaxLaunchArguments];
+  DevicePointer values[kMaxLaunchArguments];
   TensorMap maps[kMaxTensorMaps];
   void* parameters[kMaxLaunchArguments];
   std::uint32_t map = 0;
@@ -80,6 +80,10 @@ inline Status launch_step(const Program& program, const schema::Profile& profile
       EDGERT_RETURN_IF_ERROR(detail::encode_tensor_map(program, argument, values[i], maps[map]));
       parameters[i] = &maps[map++];
     }
+  }
+  if (launch.call() != nullptr) {
+    const LibraryRunner& runner = program.libraries().of(launch.call()->library());
+    return runner.enqueue(runner.user, *launch.call(), values, stream, program.log());
   }
   LaunchAttribute attributes[2] = {};
   unsigned int count = 0;

@@ -3,7 +3,7 @@
 // modules, entries and storages that exist, and stay inside the limits of every CUDA device.
 #pragma once
 
-#include "edgert/plan.h"
+#include "edgert/cuda/library_call.h"
 
 namespace edgert::cuda {
 
@@ -98,6 +98,10 @@ inline const char* check_launch(const PlanView& plan, const schema::Profile& pro
   const schema::Launch* launch = step.launch();
   if (launch == nullptr) return in_graph ? "runs on the CPU, but is in no segment of CPU steps" : nullptr;
   if (!in_graph) return "is a launch in a segment of CPU steps";
+  if (launch->call() != nullptr) {
+    const char* problem = check_arguments(profile, *launch);
+    return problem != nullptr ? problem : check_library_call(profile, *launch);
+  }
   if (launch->module_() >= rules::count(plan.table().modules())) return "names no module";
   if (launch->entry() >= rules::count(plan.table().modules()->Get(launch->module_())->entries())) return "names no entry of its module";
   const char* why = check_dims(*launch);

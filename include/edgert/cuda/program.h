@@ -35,6 +35,7 @@ class ContextScope {
 struct ProgramOptions {
   LogSink log;
   int device = 0;  ///< used when the calling thread has no current context
+  Libraries libraries{};  ///< for plans built with --tactics: cuda/library/*.h
 };
 
 /// Not movable while prepared; must outlive its sessions. Uses the calling thread's current context, or else the
@@ -54,7 +55,7 @@ class Program {
   }
 
   /// Checks every launch record and cubin, loads the modules and uploads the weights. `plan`'s bytes and `memory` must
-  /// stay until close().
+  /// stay until close(). UnknownOperator for a plan with steps of a library that `options` do not have.
   Status prepare(const Driver& driver, const PlanView& plan, Span<std::byte> memory, const ProgramOptions& options = {}) noexcept {
     close();
     log_ = options.log;
@@ -63,6 +64,8 @@ class Program {
     if (reinterpret_cast<std::uintptr_t>(memory.data()) % 64 != 0) return {Error::ArenaMisaligned, 0, 64};
     if (memory.size() < host_bytes(plan)) return {Error::ArenaTooSmall, 0, host_bytes(plan)};
     EDGERT_RETURN_IF_ERROR(check_launches(plan, log_));
+    libraries_ = options.libraries;
+    EDGERT_RETURN_IF_ERROR(check_libraries());
     carve(memory.data());
     Status status = open_context(options);
     if (status.ok()) status = load();
@@ -75,6 +78,9 @@ class Program {
     if (context_ == nullptr) return;
     {
       const ContextScope scope(driver_, context_);
+      for (const LibraryRunner* runner : {&libraries_.cublaslt, &libraries_.cudnn}) {
+        if (runner->release != nullptr) runner->release(runner->user);
+      }
       for (std::uint32_t i = 0; i < loaded_; ++i) (void)driver_.module_unload(modules_[i]);
       if (weights_ != 0) (void)driver_.memory_free(weights_);
     }
@@ -95,6 +101,7 @@ class Program {
   std::uint32_t arch() const noexcept { return arch_; }
   bool integrated() const noexcept { return integrated_; }
   DevicePointer weights() const noexcept { return weights_; }
+  const Libraries& libraries() const noexcept { return libraries_; }
   Function function(std::uint32_t module, std::uint32_t entry) const noexcept { return functions_[first_entry_[module] + entry]; }
 
  private:
@@ -102,6 +109,22 @@ class Program {
     std::uint64_t entries = 0;
     for (std::uint32_t i = 0; i < rules::count(plan.table().modules()); ++i) entries += rules::count(plan.table().modules()->Get(i)->entries());
     return entries;
+  }
+
+  Status check_libraries() const noexcept {
+    for (std::uint32_t p = 0; p < plan_.profile_count(); ++p) {
+      const auto* steps = plan_.profile(p).lists()->Get(0)->steps();
+      for (std::uint32_t i = 0; i < rules::count(steps); ++i) {
+        const schema::Launch* launch = steps->Get(i)->launch();
+        if (launch == nullptr || launch->call() == nullptr || libraries_.of(launch->call()->library()).enqueue != nullptr) continue;
+        const char* name = to_string(launch->call()->library());
+        Message message;
+        message << "step " << i << " is computed by " << name << ": this program does not include edgert/cuda/library/" << name << ".h";
+        message.to(log_);
+        return {Error::UnknownOperator, i};
+      }
+    }
+    return {};
   }
 
   void carve(std::byte* memory) noexcept {
@@ -197,7 +220,7 @@ class Program {
     for (std::uint32_t p = 0; p < plan_.profile_count(); ++p) {
       const auto* steps = plan_.profile(p).lists()->Get(0)->steps();
       for (std::uint32_t i = 0; i < rules::count(steps); ++i) {
-        if (steps->Get(i)->launch() == nullptr) continue;
+        if (steps->Get(i)->launch() == nullptr || steps->Get(i)->launch()->call() != nullptr) continue;
         const schema::Launch& launch = *steps->Get(i)->launch();
         const Function kernel = function(launch.module_(), launch.entry());
         int allowed = 0;
@@ -223,6 +246,7 @@ class Program {
   Driver driver_;
   PlanView plan_;
   LogSink log_;
+  Libraries libraries_;
   Context context_ = nullptr;
   Device device_ = 0;
   bool retained_ = false;

@@ -372,8 +372,13 @@ class Session {
     const bool whole = rules::count(profile.segments()) == 0;
     const std::uint32_t first = whole ? 0 : profile.segments()->Get(segment)->first_step();
     const std::uint32_t count = whole ? rules::count(steps) : profile.segments()->Get(segment)->step_count();
-    EDGERT_RETURN_IF_ERROR(check(driver().stream_begin_capture(stream_, CaptureMode::ThreadLocal), "cuStreamBeginCapture"));
     const Regions where = regions(set_and_profile / plan.profile_count());
+    // What a library loads and allocates when it is first called must not happen in a capture.
+    for (std::uint32_t i = first; i < first + count; ++i) {
+      const schema::Launch& launch = *steps->Get(i)->launch();
+      if (launch.call() != nullptr) EDGERT_RETURN_IF_ERROR(launch_step(*program_, profile, launch, where, stream_));
+    }
+    EDGERT_RETURN_IF_ERROR(check(driver().stream_begin_capture(stream_, CaptureMode::ThreadLocal), "cuStreamBeginCapture"));
     Status status;
     for (std::uint32_t i = first; status.ok() && i < first + count; ++i) {
       status = launch_step(*program_, profile, *steps->Get(i)->launch(), where, stream_);

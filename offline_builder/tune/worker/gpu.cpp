@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "edgert/cuda/session.h"
+#include "tune/vendor_libraries.h"
 #include "tune/worker/compare.h"
 
 namespace edgert::tune {
@@ -97,21 +98,29 @@ class Run {
 
   std::uint64_t bytes() const { return total_; }
 
-  /// Guards and contents in place; the plan loaded and run once.
-  void prepare(cuda::DevicePointer slab, std::uint64_t slab_bytes, cuda::Stream stream) {
+  /// Guards and contents in place; the plan loaded and run once. False, with the reason in `result`, when a vendor's library does
+  /// not offer what the plan asks it for.
+  bool prepare(Result& result, cuda::DevicePointer slab, std::uint64_t slab_bytes, cuda::Stream stream) {
     slab_ = slab;
     must(driver_.fill_bytes_async(slab, kGuard, slab_bytes, stream), "cuMemsetD8Async");
     must(driver_.stream_synchronize(stream), "cuStreamSynchronize");
     for (const Buffer& buffer : buffers_) write(buffer);
     for (const Buffer& buffer : buffers_) addresses_.push_back(slab + buffer.offset);
     program_memory_ = AlignedBytes(cuda::Program::host_bytes(plan_));
-    require(program_.prepare(driver_, plan_, program_memory_.span(), {log_, 0}));
+    require(program_.prepare(driver_, plan_, program_memory_.span(), {log_, 0, libraries_.runners()}));
     session_memory_ = AlignedBytes(cuda::Session::host_bytes(plan_));
     cuda::SessionOptions options;
     options.log = log_;
     options.memory = slab + memory_.offset;
     options.bindings = {addresses_.data(), addresses_.size()};
-    require(session_.prepare(program_, session_memory_.span(), options));
+    const Status prepared = session_.prepare(program_, session_memory_.span(), options);
+    if (prepared.error() == Error::UnknownOperator) {
+      result.verdict = Verdict::Failed;
+      result.detail = *log_text();
+      return false;
+    }
+    require(prepared);
+    return true;
   }
 
   /// False, with the reason in `result`, when the results are not what they must be.
@@ -306,6 +315,7 @@ class Run {
   cuda::DevicePointer slab_ = 0;
   std::vector<cuda::DevicePointer> addresses_;
   AlignedBytes program_memory_, session_memory_;
+  VendorLibraries libraries_;
   cuda::Program program_;  // before the session, which must be closed first
   cuda::Session session_;
 };
@@ -361,9 +371,9 @@ Result Gpu::run(const JobRequest& job, Span<const std::byte> plan, const Store& 
   result.verdict = Verdict::Good;
   cuda::Stream stream = nullptr;
   s.must(s.driver.stream_create(&stream, cuda::kStreamNonBlocking, 0), "cuStreamCreateWithPriority");
-  run.prepare(slab, run.bytes(), stream);
+  const bool prepared = run.prepare(result, slab, run.bytes(), stream);
   s.must(s.driver.stream_destroy(stream), "cuStreamDestroy");
-  if (!run.verify(result) || job.samples == 0) return result;
+  if (!prepared || !run.verify(result) || job.samples == 0) return result;
   std::uint64_t flush_bytes = 0;
   if (job.cold_samples > 0) {
     flush_bytes = std::clamp<std::uint64_t>(2 * describe().l2_bytes, 1u << 20, 1u << 30);
