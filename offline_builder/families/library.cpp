@@ -121,7 +121,8 @@ std::vector<Candidate> convolution(const Context& context, const ir::Node& node)
   operands.x = context.input(node, 0), operands.residual = context.input(node, 3), operands.y = context.operand(node.outputs[0]);
   operands.bias = node.inputs.size() > 2 ? node.inputs[2] : ir::kNone;
   const auto element = element_of(context, node, operands.y.dtype);
-  if (!context.input(node, 1).constant || !element) return {};
+  // cuDNN may round the floats that it multiplies to TF32.
+  if (!context.input(node, 1).constant || !element || *element == codegen::ElementType::F32) return {};
   const auto common = common_of(context, node, a.epilogue, *element);
   const auto usable = [&](const Operand& pixels) {
     const auto pitch = pixel_pitch(pixels);
