@@ -132,6 +132,13 @@ const Registry& Registry::instance() {
 
 void Registry::add(const OperatorDef& op) { operators_.push_back(&op); }
 
+const cpu::OperatorEntry* Registry::find_kernel(std::uint16_t id) const noexcept {
+  for (const OperatorDef* op : operators_) {
+    if (op->kernel != nullptr && op->kernel->id == id) return op->kernel;
+  }
+  return nullptr;
+}
+
 void Registry::add_onnx(const std::string& op_type, OnnxImporter importer, int since, int until, const std::string& domain) {
   onnx_.push_back({domain, op_type, since, until, importer});
 }

@@ -105,6 +105,8 @@ class Registry {
   /// Null when nothing imports this operator at this opset.
   OnnxImporter find_onnx(const std::string& domain, const std::string& op_type, int opset) const;
   const std::vector<const OperatorDef*>& operators() const { return operators_; }
+  /// The CPU kernel with this number in cpu/operators.def; null when there is none.
+  const cpu::OperatorEntry* find_kernel(std::uint16_t id) const noexcept;
   struct OnnxEntry {
     std::string domain, op_type;
     int since, until;

@@ -4,10 +4,17 @@
 #include <memory>
 
 #include "edgert/session.h"
+#include "ops/operator.h"
 #include "plan/aligned_bytes.h"
 
 namespace edgert::plan {
 namespace {
+
+/// All operators; their kernels were compiled with the operators' definitions.
+struct KnownOperators {
+  static const cpu::OperatorEntry* find(std::uint16_t id) noexcept { return ops::Registry::instance().find_kernel(id); }
+};
+using BuilderSession = Session<KnownOperators>;
 
 /// An output at its largest, all ones where this run's extents do not reach.
 ir::Bytes record(const TensorView& actual, const TensorView& largest) {
@@ -35,10 +42,10 @@ std::vector<ir::Bytes> record_outputs(const PlanView& view, std::uint32_t profil
   const auto require = [&](const Status& status) {
     if (!status.ok()) throw ir::BuildError("golden vector: " + (message.empty() ? edgert::to_string(status.error()) : message));
   };
-  const Result<std::uint64_t> needed = Session<>::memory_bytes(view, options);
+  const Result<std::uint64_t> needed = BuilderSession::memory_bytes(view, options);
   require(needed.status());
   Bytes64 memory(std::vector<std::byte>(static_cast<std::size_t>(*needed)));
-  const auto session = std::make_unique<Session<>>();
+  const auto session = std::make_unique<BuilderSession>();
   require(session->prepare(view, memory.mutable_span(), options));
   session->limit_isa(isa);
   require(session->set_profile(profile));
@@ -60,6 +67,6 @@ std::vector<ir::Bytes> record_outputs(const PlanView& view, std::uint32_t profil
   return outputs;
 }
 
-Result<SessionNeeds> session_needs(const PlanView& view, const LogSink& log) { return Session<>::needs(view, log, view.is_cuda()); }
+Result<SessionNeeds> session_needs(const PlanView& view, const LogSink& log) { return BuilderSession::needs(view, log, view.is_cuda()); }
 
 }  // namespace edgert::plan

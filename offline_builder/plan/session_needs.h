@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The runtime's own account of a plan, and its results, compiled once: its headers with all operators are long.
+// The runtime's own account of a plan, and its results.
 #pragma once
 
 #include <vector>

@@ -4,10 +4,13 @@
 
 #include <algorithm>
 #include <random>
+#include <string>
 
 #include "ir/graph.h"
 #include "ops/definitions.h"
 #include "ops/infer.h"
+#include "ops/operator.h"
+#include "support/test_session.h"
 
 namespace {
 
@@ -201,4 +204,15 @@ TEST_CASE("Shape rules refuse attributes that don't fit") {
 
   refused(ops::kConcat, ir::AttributeBlob::of(ops::ConcatAttributes{2, 0}));
   refused(ops::kConcat, ir::AttributeBlob::of(ops::ConcatAttributes{-1, 0}));
+}
+
+TEST_CASE("the registry has the kernel of every number in operators.def, and no other") {
+  for (std::uint32_t id = 0; id < 65536; ++id) {
+    const cpu::OperatorEntry* expected = test::CompiledOperators::find(static_cast<std::uint16_t>(id));
+    const cpu::OperatorEntry* known = ops::Registry::instance().find_kernel(static_cast<std::uint16_t>(id));
+    if (expected == nullptr && known == nullptr) continue;
+    REQUIRE(expected != nullptr);
+    REQUIRE(known != nullptr);
+    CHECK(std::string(known->name) == expected->name);
+  }
 }
