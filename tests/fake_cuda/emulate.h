@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs a specialised kernel on the CPU: its very source, compiled by the host's compiler against ptx_emulation.h into a
-// library in a temporary folder, with the sanitizers that the test itself was built with. EDGERT_EMULATION_SOURCES is
+// library in EDGERT_EMULATION_FOLDER, with the sanitizers that the test itself was built with. EDGERT_EMULATION_SOURCES is
 // this folder, EDGERT_EMULATION_MACHINE the archive of machine.cpp.
 #pragma once
 
@@ -32,8 +32,7 @@ class EmulatedKernel {
   /// Throws std::runtime_error with the compiler's output when the source does not compile.
   explicit EmulatedKernel(const codegen::KernelSpec& spec) : spec_(spec) {
     static std::atomic<unsigned> counter{0};
-    folder_ = std::filesystem::temp_directory_path() /
-              ("edgert-emulation-" + std::to_string(::getpid()) + "-" + std::to_string(counter++));
+    folder_ = std::filesystem::path(EDGERT_EMULATION_FOLDER) / (std::to_string(::getpid()) + "-" + std::to_string(counter++));
     for (const codegen::KernelFile& header : spec.job.headers) {
       if (header.name != "kernels/common/ptx.h") write(std::string(header.name), std::string(header.text));
     }

@@ -14,7 +14,7 @@ namespace edgert::fake_cuda {
 /// A folder for kernels that workers started from here on see; one a process.
 inline const std::filesystem::path& shared_kernels() {
   struct Folder {
-    Folder() : path(std::filesystem::temp_directory_path() / ("edgert-kernels-" + std::to_string(::getpid()))) {
+    Folder() : path(std::filesystem::path(EDGERT_EMULATION_FOLDER) / ("shared-" + std::to_string(::getpid()))) {
       std::filesystem::create_directories(path);
       ::setenv("EDGERT_FAKE_CUDA_KERNELS", path.c_str(), 1);
       PlanEmulation::get().share(path);
