@@ -8,9 +8,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "cli/device_part.h"
 #include "codegen/kernel_spec.h"
 #include "edgert/cuda/cubin.h"
 #include "edgert/cuda/driver.h"
@@ -32,7 +34,8 @@ class Gpu {
   std::string name;
   int arch = 0, multiprocessors = 0, shared_bytes = 0;
 
-  Gpu() {
+  /// The whole device, or a part of it with at least that many multiprocessors.
+  explicit Gpu(int part = 0) {
     if (!driver.open(log_).ok()) std::exit(2);
     must(driver.device_get(&device, 0), "cuDeviceGet");
     char text[128] = {};
@@ -41,8 +44,13 @@ class Gpu {
     arch = attribute(cuda::DeviceAttribute::ComputeCapabilityMajor) * 10 + attribute(cuda::DeviceAttribute::ComputeCapabilityMinor);
     multiprocessors = attribute(cuda::DeviceAttribute::MultiprocessorCount);
     shared_bytes = attribute(cuda::DeviceAttribute::SharedBytesPerBlockOptIn);
-    must(driver.primary_context_retain(&context, device), "cuDevicePrimaryCtxRetain");
-    must(driver.context_push(context), "cuCtxPushCurrent");
+    if (part > 0) {
+      part_ = std::make_unique<cli::DevicePart>(driver, part);
+      multiprocessors = part_->multiprocessors();
+    } else {
+      must(driver.primary_context_retain(&context, device), "cuDevicePrimaryCtxRetain");
+      must(driver.context_push(context), "cuCtxPushCurrent");
+    }
     must(driver.stream_create(&stream, cuda::kStreamNonBlocking, 0), "cuStreamCreate");
   }
 
@@ -150,6 +158,7 @@ class Gpu {
 
  private:
   LogSink log_ = {print_line, nullptr};
+  std::unique_ptr<cli::DevicePart> part_;
 };
 
 }  // namespace edgert::bench

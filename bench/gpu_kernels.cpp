@@ -4,7 +4,12 @@
 // best ones make up each network, which is captured as one graph, timed, and checked again layer by layer.
 //
 // gpu_kernels --cache DIR [--nvrtc PATH] [--candidates N] [--networks a,b] [--compile ARCH]
-//   --compile   fills the cache for a GPU with 132 multiprocessors and ends; needs no GPU
+//             [--multiprocessors N] [--instructions ARCH] [--batch N] [--sample N]
+//   --compile           fills the cache for a GPU with 132 multiprocessors and ends; needs no GPU
+//   --multiprocessors   confined to that many of the GPU's; with --instructions as a smaller GPU's kernels
+//   --batch             layers for that many images
+//   --sample            beside the estimate's first candidates that many from all that it ranks, as far from each other
+// The last three time convolutions and products alone, and run no network.
 #include <chrono>
 #include <cinttypes>
 #include <fstream>
@@ -31,7 +36,11 @@ struct Options {
   std::string cache, nvrtc, networks = "resnet18,resnet50,mobilenet_v2,mobilenet_v3,efficientnet_b0,vit_s16,bert_base";
   std::size_t candidates = 12;
   std::size_t prefetch = 2;  // how many steps ahead a step asks for weights
-  std::uint32_t compile_arch = 0;
+  std::uint32_t compile_arch = 0, instructions = 0;
+  int multiprocessors = 0, batch = 1;
+  std::size_t sample = 0;
+
+  bool layers_alone() const { return batch > 1 || sample > 0 || multiprocessors > 0; }
 };
 
 class Bench {
@@ -41,6 +50,7 @@ class Bench {
     compiler.cache_directory = options.cache;
     compiler.nvrtc = options.nvrtc;
     compiler.threads = std::max(1u, std::thread::hardware_concurrency());
+    if (options.instructions != 0 && gpu != nullptr) compiler.code_arch = static_cast<std::uint32_t>(gpu->arch);
     try {
       compiler_ = std::make_unique<codegen::Compiler>(compiler);
       std::ofstream(options.cache + "/nvrtc_version") << compiler_->nvrtc_version() << "\n";
@@ -52,6 +62,10 @@ class Bench {
     target_.arch = gpu != nullptr ? static_cast<std::uint32_t>(gpu->arch) : options.compile_arch;
     target_.multiprocessors = gpu != nullptr ? gpu->multiprocessors : 132;
     target_.shared_bytes = gpu != nullptr ? gpu->shared_bytes : 227 * 1024;
+    if (options.instructions != 0) {
+      target_.arch = options.instructions;
+      if (target_.arch < 90) target_.shared_bytes = std::min(target_.shared_bytes, 163 * 1024);
+    }
   }
 
 
@@ -73,13 +87,16 @@ class Bench {
   void plan(std::vector<Network>& networks) {
     for (Network& network : networks) {
       for (Layer& layer : network.layers) {
+        if (options_.layers_alone() && layer.kind != LayerKind::Conv) continue;
+        if (layer.kind == LayerKind::Conv) repeat(layer.conv, options_.batch);
         layer.key = layer_key(layer);
         if (distinct_.count(layer.key) > 0) continue;
         distinct_[layer.key] = candidates_of(layer, target_, options_.candidates);
+        if (options_.sample > 0) add_sample(layer);
         order_.push_back(layer);
       }
     }
-    for (const Layer& layer : odd_layers()) {
+    for (const Layer& layer : options_.layers_alone() ? std::vector<Layer>{} : odd_layers()) {
       auto all = candidates_of(layer, target_, 400);
       std::vector<KernelSpec> some;
       for (std::size_t i = 0; i < all.size(); i += std::max<std::size_t>(1, all.size() / 6)) some.push_back(all[i]);
@@ -89,6 +106,24 @@ class Bench {
     for (const auto& [key, list] : distinct_) specs.insert(specs.end(), list.begin(), list.end());
     for (const auto& [layer, list] : odd_) specs.insert(specs.end(), list.begin(), list.end());
     compile(specs);
+  }
+
+  /// As many images; rows of a product follow each other.
+  static void repeat(ConvShape& shape, int batch) {
+    const bool rows = shape.out_height == 1 && shape.batch == 1 && !shape.scaled;
+    if (rows) shape.width *= batch, shape.out_width *= batch;
+    else shape.batch *= batch;
+  }
+
+  void add_sample(const Layer& layer) {
+    std::vector<codegen::ConvTile> all = codegen::rank_conv_tiles(layer.conv, target_, 1000000);
+    all.erase(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(std::min(all.size(), options_.candidates)));
+    // Most of what is ranked last is hopeless.
+    const std::size_t some = all.size() / 2;
+    for (std::size_t i = 0; i < options_.sample && i < some; ++i) {
+      const double part = double(i) / double(options_.sample);
+      distinct_[layer.key].push_back(codegen::make_conv(layer.conv, all[static_cast<std::size_t>(part * part * double(some))], target_));
+    }
   }
 
   void verify_odd() {
@@ -118,6 +153,7 @@ class Bench {
       if (times.empty()) continue;
       best_[layer.key] = *times[0].second;
       for (std::size_t i = 0; i < times.size(); ++i) std::fprintf(log_, "%.2f %s\n", times[i].first, times[i].second->job.name.c_str());
+      std::fflush(log_);
       const double floor = 0.67 + std::max(size.bytes / 5.5e6, size.macs / 3.0e8);
       std::string list;
       char text[32];
@@ -220,7 +256,7 @@ class Bench {
                        data[i].size.output * (layer.kind == LayerKind::Gemv ? 4 : 2), specs[i]->shared_bytes};
       if (layer.kind == LayerKind::Conv) {
         narrow = narrow && step.spec.cluster == 1;
-        step.shared_bytes = codegen::launch_shared_bytes(step.shared_bytes, narrow ? codegen::Footprint::Narrow : codegen::Footprint::Wide, target_);
+        step.shared_bytes = codegen::launch_shared_bytes(step.spec, narrow ? codegen::Footprint::Narrow : codegen::Footprint::Wide, target_);
         narrow = !narrow;
       }
       steps.push_back(std::move(step));
@@ -374,7 +410,7 @@ class Bench {
     std::uint32_t shared = spec.shared_bytes;
     if (spreads(layer)) {
       if (spec.cluster > 1) narrow_ = false;  // narrow places would split clusters
-      shared = codegen::launch_shared_bytes(shared, narrow_ ? codegen::Footprint::Narrow : codegen::Footprint::Wide, target_);
+      shared = codegen::launch_shared_bytes(spec, narrow_ ? codegen::Footprint::Narrow : codegen::Footprint::Wide, target_);
       narrow_ = !narrow_;
     }
     gpu_->launch(stream, kernel.function, spec.grid, spec.block, shared, spec.cluster, programmatic, Arguments(layer, places, data).get());
@@ -413,7 +449,7 @@ class Bench {
 
   bool is_correct(const Layer& layer, const KernelSpec& spec, const Trial& t) {
     std::size_t wrong = 0;
-    for (int round = 0; round < 2; ++round) {  // twice: counters must be left as they were found
+    for (int round = 0; round < (options_.sample > 0 ? 1 : 2); ++round) {  // twice: counters must be left as they were found
       const Sizes& size = t.data.size;
       gpu_->must(gpu_->driver.fill_bytes_async(t.places.y, 0xff, size.output * size.output_bytes, gpu_->stream), "memset");
       if (size.normalized > 0) gpu_->must(gpu_->driver.fill_bytes_async(t.places.normalized, 0xff, size.normalized * 2, gpu_->stream), "memset");
@@ -428,14 +464,16 @@ class Bench {
 
   double time_node(const Layer& layer, const KernelSpec& spec, const Trial& t) {
     double time[2];
+    const int more = options_.layers_alone() ? 6 : 20;
+    const bool programmatic = target_.arch == static_cast<std::uint32_t>(gpu_->arch);
     for (int which = 0; which < 2; ++which) {
       const cuda::GraphExec exec = gpu_->capture(gpu_->stream, [&](cuda::Stream stream) {
-        for (int i = 0; i < (which == 0 ? 2 : 22); ++i) launch(stream, layer, spec, i > 0, t.places, t.data);
+        for (int i = 0; i < (which == 0 ? 2 : 2 + more); ++i) launch(stream, layer, spec, i > 0 && programmatic, t.places, t.data);
       });
-      time[which] = gpu_->time(gpu_->stream, exec, 25).median_us;
+      time[which] = gpu_->time(gpu_->stream, exec, options_.layers_alone() ? 9 : 25).median_us;
       gpu_->must(gpu_->driver.graph_exec_destroy(exec), "destroy");
     }
-    return best_us_[spec.job.name] = (time[1] - time[0]) / 20;
+    return best_us_[spec.job.name] = (time[1] - time[0]) / more;
   }
 
   std::size_t check_network(const Network& network, const std::vector<cuda::DevicePointer>& tensors, const std::vector<Data>& data) {
@@ -491,10 +529,14 @@ int main(int argc, char** argv) {
     else if (key == "--networks") options.networks = argv[i + 1];
     else if (key == "--prefetch") options.prefetch = static_cast<std::size_t>(std::atoi(argv[i + 1]));
     else if (key == "--candidates") options.candidates = static_cast<std::size_t>(std::atoi(argv[i + 1]));
+    else if (key == "--multiprocessors") options.multiprocessors = std::atoi(argv[i + 1]);
+    else if (key == "--instructions") options.instructions = static_cast<std::uint32_t>(std::atoi(argv[i + 1]));
+    else if (key == "--batch") options.batch = std::atoi(argv[i + 1]);
+    else if (key == "--sample") options.sample = static_cast<std::size_t>(std::atoi(argv[i + 1]));
     else if (key == "--compile") options.compile_arch = static_cast<std::uint32_t>(std::atoi(argv[i + 1]));
   }
   if (options.cache.empty()) {
-    std::fprintf(stderr, "usage: gpu_kernels --cache DIR [--nvrtc PATH] [--candidates N] [--networks a,b] [--compile ARCH]\n");
+    std::fprintf(stderr, "usage: gpu_kernels --cache DIR [--nvrtc PATH] [--candidates N] [--networks a,b] [--compile ARCH] [--multiprocessors N] [--instructions ARCH] [--batch N] [--sample N]\n");
     return 1;
   }
   std::vector<Network> networks;
@@ -504,13 +546,14 @@ int main(int argc, char** argv) {
     if (("," + options.networks + ",").find("," + std::string(make.first) + ",") != std::string::npos) networks.push_back(make.second());
   }
   std::unique_ptr<Gpu> gpu;
-  if (options.compile_arch == 0) gpu = std::make_unique<Gpu>();
+  if (options.compile_arch == 0) gpu = std::make_unique<Gpu>(options.multiprocessors);
   Bench bench(options, gpu.get());
   bench.plan(networks);
   if (gpu == nullptr) return 0;
   std::printf("%s, sm_%d, driver API %d\n\n", gpu->name.c_str(), gpu->arch, gpu->driver.version());
-  bench.verify_odd();
+  if (!options.layers_alone()) bench.verify_odd();
   bench.tune();
+  if (options.layers_alone()) return 0;
   std::printf("| network | nodes | us | 5 - 95 %% | us without programmatic edges | sum of nodes | elements wrong | same bits after 500 runs |\n");
   std::printf("| --- | --- | --- | --- | --- | --- | --- | --- |\n");
   for (const Network& network : networks) bench.run_network(network);

@@ -7,7 +7,7 @@ and convolutions by cuBLASLt and cuDNN wherever they have them), PyTorch eager i
 before left it, and after a buffer four times as large was written. The last table is EdgeRT alone, confined to
 --multiprocessors by a green context and to the instructions of sm_80: what a smaller GPU's floor is, and how near a plan
 comes to it. Floors: of each step the higher of bytes by bandwidth and operations by peak, both measured on the same
-multiprocessors (`edgert bench`), summed.
+multiprocessors (`edgert bench`), summed; "with launches" adds what empty kernels take in as long a graph, measured likewise.
 
 Needs numpy, onnx, torch with CUDA, NVRTC and the edgert command.
 """
@@ -170,7 +170,7 @@ def table(rows, batch, arguments):
 
 
 def part_table(rows):
-    head = ["network", "batch", "µs, warm", "floor", "ratio", "µs, cold", "floor", "ratio", "nodes"]
+    head = ["network", "batch", "µs, warm", "floor", "ratio", "with launches", "ratio", "µs, cold", "floor", "ratio", "with launches", "ratio", "nodes"]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
     for row in rows:
         part = row.get("part")
@@ -179,7 +179,9 @@ def part_table(rows):
         cells = [row["name"], str(row["batch"])]
         for latency, floor in (("gpu_latency_us", "floor_us"), ("gpu_latency_cold_us", "floor_cold_us")):
             median = part[latency]["median"]
-            cells += [f"{median:.1f} ({part[latency]['p99_over_median']:.2f})", f"{part[floor]:.1f}", f"{median / part[floor]:.2f}"]
+            cells.append(f"{median:.1f} ({part[latency]['p99_over_median']:.2f})")
+            for us in (part[floor], part[floor] + part["floor_launches_us"]):
+                cells += [f"{us:.1f}", f"{median / us:.2f}"]
         lines.append("| " + " | ".join([*cells, str(part["graph_nodes"])]) + " |")
     return lines
 
@@ -201,7 +203,8 @@ def step_tables(rows):
 def rates_text(measured):
     rates = measured["device_rates"]
     return (f"{rates['memory_gb_per_s']:.0f} GB/s from memory, {rates['cache_gb_per_s']:.0f} GB/s from the L2 cache, "
-            f"{rates['tensor_tera_multiply_adds_per_s']:.1f} tera multiply-adds/s on tensor cores ({rates['source']})")
+            f"{rates['tensor_tera_multiply_adds_per_s']:.1f} tera multiply-adds/s on tensor cores, {rates['step_us']:.2f} us a "
+            f"launch that does nothing, {rates['early_step_us']:.2f} with a programmatic edge ({rates['source']})")
 
 
 def report(rows, arguments, seconds):

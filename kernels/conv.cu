@@ -37,25 +37,9 @@ class Weights {
     const Vector16* row = base_ + ((item / kSteps * kChannelBlocks + k) * kOutBlocks + first_n_) * 32;
 #pragma unroll
     for (int j = 0; j < kBlocksN; ++j) {
-      constexpr bool kWholeK = kChannels % kChunk == 0;
-      constexpr bool kWholeN = kOutBlocks * 16 % kBlockN == 0;
-      const bool there = (kWholeK || k < kChannelBlocks) && (kWholeN || first_n_ + j < kOutBlocks);
+      const bool there = (kWholeChunks || k < kChannelBlocks) && (kWholeTiles || first_n_ + j < kOutBlocks);
       if (there) to[j] = load_constant_16(row + j * 32);
       else to[j] = Vector16{};
-    }
-  }
-
-  /// Starts the copy of all weights of the block to shared memory.
-  __device__ static __forceinline__ void load_all(uint32 to, const Vector16* weights, const Block& block) {
-    constexpr int kRow = kStepBytes / 16;
-#pragma unroll 8
-    for (int piece = static_cast<int>(threadIdx.x); piece < kWeightsBytes / 16; piece += kThreads) {
-      const int step = piece / kRow;
-      const int k = block.split * kStepsPerSplit + step % kStepsPerSplit;
-      const int n = block.channel / 16 + piece % kRow / 32;
-      const bool there = k < kChannelBlocks && n < kOutBlocks;
-      const Vector16* from = weights + ((step / kStepsPerSplit * kChannelBlocks + k) * kOutBlocks + n) * 32 + piece % 32;
-      copy_async_16(to + static_cast<uint32>(piece * 16), there ? from : weights, there ? 16u : 0u);
     }
   }
 
@@ -64,11 +48,59 @@ class Weights {
   int first_k_, first_n_;
 };
 
-/// One item of the weights in shared memory. `at` is where this lane's part of the warp's first block lies.
-__device__ __forceinline__ void read_item(WeightItem& to, uint32 at, int chunk, int item) {
-  const int step = item / kSteps * kStepsPerSplit + chunk * (kChunk / 16) + item % kSteps * kWarpsK;
+#if EDGERT_CONV_COPIED_WEIGHTS
+/// The part of each stage's weights that one thread copies to shared memory.
+class WeightCopies {
+ public:
+  __device__ __forceinline__ WeightCopies(const Vector16* weights, const Block& block) : weights_(weights + block.channel / 16 * 32) {
 #pragma unroll
-  for (int j = 0; j < kBlocksN; ++j) to[j] = load_shared_16(at + static_cast<uint32>(step * kStepBytes + j * 512));
+    for (int i = 0; i < kPerThread; ++i) {
+      const int item = step_of(i) / kWarpsK;
+      const bool there = is_piece(i) && (kWholeTiles || block.channel / 16 + piece(i) % kRow / 32 < kOutBlocks);
+      offset_[i] = there ? (item / kSteps * kChannelBlocks + block_of(i)) * (kOutBlocks * 32) + piece(i) % kRow : -1;
+      pin(offset_[i]);
+    }
+  }
+
+  /// Zeros stand where the last chunk or the last channels have no weights.
+  __device__ __forceinline__ void load(uint32 to, int chunk, int stage) const {
+    const int item = stage * kStageItems;
+    const int k = chunk * (kChunk / 16) + item % kSteps * kWarpsK;
+    const Vector16* from = weights_ + (item / kSteps * kChannelBlocks + k) * (kOutBlocks * 32);
+#pragma unroll
+    for (int i = 0; i < kPerThread; ++i) {
+      if (!is_piece(i)) break;
+      const uint32 at = to + static_cast<uint32>(piece(i) * 16);
+      if constexpr (kWholeChunks && kWholeTiles) {
+        copy_async_16(at, from + offset_[i]);
+      } else {
+        const bool there = offset_[i] >= 0 && (kWholeChunks || k + block_of(i) < kChannelBlocks);
+        copy_async_16(at, there ? from + offset_[i] : weights_, there ? 16u : 0u);
+      }
+    }
+  }
+
+ private:
+  static constexpr int kRow = kStepBytes / 16;
+  static constexpr int kPieces = kStageBytes / 16;
+  static constexpr int kPerThread = (kPieces + kThreads - 1) / kThreads;
+  static_assert(kStageItems % kSteps == 0 || kSteps % kStageItems == 0, "a stage is whole taps or a part of one");
+
+  __device__ static __forceinline__ int piece(int i) { return static_cast<int>(threadIdx.x) + i * kThreads; }
+  __device__ static __forceinline__ bool is_piece(int i) { return kPieces % kThreads == 0 || piece(i) < kPieces; }
+  __device__ static __forceinline__ int step_of(int i) { return piece(i) / kRow; }
+  /// The block of 16 input channels, counted from the stage's first.
+  __device__ static __forceinline__ int block_of(int i) { return step_of(i) / kWarpsK % kSteps * kWarpsK + step_of(i) % kWarpsK; }
+
+  const Vector16* weights_;
+  int offset_[kPerThread];  // of a piece in a chunk's first stage; -1 where there are no channels
+};
+#endif
+
+/// One item of the weights in shared memory. `at` is where this lane's part of the warp's first block of the stage lies.
+__device__ __forceinline__ void read_item(WeightItem& to, uint32 at, int item) {
+#pragma unroll
+  for (int j = 0; j < kBlocksN; ++j) to[j] = load_shared_16(at + static_cast<uint32>(item * kWarpsK * kStepBytes + j * 512));
 }
 
 /// `scale` is where the factors of this lane's first two channels lie, with kScaled or kPreActivated.
@@ -120,12 +152,18 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   const int end = begin + kChunksPerSplit < kChunks ? begin + kChunksPerSplit : kChunks;
 
   const Weights weights(arguments, block, warp);
-  const uint32 shared_weights = patches + static_cast<uint32>(kWeightsOffset + warp.k * kStepBytes + warp.n * kBlocksN * 512 + warp.lane * 16);
+  const uint32 shared_weights = patches + kWeightsOffset;
+  const uint32 warp_weights = shared_weights + static_cast<uint32>(warp.k * kStepBytes + warp.n * kBlocksN * 512 + warp.lane * 16);
   WeightItem held[kHeld];
-  if constexpr (kSharedWeights && !kBulk) {
-    Weights::load_all(patches + kWeightsOffset, packed_weights, block);
-    copy_async_commit();
-  } else if constexpr (!kSharedWeights) {
+#if EDGERT_CONV_COPIED_WEIGHTS
+  const WeightCopies weight_copies(packed_weights, block);
+#pragma unroll 1
+  for (int stage = 0; stage < (kRefill ? kAhead : (end - begin) * kStages); ++stage) {
+    const int chunk = begin + stage / kStages;
+    if (chunk < end) weight_copies.load(shared_weights + static_cast<uint32>(stage * kStageBytes), chunk, stage % kStages);
+  }
+#endif
+  if constexpr (!kSharedWeights) {
 #pragma unroll
     for (int item = 0; item < kHeld; ++item) weights.load(held[item], begin, item);
   }
@@ -174,37 +212,63 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   wait_for_previous_grid();
 #pragma unroll
   for (int i = 0; i < kAhead; ++i) {
-    if (begin + i < end) load(static_cast<uint32>(i), begin + i);
+    // A chunk's input comes with its first stage, and with the last one here what there is room for besides.
+#pragma unroll
+    for (int j = 0; j < kAheadChunks; ++j) {
+      const bool here = j * kStages == i || (i == kAhead - 1 && j * kStages > i);
+      if (here && begin + j < end) load(static_cast<uint32>(j), begin + j);
+    }
     copy_async_commit();
   }
 #endif
   if constexpr (kResidual != scalar::ResidualMode::None) units.load_residual(arguments);
 
-  float sum[kBlocksM][2 * kBlocksN][4] = {};
-  int buffer = 0;
-#pragma unroll 1
-  for (int chunk = begin; chunk < end; ++chunk) {
-#if EDGERT_CONV_BULK
-    if (chunk == begin) __syncthreads();  // zeros of rows that do not exist
-    copies.wait(buffer);
-#else
-    copy_async_wait<kAhead - 1>();
-    __syncthreads();
-    if constexpr (kAhead < kChunksPerSplit) {
+  // What is kAhead stages after this one, to where the stage before this one was.
+  const auto load_later = [&](int chunk, int stage, int buffer, int slot) {
+#if !EDGERT_CONV_BULK
+    if constexpr (kAheadChunks < kChunksPerSplit) {
       const int free_buffer = buffer == 0 ? kPatchBuffers - 1 : buffer - 1;
-      if (chunk + kAhead < end) load(static_cast<uint32>(free_buffer), chunk + kAhead);
+      if (stage == 0 && chunk + kAheadChunks < end) load(static_cast<uint32>(free_buffer), chunk + kAheadChunks);
     }
+#if EDGERT_CONV_COPIED_WEIGHTS
+    if constexpr (kRefill) {
+      const int later = chunk + (stage + kAhead) / kStages, free_slot = slot == 0 ? kWeightSlots - 1 : slot - 1;
+      if (later < end) weight_copies.load(shared_weights + static_cast<uint32>(free_slot * kStageBytes), later, (stage + kAhead) % kStages);
+    }
+#endif
     copy_async_commit();
 #endif
+  };
+
+  float sum[kBlocksM][2 * kBlocksN][4] = {};
+  int buffer = 0, slot = 0;
+#pragma unroll 1
+  for (int chunk = begin; chunk < end; ++chunk) {
     const uint32 patch = patches + static_cast<uint32>(buffer * kPatchBytes);
 #pragma unroll
-    for (int item = 0; item < kItems; ++item) {
-      const int within = tap_bytes(item / kSteps) + item % kSteps * kWarpsK * 32;
-      if constexpr (kSharedWeights) read_item(held[0], shared_weights, chunk - begin, item);
-      multiply_item(sum, held[item % kHeld], patch + static_cast<uint32>(within), row, patch + static_cast<uint32>(within) + scale_row);
-      if constexpr (kSharedWeights) continue;
-      else if (item + kHeld < kItems) weights.load(held[item % kHeld], chunk, item + kHeld);
-      else if (kChunksPerSplit > 1 && chunk + 1 < end) weights.load(held[item % kHeld], chunk + 1, item + kHeld - kItems);
+    for (int stage = 0; stage < kStages; ++stage) {
+#if EDGERT_CONV_BULK
+      if (chunk == begin) __syncthreads();  // zeros of rows that do not exist
+      copies.wait(buffer);
+#else
+      copy_async_wait<kAhead - 1>();
+      __syncthreads();
+#endif
+      const uint32 stage_weights = warp_weights + static_cast<uint32>(slot * kStageBytes);
+      if constexpr (kSharedWeights) read_item(held[0], stage_weights, 0);
+#pragma unroll
+      for (int within_stage = 0; within_stage < kStageItems; ++within_stage) {
+        const int item = stage * kStageItems + within_stage;
+        const uint32 within = static_cast<uint32>(tap_bytes(item / kSteps) + item % kSteps * kWarpsK * 32);
+        if (kSharedWeights && within_stage + 1 < kStageItems) read_item(held[(within_stage + 1) % kHeld], stage_weights, within_stage + 1);
+        multiply_item(sum, held[(kSharedWeights ? within_stage : item) % kHeld], patch + within, row, patch + within + scale_row);
+        // Tensor cores are busy by now.
+        if (within_stage == 0) load_later(chunk, stage, buffer, slot);
+        if constexpr (kSharedWeights) continue;
+        else if (item + kHeld < kItems) weights.load(held[item % kHeld], chunk, item + kHeld);
+        else if (kChunksPerSplit > 1 && chunk + 1 < end) weights.load(held[item % kHeld], chunk + 1, item + kHeld - kItems);
+      }
+      slot = slot + 1 == kWeightSlots ? 0 : slot + 1;
     }
 #if EDGERT_CONV_LAYER_NORM
     statistics.add(patch, chunk);
@@ -216,7 +280,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   float2* rows = reinterpret_cast<float2*>(memory + kRowsOffset);
   statistics.finish(rows);
 #if EDGERT_CONV_STORE_NORMALIZED
-  statistics.store(normalized, patches, block, arguments.bias);
+  statistics.store(normalized, static_cast<const uint16*>(arguments.x), patches, block, arguments.bias);
 #endif
   units.set_rows(rows);
 #endif

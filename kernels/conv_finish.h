@@ -14,6 +14,10 @@ constexpr int kUnitsN = kBlockN / 8;
 constexpr int kUnits = kBlockM * kUnitsN;
 constexpr int kOwnedUnits = kCluster ? kUnits / kSplit : kUnits;
 constexpr int kUnitsPerThread = (kOwnedUnits + kThreads - 1) / kThreads;
+// Units of large tiles are found, and their residuals loaded, a few at a time when the sums are there: until then the sums
+// have the registers.
+constexpr bool kLateUnits = kUnitsPerThread > 8;
+constexpr int kKnownUnits = kLateUnits ? 4 : kUnitsPerThread;
 constexpr int kAccumulatorBytes = kWarpsK * kBlockM * kAccumulatorPitch * 4;
 static_assert(kUnits % kSplit == 0 || !kCluster, "the tile does not divide among the cluster");
 static_assert(kThreads % kUnitsN == 0, "a thread's units must share their channels");
@@ -50,9 +54,24 @@ __device__ __forceinline__ void spill_sums(float* plane, const float (&sum)[kBlo
   }
 }
 __device__ __forceinline__ void gather_sums(float (&to)[8], const float* plane, int unit) {
+  // Every other four threads read the second half first, so that eight of them read from all banks.
+  const int swapped = static_cast<int>(threadIdx.x) / 4 % 2;
+  float4 sum[2];
 #pragma unroll
   for (int k = 0; k < kWarpsK; ++k) {
-    add8(to, plane + (k * kBlockM + unit / kUnitsN) * kAccumulatorPitch + unit % kUnitsN * 8);
+    const float4* from = reinterpret_cast<const float4*>(plane + (k * kBlockM + unit / kUnitsN) * kAccumulatorPitch + unit % kUnitsN * 8);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float4 four = from[half ^ swapped];
+      if (k == 0) sum[half] = four;
+      else sum[half].x += four.x, sum[half].y += four.y, sum[half].z += four.z, sum[half].w += four.w;
+    }
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const bool second = half != swapped;
+    to[half * 4] = second ? sum[1].x : sum[0].x, to[half * 4 + 1] = second ? sum[1].y : sum[0].y;
+    to[half * 4 + 2] = second ? sum[1].z : sum[0].z, to[half * 4 + 3] = second ? sum[1].w : sum[0].w;
   }
 }
 
@@ -92,29 +111,43 @@ __device__ __forceinline__ void store_floats(float* to, const float (&x)[8], int
   }
 }
 
-/// What a thread needs to know of the units that it will finish, found out before the sums are there.
+/// What a thread needs to know of the units that it will finish, where registers allow found out before the sums are there.
 class Finish {
  public:
-  __device__ __forceinline__ Finish(const Arguments& arguments, const Block& block) : y_(arguments.y) {
-    const int first = static_cast<int>(threadIdx.x) + (kCluster ? block.split * kOwnedUnits : 0);
-    channel_ = block.channel + first % kUnitsN * 8;
+  __device__ __forceinline__ Finish(const Arguments& arguments, const Block& block) {
+    if constexpr (!kLateUnits) begin(arguments, block);
+  }
+
+  __device__ __forceinline__ void begin(const Arguments& arguments, const Block& block) {
+    y_ = arguments.y;
+    first_ = static_cast<int>(threadIdx.x) + (kCluster ? block.split * kOwnedUnits : 0);
+    channel_ = block.channel + first_ % kUnitsN * 8;
 #pragma unroll
     for (int i = 0; i < 8; ++i) bias_[i] = 0.0f;
     if (kHasBias && channel_ < kOutChannels) add8(bias_, arguments.bias + channel_);
 #pragma unroll
     for (int i = 0; i < 8; ++i) sums_[i] = 0.0f;
     if (kLayerNorm && channel_ < kOutChannels) add8(sums_, arguments.bias + (kOutChannels + 15) / 16 * 16 + channel_);
+    locate(block, 0);
+  }
+
+  /// From now on store() is about this thread's units from number `from` on.
+  __device__ __forceinline__ void locate(const Block& block, int from) {
 #pragma unroll
-    for (int i = 0; i < kUnitsPerThread; ++i) {
-      const bool owned = static_cast<int>(threadIdx.x) + i * kThreads < kOwnedUnits;
-      pixel_[i] = owned ? locate_pixel(block, first + i * kThreads) : -1;
+    for (int i = 0; i < kKnownUnits; ++i) {
+      const bool owned = static_cast<int>(threadIdx.x) + (from + i) * kThreads < kOwnedUnits;
+      pixel_[i] = owned ? locate_pixel(block, first_ + (from + i) * kThreads) : -1;
       pin(pixel_[i]);
     }
   }
 
+  /// Before the sums are there, if the units are known.
   __device__ __forceinline__ void load_residual(const Arguments& arguments) {
+    if constexpr (!kLateUnits) load_residuals(arguments);
+  }
+  __device__ __forceinline__ void load_residuals(const Arguments& arguments) {
 #pragma unroll
-    for (int i = 0; i < kUnitsPerThread; ++i) {
+    for (int i = 0; i < kKnownUnits; ++i) {
       if constexpr (kFloatOutput) {
         if (pixel_[i] >= 0) load_floats(floats_[i], reinterpret_cast<const float*>(arguments.residual) + pixel_[i] * kResidualPitch + channel_, left());
       } else {
@@ -126,11 +159,10 @@ class Finish {
   /// Mean and reciprocal deviation of the block's rows, when kLayerNorm.
   __device__ __forceinline__ void set_rows(const float2* rows) { rows_ = rows; }
 
-  /// Unit i of this thread from its complete sum.
-  __device__ __forceinline__ void store(int i, float (&x)[8]) const {
-    if (pixel_[i] < 0) return;
+  /// Unit i of those located, the block's unit `unit`, from its complete sum.
+  __device__ __forceinline__ void store(int i, int unit, float (&x)[8]) const {
     if constexpr (kLayerNorm) {
-      const float2 row = rows_[(static_cast<int>(threadIdx.x) + i * kThreads) / kUnitsN];
+      const float2 row = rows_[unit / kUnitsN];
 #pragma unroll
       for (int c = 0; c < 8; ++c) x[c] = (x[c] - row.x * sums_[c]) * row.y;
     }
@@ -138,14 +170,17 @@ class Finish {
     for (int c = 0; c < 8; ++c) x[c] += bias_[c];
     if constexpr (kFloatOutput) {
       finish_exactly(x, floats_[kFloatResiduals == 1 ? 0 : i]);
-      if constexpr (kPlaneOutput) store_planes(x, pixel_[i]);
-      else store_floats(static_cast<float*>(y_) + pixel_[i] * kOutputPitch + channel_, x, left());
+      if (pixel_[i] >= 0) {
+        if constexpr (kPlaneOutput) store_planes(x, pixel_[i]);
+        else store_floats(static_cast<float*>(y_) + pixel_[i] * kOutputPitch + channel_, x, left());
+      }
     } else if constexpr (kPlaneOutput) {
       finish_floats<Element, kActivation, kResidual>(x, residual_[i], kAlpha, kBeta);
-      store_planes(x, pixel_[i]);
+      if (pixel_[i] >= 0) store_planes(x, pixel_[i]);
     } else {
-      store_channels<kOutputAtOnce>(static_cast<uint16*>(y_) + pixel_[i] * kOutputPitch + channel_,
-                                    finish8<Element, kActivation, kResidual>(x, residual_[i], kAlpha, kBeta), left());
+      // Nothing but the store depends on whether there is a pixel, so that several units' computations overlap.
+      const Vector16 result = finish8<Element, kActivation, kResidual>(x, residual_[i], kAlpha, kBeta);
+      if (pixel_[i] >= 0) store_channels<kOutputAtOnce>(static_cast<uint16*>(y_) + pixel_[i] * kOutputPitch + channel_, result, left());
     }
   }
 
@@ -164,14 +199,15 @@ class Finish {
   }
 
   void* y_;
+  int first_;                    // unit of the tile
   int channel_;                  // the same for all units of a thread
-  int pixel_[kUnitsPerThread];   // -1 where there is nothing to store
+  int pixel_[kKnownUnits];       // -1 where there is nothing to store
   float bias_[8];
   float sums_[8];                // of the weights of a channel, when kLayerNorm
   const float2* rows_ = nullptr;
-  static constexpr int kFloatResiduals = kFloatOutput && kResidual != scalar::ResidualMode::None ? kUnitsPerThread : 1;
+  static constexpr int kFloatResiduals = kFloatOutput && kResidual != scalar::ResidualMode::None ? kKnownUnits : 1;
   float floats_[kFloatResiduals][8] = {};  // residuals of float results
-  Vector16 residual_[kFloatOutput ? 1 : kUnitsPerThread];
+  Vector16 residual_[kFloatOutput ? 1 : kKnownUnits];
 };
 
 #if __CUDA_ARCH__ >= 900
@@ -218,32 +254,47 @@ __device__ __forceinline__ bool arrive_last(const Arguments& arguments, const fl
   return last;
 }
 
+__device__ __forceinline__ int owned_unit(int i) { return static_cast<int>(threadIdx.x) + i * kThreads; }
+
 /// Adds what belongs together and stores it. `receive_offset` is where parts from other blocks arrive.
 __device__ __forceinline__ void finish(const Arguments& arguments, const Block& block, float* plane, int receive_offset,
-                                       const Finish& units) {
+                                       Finish& units) {
 #if __CUDA_ARCH__ >= 900
   if constexpr (kCluster) {
     const uint32 receive = shared_address(plane) + static_cast<uint32>(receive_offset);
     exchange(plane, receive, receive + kUnits * 32);
   }
 #endif
+  if constexpr (kLateUnits) units.begin(arguments, block);
+  constexpr int kTogether = kUnitsPerThread < 4 ? kUnitsPerThread : 4;
 #pragma unroll
-  for (int i = 0; i < kUnitsPerThread; ++i) {
-    const int owned = static_cast<int>(threadIdx.x) + i * kThreads;
-    if (owned >= kOwnedUnits) break;
-    float x[8] = {};
-    if constexpr (kCluster) {
-      const float* parts = plane + receive_offset / 4 + owned * 8;
-#pragma unroll
-      for (int s = 0; s < kSplit; ++s) add8(x, parts + s * kOwnedUnits * 8);
-    } else if constexpr (kSplit > 1) {
-      const float* parts = arguments.workspace + (block.tile * kSplit * kUnits + owned) * 8;
-#pragma unroll
-      for (int s = 0; s < kSplit; ++s) add8(x, parts + s * kUnits * 8);
-    } else {
-      gather_sums(x, plane, owned);
+  for (int first = 0; first < kUnitsPerThread; first += kTogether) {
+    if constexpr (kLateUnits) {
+      units.locate(block, first);
+      if constexpr (kResidual != scalar::ResidualMode::None) units.load_residuals(arguments);
     }
-    units.store(i, x);
+    float x[kTogether][8] = {};
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+      const int owned = owned_unit(first + i);
+      if (owned >= kOwnedUnits) break;
+      if constexpr (kCluster) {
+        const float* parts = plane + receive_offset / 4 + owned * 8;
+#pragma unroll
+        for (int s = 0; s < kSplit; ++s) add8(x[i], parts + s * kOwnedUnits * 8);
+      } else if constexpr (kSplit > 1) {
+        const float* parts = arguments.workspace + (block.tile * kSplit * kUnits + owned) * 8;
+#pragma unroll
+        for (int s = 0; s < kSplit; ++s) add8(x[i], parts + s * kUnits * 8);
+      } else {
+        gather_sums(x[i], plane, owned);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+      if (owned_unit(first + i) >= kOwnedUnits) break;
+      units.store(kLateUnits ? i : first + i, owned_unit(first + i), x[i]);
+    }
   }
 }
 

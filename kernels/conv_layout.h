@@ -19,20 +19,30 @@ constexpr int kOutBlocks = (kOutChannels + 15) / 16;
 constexpr int kSteps = kChunk / 16 / kWarpsK;
 constexpr int kItems = kTaps * kSteps;
 static_assert(kChunk % (16 * kWarpsK) == 0, "a chunk does not divide among warps");
-static_assert(kItems % kHeld == 0 || kChunksPerSplit == 1, "each chunk must find its items where the last one left them");
+static_assert(kSharedWeights || kItems % kHeld == 0 || kChunksPerSplit == 1, "each chunk must find its items where the last one left them");
+static_assert(!kSharedWeights || kHeld == 2 || kStageItems == 1, "an item is read while the one before it is multiplied");
+constexpr bool kWholeChunks = kChannels % kChunk == 0;
+constexpr bool kWholeTiles = kOutBlocks * 16 % kBlockN == 0;
 
+// A chunk's items are multiplied in stages. With kSharedWeights the weights of kWeightSlots stages lie in shared memory, one
+// 16-channel step of a tap after the other: those of all stages, or a ring that is filled ahead of them.
+constexpr int kStages = kItems / kStageItems;
+static_assert(kItems % kStageItems == 0, "a chunk is whole stages");
+constexpr int kStepBytes = kBlockN / 16 * 512;
+constexpr int kStageBytes = kSharedWeights ? kStageItems * kWarpsK * kStepBytes : 0;
+constexpr bool kRefill = kSharedWeights && kWeightSlots < kChunksPerSplit * kStages;
 // With as many buffers as chunks nothing is overwritten; else one buffer is being read while the others fill.
-constexpr int kAhead = kPatchBuffers >= kChunksPerSplit ? kChunksPerSplit : kPatchBuffers - 1;
-constexpr int kRingBytes = kPatchBuffers * kPatchBytes;
-constexpr int kReceiveOffset = (kRingBytes > kAccumulatorBytes ? kRingBytes + 15 : kAccumulatorBytes + 15) / 16 * 16;
+constexpr int kAheadChunks = kPatchBuffers >= kChunksPerSplit ? kChunksPerSplit : kPatchBuffers - 1;
+constexpr int kAhead = kRefill ? kWeightSlots - 1 : kAheadChunks;  // stages
+static_assert(kRefill || kStages == 1, "without a ring of weights a stage is a chunk");
+static_assert(kAheadChunks == kChunksPerSplit || kAheadChunks * kStages >= kAhead, "a chunk's input must be there with its weights");
+// The sums take the place of input and weights.
+constexpr int kWeightsOffset = (kPatchBuffers * kPatchBytes + 15) / 16 * 16;
+constexpr int kRingBytes = kWeightsOffset + kWeightSlots * kStageBytes;
+constexpr int kReceiveOffset = (kRingBytes > kAccumulatorBytes ? kRingBytes : kAccumulatorBytes + 15) / 16 * 16;
 constexpr int kReceiveBytes = kCluster ? kUnits * 32 + 16 : 0;
 constexpr int kRowsOffset = kReceiveOffset + kReceiveBytes;
-constexpr int kWeightsOffset = kRowsOffset + (kLayerNorm ? kBlockM * 8 : 0);
-// With kSharedWeights all weights of the block lie in shared memory, one 16-channel step of a tap after the other.
-constexpr int kStepsPerSplit = kChunksPerSplit * (kChunk / 16);
-constexpr int kStepBytes = kBlockN / 16 * 512;
-constexpr int kWeightsBytes = kSharedWeights ? kTaps * kStepsPerSplit * kStepBytes : 0;
-constexpr int kBarriersOffset = kWeightsOffset + kWeightsBytes;
+constexpr int kBarriersOffset = kRowsOffset + (kLayerNorm ? kBlockM * 8 : 0);
 static_assert(kBarriersOffset + (kBulk ? kPatchBuffers * 8 : 0) == kSharedBytes, "the host computes another size of shared memory");
 
 /// Bytes from the start of a patch to the row of the matrix fragment that this lane addresses, for tap 0.

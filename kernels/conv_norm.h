@@ -12,7 +12,7 @@
 
 namespace edgert::device {
 
-constexpr int kRowThreads = 8;  // neighbouring threads that share a row
+constexpr int kRowThreads = kParts >= 8 ? 8 : kParts >= 4 ? 4 : 2;  // neighbouring threads that share a row
 constexpr int kRowsAtOnce = kThreads / kRowThreads;
 constexpr int kPasses = (kTileWidth + kRowsAtOnce - 1) / kRowsAtOnce;
 constexpr int kVectors = kChannels / 8;  // of a row
@@ -65,9 +65,9 @@ class RowStatistics {
     }
   }
 
-  /// After finish(): this block's share of the normalised rows, every kTilesN-th vector, from the patches, all of which
-  /// are still there. `parameters` are those of the product: gamma and beta follow bias and sums.
-  __device__ __forceinline__ void store(uint16* to, uint32 patches, const Block& block, const float* parameters) const {
+  /// After finish(): this block's share of the normalised rows, every kTilesN-th vector, from the patches where all are
+  /// still there, else from `x`. `parameters` are those of the product: gamma and beta follow bias and sums.
+  __device__ __forceinline__ void store(uint16* to, const uint16* x, uint32 patches, const Block& block, const float* parameters) const {
     const float* gamma = parameters + 2 * ((kOutChannels + 15) / 16 * 16);
 #pragma unroll
     for (int i = 0; i < kStoredVectors; ++i) {
@@ -80,11 +80,16 @@ class RowStatistics {
       for (int pass = 0; pass < kPasses; ++pass) {
         const int row = static_cast<int>(threadIdx.x) / kRowThreads + pass * kRowsAtOnce;
         if (row >= kTileWidth || block.column + row >= kOutWidth) break;
-        float x[8];
-        unpack8<Element>(load_shared_16(patches + static_cast<uint32>(v / kParts * kPatchBytes + row * kPixelBytes + v % kParts * 16)), x);
+        const int at = (block.image * kOutWidth + block.column + row) * kInputPitch + v * 8;
+        float value[8];
+        if constexpr (kPatchBuffers * kChunk >= kChannels) {
+          unpack8<Element>(load_shared_16(patches + static_cast<uint32>(v / kParts * kPatchBytes + row * kPixelBytes + v % kParts * 16)), value);
+        } else {
+          unpack8<Element>(*reinterpret_cast<const Vector16*>(x + at), value);
+        }
 #pragma unroll
-        for (int c = 0; c < 8; ++c) x[c] = (x[c] - pivot_[pass]) * squares_[pass] * scale[c] + shift[c];
-        *reinterpret_cast<Vector16*>(to + (block.image * kOutWidth + block.column + row) * kInputPitch + v * 8) = pack8<Element>(x);
+        for (int c = 0; c < 8; ++c) value[c] = (value[c] - pivot_[pass]) * squares_[pass] * scale[c] + shift[c];
+        *reinterpret_cast<Vector16*>(to + at) = pack8<Element>(value);
       }
     }
   }

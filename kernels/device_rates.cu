@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How fast the device is at what kernels cannot do without: reading, multiplying on tensor cores, multiplying in f32.
+// How fast the device is at what kernels cannot do without: reading, multiplying on tensor cores, multiplying in f32, and
+// following another kernel.
 // For floors of measured times (offline_builder/cli/device_rates.h); no plan contains these.
 #include "kernels/common/ptx.h"
 
@@ -46,6 +47,12 @@ extern "C" __global__ void __launch_bounds__(256) float_rate(int rounds, float f
 #pragma unroll
   for (int i = 0; i < 16; ++i) sum += d[i];
   if (sum == 12345.0f) *out = sum;
+}
+
+/// Waits for the kernel before it, and nothing else.
+extern "C" __global__ void __launch_bounds__(32) empty_step() {
+  allow_next_grid();
+  wait_for_previous_grid();
 }
 
 }  // namespace edgert::device

@@ -28,6 +28,7 @@ class RateProbe {
   ~RateProbe() {
     if (begin_ != nullptr) (void)driver_.event_destroy(begin_);
     if (end_ != nullptr) (void)driver_.event_destroy(end_);
+    if (graph_ != nullptr) (void)driver_.graph_exec_destroy(graph_);
     if (data_ != 0) (void)driver_.memory_free(data_);
     if (module_ != nullptr) (void)driver_.module_unload(module_);
   }
@@ -71,6 +72,8 @@ class RateProbe {
     constexpr double kScalarThreads = 256 * 64;
     rates.tensor = multiply_rate("tensor_rate", kTensorThreads, {});
     rates.scalar = multiply_rate("float_rate", kScalarThreads, 1.0f);
+    rates.step = step_us(false);
+    rates.early_step = arch() >= 90 ? step_us(true) : rates.step;
     rates.source = "measured by kernels/device_rates.cu";
     return rates;
   }
@@ -86,10 +89,14 @@ class RateProbe {
 
   /// Microseconds of one launch, the least of five.
   double time(cuda::Function kernel, unsigned blocks, unsigned threads, void** parameters) {
+    return time([&] { must(driver_, driver_.launch(kernel, blocks, 1, 1, threads, 1, 1, 0, stream_, parameters, nullptr), "cuLaunchKernel"); });
+  }
+  template <class Launch>
+  double time(const Launch& launch) {
     double least = 0;
     for (int i = 0; i < 6; ++i) {
       must(driver_, driver_.event_record(begin_, stream_), "cuEventRecord");
-      must(driver_, driver_.launch(kernel, blocks, 1, 1, threads, 1, 1, 0, stream_, parameters, nullptr), "cuLaunchKernel");
+      launch();
       must(driver_, driver_.event_record(end_, stream_), "cuEventRecord");
       must(driver_, driver_.event_synchronize(end_), "cuEventSynchronize");
       float ms = 0;
@@ -127,12 +134,39 @@ class RateProbe {
     return per_block_and_round * blocks * kRounds / std::max(us[1] - us[0], 1e-3);
   }
 
+  /// What a node adds to a graph of empty ones.
+  double step_us(bool early) {
+    constexpr int kFew = 8, kMany = 72;
+    const cuda::Function kernel = function("empty_step");
+    cuda::LaunchAttribute attribute = {};
+    attribute.id = cuda::LaunchAttributeId::ProgrammaticSerialization;
+    attribute.value.programmatic = 1;
+    double us[2];
+    for (const int nodes : {kFew, kMany}) {
+      cuda::Graph graph = nullptr;
+      must(driver_, driver_.stream_begin_capture(stream_, cuda::CaptureMode::ThreadLocal), "cuStreamBeginCapture");
+      for (int i = 0; i < nodes; ++i) {
+        const cuda::LaunchConfig config = {{1, 1, 1}, {32, 1, 1}, 0, stream_, &attribute, early && i > 0 ? 1u : 0u};
+        must(driver_, driver_.launch_ex(&config, kernel, nullptr, nullptr), "cuLaunchKernelEx");
+      }
+      must(driver_, driver_.stream_end_capture(stream_, &graph), "cuStreamEndCapture");
+      const cuda::DriverResult made = driver_.graph_instantiate(&graph_, graph, 0);
+      must(driver_, driver_.graph_destroy(graph), "cuGraphDestroy");
+      must(driver_, made, "cuGraphInstantiate");
+      us[nodes == kMany] = time([&] { must(driver_, driver_.graph_launch(graph_, stream_), "cuGraphLaunch"); });
+      must(driver_, driver_.graph_exec_destroy(graph_), "cuGraphExecDestroy");
+      graph_ = nullptr;
+    }
+    return std::max(0.0, us[1] - us[0]) / (kMany - kFew);
+  }
+
   const cuda::Driver& driver_;
   cuda::Device device_;
   cuda::Stream stream_;
   int multiprocessors_;
   cuda::Module module_ = nullptr;
   cuda::Event begin_ = nullptr, end_ = nullptr;
+  cuda::GraphExec graph_ = nullptr;
   cuda::DevicePointer data_ = 0;
 };
 

@@ -15,6 +15,9 @@ struct DeviceRates {
   double cache = 0;   ///< bytes read from the L2 cache a microsecond
   double tensor = 0;  ///< multiply-adds of mma.sync, 16-bit operands, a microsecond
   double scalar = 0;  ///< multiply-adds in f32 a microsecond
+  /// Microseconds that a kernel which does nothing takes in a graph behind another one; and where it is launched before that
+  /// one has ended (from sm_90 on). 0: not measured.
+  double step = 0, early_step = 0;
   std::uint64_t cache_bytes = 0;
   std::string source;  ///< where the numbers are from, for people
 

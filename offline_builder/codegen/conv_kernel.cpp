@@ -19,6 +19,8 @@ std::int32_t round_up(std::int32_t a, std::int32_t b) { return divide_up(a, b) *
 struct Geometry {
   std::int32_t threads, taps, channels, chunks, chunks_per_split;
   std::int32_t items, held, registers;  // of a thread; an estimate that decides how many blocks may share a multiprocessor
+  std::int32_t stages, weight_slots;    // of a chunk; and how many stages' weights lie in shared memory
+  bool ring;                            // in turns
   std::int32_t block_m, patch_pixels, patch_bytes, buffers, units;
   std::int32_t tiles;   // rectangles of the output, over all images
   std::int32_t blocks;  // with work
@@ -54,12 +56,23 @@ void add_patch(const ConvShape& shape, const ConvTile& tile, Geometry& g) {
 /// Registers beside sums and weights: addresses, bias, residual, a fragment of the input or two for each 16 rows.
 std::int32_t other_registers(const ConvShape& shape, const ConvTile& tile, const Geometry& g) {
   const std::int32_t pieces = divide_up(shape.image ? g.patch_pixels : g.patch_pixels * tile.chunk / 8, g.threads);
-  const std::int32_t units = divide_up(g.units / (tile.cluster ? tile.split : 1), g.threads);
+  std::int32_t units = divide_up(g.units / (tile.cluster ? tile.split : 1), g.threads);
+  if (units > 8) units = 0;  // found when registers are free again
   const bool residual = shape.epilogue.residual != scalar::ResidualMode::None;
-  const std::int32_t norm = shape.layer_norm ? 12 + 3 * divide_up(g.block_m * 8, g.threads) : 0;
+  const std::int32_t norm = shape.layer_norm ? 12 + 3 * divide_up(g.block_m * std::min(8, tile.chunk / 8), g.threads) : 0;
   const std::int32_t rows = 4 * (g.block_m / tile.warps_m / 16);
   const std::int32_t own = 40 + norm + 4 * scale_rows(shape) + (shape.image ? 2 : 1) * pieces + units * (residual ? (is_wide(shape.element) ? 9 : 5) : 1) + rows;
   return own + (shape.element == ElementType::TF32 ? 64 : shape.element == ElementType::F32 ? 2 * rows : 0);
+}
+
+/// Stages that a chunk's items are multiplied in, where weights go through a ring: of up to four items, whole taps or
+/// parts of one.
+std::int32_t stages_of_chunk(const ConvTile& tile, const Geometry& g) {
+  const std::int32_t steps = tile.chunk / 16 / tile.warps_k;
+  for (std::int32_t items = std::min(4, g.items); items > 1; --items) {
+    if (g.items % items == 0 && (items % steps == 0 || steps % items == 0)) return g.items / items;
+  }
+  return g.items;
 }
 
 Geometry geometry(const ConvShape& shape, const ConvTile& tile) {
@@ -81,26 +94,37 @@ Geometry geometry(const ConvShape& shape, const ConvTile& tile) {
   if (room < 24) room = std::min(65536 / g.threads, 204) - fixed;
   g.held = std::max(1, std::min(g.items, room / (4 * blocks_n)));
   while (g.chunks_per_split > 1 && g.items % g.held != 0) --g.held;
-  if (tile.shared_weights || shape.element == ElementType::F32) g.held = 1;
+  if (shape.element == ElementType::F32) g.held = 1;
+  g.stages = 1;
+  g.ring = tile.weight_stages > 0;
+  if (tile.shared_weights) {
+    if (g.ring) g.stages = stages_of_chunk(tile, g);
+    if (tile.weight_stages >= g.chunks_per_split * g.stages) g.stages = 1;
+    g.weight_slots = g.ring ? std::min(tile.weight_stages, g.chunks_per_split * g.stages) : g.chunks_per_split;
+    g.held = g.items / g.stages > 1 ? 2 : 1;
+  }
   g.registers = fixed + 4 * blocks_n * g.held;
+  // Unrolled taps keep addresses, but no more than there is room for.
+  if (g.ring && g.taps > 1) g.registers = std::max(g.registers, std::min(g.registers + 40, 255));
   g.buffers = std::min(tile.buffers, g.chunks_per_split);
   g.tiles = shape.batch * divide_up(shape.out_height, tile.tile_height) * divide_up(shape.out_width, tile.tile_width);
   g.blocks = g.tiles * divide_up(shape.out_channels, tile.block_n) * tile.split;
   // Exact kernels bring a chunk's weights with its patch.
   const std::int32_t weights_bytes = shape.element == ElementType::F32 ? g.taps * tile.chunk / 2 * tile.block_n * 4 : 0;
-  const std::int32_t ring = g.buffers * (g.patch_bytes + weights_bytes);
+  std::int64_t ring = round_up(g.buffers * (g.patch_bytes + weights_bytes), 16);
+  if (tile.shared_weights) ring += std::int64_t{g.weight_slots} * (g.items / g.stages) * tile.warps_k * tile.block_n * 32;
   const std::int32_t planes = tile.warps_k * g.block_m * (tile.block_n + 8) * 4;
-  g.shared_bytes = round_up(std::max(ring, planes), 16) + (tile.cluster ? g.units * 32 + 16 : 0) + (shape.layer_norm ? g.block_m * 8 : 0);
-  if (tile.shared_weights) {
-    const std::int64_t weights = std::int64_t{g.taps} * g.chunks_per_split * tile.chunk * tile.block_n * 2;
-    g.shared_bytes = static_cast<std::int32_t>(std::min<std::int64_t>(g.shared_bytes + weights, 1 << 30));
-  }
+  g.shared_bytes = round_up(std::max(static_cast<std::int32_t>(std::min<std::int64_t>(ring, 1 << 30)), planes), 16) + (tile.cluster ? g.units * 32 + 16 : 0) +
+                   (shape.layer_norm ? g.block_m * 8 : 0);
   if (tile.bulk) g.shared_bytes += g.buffers * 8;
   return g;
 }
 
 /// Two blocks a multiprocessor let a kernel's blocks start, and load weights, while the previous kernel's still run.
 std::int32_t blocks_per_multiprocessor(const Geometry& g, const ConvTarget& target) {
+  for (std::int32_t blocks = 4; g.ring && blocks > 2; --blocks) {
+    if (g.registers * g.threads * blocks <= 65536 && g.shared_bytes * blocks <= target.shared_bytes) return blocks;
+  }
   return g.registers * g.threads * 2 <= 65536 && g.shared_bytes * 2 <= target.shared_bytes ? 2 : 1;
 }
 
@@ -114,7 +138,12 @@ bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarge
   const Geometry g = geometry(shape, tile);
   if (g.threads > 1024 || g.threads % (tile.block_n / 8) != 0) return false;
   if (tile.buffers < 2 && g.chunks_per_split > 1) return false;
-  if (g.registers * g.threads > 65536 || g.registers > 204) return false;
+  if (tile.weight_stages != 0) {
+    if (!tile.shared_weights || tile.bulk || tile.weight_stages < 2) return false;
+    const bool refilled = g.weight_slots < g.chunks_per_split * g.stages;
+    if (refilled && g.buffers < g.chunks_per_split && (g.buffers - 1) * g.stages < g.weight_slots - 1) return false;
+  }
+  if (g.registers * g.threads > 65536 || g.registers > (g.ring ? (g.taps > 1 ? 255 : 232) : 204)) return false;
   if (shape.image && (tile.chunk != stem_chunk(shape) || tile.split != 1)) return false;
   if (tile.cluster && (target.arch < 90 || tile.split < 2 || tile.split > 8 || g.units % tile.split != 0)) return false;
   if (shape.groups > 1) {
@@ -128,7 +157,7 @@ bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarge
   if (shape.layer_norm) {
     const bool product = shape.height == 1 && g.taps == 1 && shape.stride[1] == 1 && shape.pad[1] == 0 && shape.width == shape.out_width;
     if (!product || shape.image || tile.tile_height != 1 || tile.split != 1 || shape.channels % 8 != 0 || !shape.bias || shape.input_at_once < 8) return false;
-    if (shape.store_normalized && g.buffers < g.chunks) return false;  // the rows are read again when all is known
+    if (shape.store_normalized && !g.ring && g.buffers < g.chunks) return false;  // the rows are read again when all is known
   }
   if (!tile.bulk && tile.share_rows > 1) return false;
   if (tile.bulk) {
@@ -155,13 +184,14 @@ std::string number(std::int32_t value) { return std::to_string(value); }
 std::string tile_name(const ConvTile& t) {
   return "t" + number(t.tile_height) + "x" + number(t.tile_width) + "_n" + number(t.block_n) + "_c" + number(t.chunk) + "_b" +
          number(t.buffers) + "_w" + number(t.warps_m) + number(t.warps_n) + number(t.warps_k) + "_k" + number(t.split) +
-         (t.cluster ? "c" : "") + (t.shared_weights ? "s" : "") + (t.bulk ? "_i" + number(t.share_rows) : "");
+         (t.cluster ? "c" : "") + (t.shared_weights ? "s" : "") + (t.weight_stages > 0 ? number(t.weight_stages) : "") + (t.bulk ? "_i" + number(t.share_rows) : "");
 }
 
 std::string tile_text(const ConvTile& t) {
   return "tile " + number(t.tile_height) + "x" + number(t.tile_width) + "x" + number(t.block_n) + " k" + number(t.chunk) + " warps " +
          number(t.warps_m) + "x" + number(t.warps_n) + "x" + number(t.warps_k) + " buffers " + number(t.buffers) +
          (t.split > 1 ? " split " + number(t.split) : "") + (t.cluster ? " cluster" : "") + (t.shared_weights ? " shared weights" : "") +
+         (t.weight_stages > 0 ? " stages " + number(t.weight_stages) : "") +
          (t.bulk ? " bulk" : "") + (t.share_rows > 1 ? " sharing " + number(t.share_rows) : "");
 }
 
@@ -217,7 +247,8 @@ std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geo
   text.set("kBlockN", std::int64_t{tile.block_n}).set("kChunk", std::int64_t{tile.chunk});
   text.set("kPatchBuffers", std::int64_t{g.buffers}).set("kHeld", std::int64_t{g.held});
   text.set("kWarpsM", std::int64_t{tile.warps_m}).set("kWarpsN", std::int64_t{tile.warps_n}).set("kWarpsK", std::int64_t{tile.warps_k});
-  text.set("kSharedWeights", tile.shared_weights);
+  text.set("kSharedWeights", tile.shared_weights).define("EDGERT_CONV_COPIED_WEIGHTS", tile.shared_weights && !tile.bulk ? "1" : "0");
+  text.set("kStageItems", std::int64_t{g.items / g.stages}).set("kWeightSlots", std::int64_t{g.weight_slots});
   text.set("kSplit", std::int64_t{tile.split}).set("kCluster", tile.cluster);
   text.set("kBlocksPerMultiprocessor", std::int64_t{blocks_per_multiprocessor(g, target)});
   text.set("kSharedBytes", std::int64_t{g.shared_bytes});
@@ -229,7 +260,9 @@ std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geo
 std::int32_t stem_pixel_channels(const ConvShape& shape) { return shape.channels <= 4 && (shape.stride[1] % 2 == 0 || is_wide(shape.element)) ? 4 : 8; }
 std::int32_t stem_chunk(const ConvShape& shape) { return round_up(shape.kernel[1] * stem_pixel_channels(shape) * (is_wide(shape.element) ? 2 : 1), 16); }
 
-std::uint32_t launch_shared_bytes(std::uint32_t needed, Footprint footprint, const ConvTarget& target) {
+std::uint32_t launch_shared_bytes(const KernelSpec& spec, Footprint footprint, const ConvTarget& target) {
+  const std::uint32_t needed = spec.shared_bytes;
+  if (target.arch < 90 || spec.grid[0] * spec.grid[1] * spec.grid[2] > static_cast<std::uint32_t>(target.multiprocessors)) return needed;
   // Each block also takes 1 KiB that the driver reserves.
   const std::uint32_t half = static_cast<std::uint32_t>(target.shared_bytes) / 2;
   const bool wide = footprint == Footprint::Wide || needed > half - 4096;
@@ -383,50 +416,88 @@ double estimate_exact(const ConvTile& tile, const Geometry& g, const ConvTarget&
   return (std::max({arithmetic + asked, shared, copies}) + 0.9 * std::min(arithmetic, shared) + first + end + combine) / 1900;
 }
 
-/// Microseconds, roughly: what one block does after the wait, as measured on a large GPU. Only the order matters.
-double estimate(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target) {
-  const Geometry g = geometry(shape, tile);
-  if (shape.element == ElementType::F32) return estimate_exact(tile, g, target);
-  const double cycles_per_us = 1900;
-  const double per_sm = std::ceil(double(g.blocks) / target.multiprocessors);
+/// Blocks of the kernel that a multiprocessor runs at a time.
+std::int32_t resident_blocks(const Geometry& g, const ConvTarget& target) {
+  const std::int32_t by_registers = 65536 / (std::max(g.registers, 32) * g.threads);
+  const std::int32_t by_shared = (target.shared_bytes + 1024) / (g.shared_bytes + 1024);
+  return std::max(1, std::min({by_registers, by_shared, 4}));
+}
+
+/// Cycles that `at_once` blocks of a multiprocessor take beside each other: those that keep its units busy, and those in which
+/// a block waits for its first input or its last stores.
+struct Round {
+  double busy, waiting;
+};
+Round round_of(const ConvShape& shape, const ConvTile& tile, const Geometry& g, double at_once, bool several) {
   const double steps = double(g.chunks_per_split) * g.items;  // of one warp
   const std::int32_t blocks_m = g.block_m / tile.warps_m / 16;
   const std::int32_t blocks_n = tile.block_n / tile.warps_n / 16;
-  const double warps = g.threads / 32.0 * per_sm;
+  const double warps = g.threads / 32.0 * at_once;
+  const double input_bytes = double(g.chunks_per_split) * g.patch_pixels * tile.chunk * 2.0;
+  const double weight_bytes = double(g.chunks_per_split) * g.taps * tile.chunk * tile.block_n * 2.0;
   // Four tensor cores take 8 cycles a product of 16x8x16; one warp alone gets one every 18 or so.
   const double products = steps * blocks_m * blocks_n * 2;
   const double tensor = std::max(products * warps / 4 * 8, products * 18);
-  const double shared = steps * warps * (blocks_m + (tile.shared_weights ? blocks_n : 0)) * 4;
-  const double latency = steps * 30;
+  const double units = double(g.units) / g.threads;
+  // Fragments, at 128 bytes a cycle; where blocks run beside each other also what is copied, and sums there and back.
+  const double fragments = steps * warps * (blocks_m + (tile.shared_weights || several ? blocks_n : 0)) * 4;
+  const double copied = input_bytes + (tile.shared_weights ? weight_bytes : 0) + double(g.units) * 32 * (2 * tile.warps_k + 0.5);
+  const double shared = fragments + (g.ring || several ? at_once * copied / 128 : 0);
+  const double latency = steps * 30 + (g.ring ? double(g.chunks_per_split) * g.stages * 80 : 0);
   const double main_loop = std::max({tensor, shared, latency}) + 0.3 * std::min(tensor, shared);
-  const double input_bytes = double(g.chunks_per_split) * g.patch_pixels * tile.chunk * 2.0;
-  const double weight_bytes = double(g.chunks_per_split) * g.taps * tile.chunk * tile.block_n * 2.0;
   const double late_weights = tile.shared_weights ? 0 : weight_bytes * (1.0 - double(g.held) / (double(g.chunks_per_split) * g.items));
   const double bandwidth = std::min(60.0, 24.0 * 132 / std::min(double(g.blocks), 132.0));  // bytes a cycle and block
   // A bulk copy, of a row's part of a chunk, takes about 45 cycles to ask for.
   const double asked = tile.bulk ? 300 + 45.0 * g.chunks_per_split * tile.tile_width / tile.share_rows : input_bytes / 16 / g.threads * 12;
-  const double input = 500 + std::max(input_bytes / tile.share_rows / bandwidth, asked) * per_sm;
-  const double late = late_weights * per_sm / bandwidth;
-  const double prefetch = 0.25 * weight_bytes * tile.warps_m / bandwidth * per_sm;  // hidden behind the previous kernel in part
-  const double units = double(g.units) / g.threads;
+  const double input = std::max(input_bytes / tile.share_rows / bandwidth, asked) * at_once;
+  const double late = late_weights * at_once / bandwidth;
+  const double prefetch = 0.25 * weight_bytes * tile.warps_m / bandwidth * at_once;  // hidden behind the previous kernel in part
   const double end = 250 + units * (60 + 25 * tile.warps_k);
   const double combine = tile.split == 1 ? 0 : tile.cluster ? 1400 + 300 * tile.split + units * 60 : 2800 + units * tile.split * 40;
   const double statistics = shape.layer_norm ? 0.03 * tile.tile_width * g.channels : 0;  // of the rows
-  const double crowded = blocks_per_multiprocessor(g, target) == 2 && per_sm == 1 ? 0 : 1500;
-  return (std::max(main_loop, late) + statistics + input + prefetch + end + combine + crowded) / cycles_per_us;
+  // Where blocks take turns, what they finish costs time beside others' products; and sums that meet in memory go there and back.
+  const double finished = (several ? 0.9 * g.units : 0) + (tile.split > 1 && !tile.cluster && (several || g.ring) ? 64.0 * g.units / bandwidth : 0);
+  if (!g.ring) return {std::max(main_loop, late) + statistics + input + prefetch + at_once * finished, 500 + end + combine};
+  // Copies run beside the products, but for the first ones. A block alone waits for its slowest warp at each stage.
+  const double copies = (input_bytes + weight_bytes) / bandwidth * at_once;
+  const double stages = double(g.chunks_per_split) * g.stages;
+  const double apart = stages * (at_once > 1 ? 10 : 120) * std::max(1.0, g.threads / 256.0);
+  return {std::max(main_loop, copies) + apart + 2.2 * statistics * at_once + at_once * finished, 800 + end + combine};
 }
 
-std::vector<std::pair<std::int32_t, std::int32_t>> tile_extents(const ConvShape& shape) {
+/// Microseconds, roughly, from the wait on, as measured on a large GPU. Only the order matters.
+double estimate(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target) {
+  const Geometry g = geometry(shape, tile);
+  if (shape.element == ElementType::F32) return estimate_exact(tile, g, target);
+  const double cycles_per_us = 1900;
+  const std::int32_t each = divide_up(g.blocks, target.multiprocessors);  // blocks of the busiest multiprocessor
+  const std::int32_t at_once = std::min(each, resident_blocks(g, target));
+  const Round full = round_of(shape, tile, g, at_once, each > 1);
+  const std::int32_t rounds = each / at_once, rest = each % at_once;
+  double cycles = full.busy * rounds + full.waiting;
+  if (rest > 0) cycles += round_of(shape, tile, g, rest, true).busy;
+  // Blocks that take the places of others wait while those beside them are busy.
+  cycles += full.waiting * (at_once > 1 ? 0.3 : 1.0) * (rounds + (rest > 0 ? 1 : 0) - 1);
+  // A launch whose blocks find each multiprocessor half empty begins before the one before it ends.
+  if (target.arch >= 90 && (blocks_per_multiprocessor(g, target) < 2 || each != 1)) cycles += 1500;
+  return cycles / cycles_per_us;
+}
+
+/// Rectangles of output pixels, at most `most` of them, that cover the output without many to spare.
+std::vector<std::pair<std::int32_t, std::int32_t>> tile_extents(const ConvShape& shape, std::int32_t most) {
   std::vector<std::pair<std::int32_t, std::int32_t>> out;
   if (shape.out_height == 1) {
     for (const std::int32_t width : {16, 32, 48, 64, 96, 128}) out.emplace_back(1, width);
+    for (const std::int32_t width : {80, 112, 160, 192, 208, 224, 256}) {
+      if (width <= most && most > 128 && width < shape.out_width + 32) out.emplace_back(1, width);
+    }
     return out;
   }
   for (std::int32_t h = 1; h <= std::min(16, shape.out_height); ++h) {
     for (std::int32_t w = 2; w <= std::min(64, shape.out_width); ++w) {
       const std::int32_t pixels = h * w;
       const std::int32_t rows = round_up(pixels, 16);
-      if (rows > 128 || pixels < 12) continue;
+      if (rows > most || pixels < 12 || (most > 128 && pixels < 48)) continue;
       const double covered = double(divide_up(shape.out_height, h) * divide_up(shape.out_width, w)) * rows;
       if (covered > 1.35 * shape.out_height * shape.out_width + 16) continue;
       out.emplace_back(h, w);
@@ -454,6 +525,49 @@ std::optional<double> estimate_with_buffers(const ConvShape& shape, ConvTile& ti
   return std::nullopt;
 }
 
+/// Tiles of products that are bound by arithmetic: large ones, whose weights come through a ring.
+void add_ring_tiles(const ConvShape& shape, const ConvTarget& target, std::vector<std::pair<double, ConvTile>>& all) {
+  if (is_wide(shape.element)) return;
+  std::vector<std::int32_t> chunks = {16, 32, 64};
+  if (shape.image) chunks = {stem_chunk(shape)};
+  ConvTile tile;
+  tile.shared_weights = true;
+  const auto consider = [&] {
+    for (const std::int32_t split : {1, 2, 4}) {
+      tile.split = split;
+      for (const std::int32_t stages : {4, 3}) {
+        tile.weight_stages = stages;
+        tile.buffers = 2;
+        if (!tile_is_valid(shape, tile, target)) tile.buffers = stages;  // where a chunk is one stage
+        if (!tile_is_valid(shape, tile, target)) continue;
+        if (resident_blocks(geometry(shape, tile), target) < 2 && stages > 3) continue;
+        all.emplace_back(estimate(shape, tile, target), tile);
+        break;
+      }
+    }
+  };
+  for (const auto& [height, width] : tile_extents(shape, 256)) {
+    const std::int32_t blocks_m = divide_up(height * width, 16);
+    for (const std::int32_t block_n : {32, 48, 64, 96, 128, 192, 256}) {
+      if (blocks_m * block_n < 192 || block_n > round_up(shape.out_channels, 16)) continue;
+      for (const std::int32_t chunk : chunks) {
+        if (!shape.image && chunk > round_up(shape.channels / shape.groups, 16)) continue;
+        for (const std::int32_t warps_m : {1, 2, 4}) {
+          if (blocks_m % warps_m != 0 || blocks_m / warps_m > 7) continue;
+          for (const std::int32_t warps_n : {1, 2, 3, 4}) {
+            const std::int32_t warp_blocks = blocks_m / warps_m * (block_n / 16) / warps_n;
+            if (block_n % (16 * warps_n) != 0 || block_n / warps_n > 64 || warp_blocks > 16 || warp_blocks < 4) continue;
+            if (warps_m * warps_n < 2 || warps_m * warps_n > 12) continue;
+            tile.tile_height = height, tile.tile_width = width, tile.block_n = block_n, tile.chunk = chunk;
+            tile.warps_m = warps_m, tile.warps_n = warps_n;
+            consider();
+          }
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& target, std::size_t limit) {
@@ -464,7 +578,7 @@ std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& 
   // Where a block reads little, asking one by one is faster than meeting.
   const bool large = shape.out_height == 1 && shape.channels >= 256 && std::int64_t{shape.width} * shape.out_channels >= 65536;
   if (target.arch >= 90 && large && shape.element != ElementType::F32) sharings.insert(sharings.end(), {1, 2, 4});
-  for (const auto& [height, width] : tile_extents(shape)) {
+  for (const auto& [height, width] : tile_extents(shape, 128)) {
     const std::int32_t blocks_m = divide_up(height * width, 16);
     for (const std::int32_t block_n : {16, 32, 48, 64, 96, 128}) {
       if (block_n > round_up(shape.out_channels, 16) && block_n > 16) continue;
@@ -502,6 +616,7 @@ std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& 
       }
     }
   }
+  add_ring_tiles(shape, target, all);
   std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<ConvTile> out;
   for (std::size_t i = 0; i < all.size() && out.size() < limit; ++i) out.push_back(all[i].second);

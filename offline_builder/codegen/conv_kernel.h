@@ -59,7 +59,10 @@ struct ConvTile {
   std::int32_t tile_height = 1, tile_width = 64, block_n = 64, chunk = 64, buffers = 2;
   std::int32_t warps_m = 2, warps_n = 2, warps_k = 1;
   std::int32_t split = 1;
-  bool shared_weights = false;  ///< all of a block's weights in shared memory, requested before the wait; else in registers
+  bool shared_weights = false;  ///< weights go through shared memory, else from memory to the registers of each warp
+  /// With `shared_weights`, not in bulk: how many stages of weights, a few 16-channel steps each, lie in shared memory at a
+  /// time, all but one being copied; 0: all of the block's, requested before the wait.
+  std::int32_t weight_stages = 0;
   /// Rows, and weights in shared memory, come in bulk copies (sm_90 and later): for matrix products whose depth lies in
   /// shared memory as a whole.
   bool bulk = false;
@@ -78,9 +81,10 @@ struct ConvTarget {
 /// How much dynamic shared memory a launch asks for, beyond what its kernel needs, so that with programmatic dependent
 /// launch blocks spread evenly: with two of a kernel on one multiprocessor and none on another it takes twice as long,
 /// and the kernels after it inherit the imbalance. `Wide` leaves room for no second block of its kind, but for a `Narrow`
-/// one, of which again no two fit beside it. So steps alternate, and each kernel's blocks find one place everywhere.
+/// one, of which again no two fit beside it. So steps alternate, and each kernel's blocks find one place everywhere. Nothing
+/// more than what is needed where blocks take turns on multiprocessors, or launches (before sm_90), anyway.
 enum class Footprint : std::uint8_t { Wide, Narrow };
-std::uint32_t launch_shared_bytes(std::uint32_t needed, Footprint footprint, const ConvTarget& target);
+std::uint32_t launch_shared_bytes(const KernelSpec& spec, Footprint footprint, const ConvTarget& target);
 
 /// Bytes of dynamic shared memory that the kernel needs, or nothing when shape, tile and target do not go together.
 std::optional<std::uint32_t> conv_shared_bytes(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target);

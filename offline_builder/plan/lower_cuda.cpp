@@ -245,8 +245,8 @@ class CudaLowering {
       // Wide and narrow footprints alternate; clusters are always wide.
       narrow_ = narrow_ && kernel.cluster == 1;
       // What needs more than a narrow footprint took up to twice as long in its place (f32 and TF32 convolutions).
-      if (step.candidate->compute == DType::F32 && kernel.shared_bytes > codegen::launch_shared_bytes(0, codegen::Footprint::Narrow, target_)) narrow_ = false;
-      launch.shared_bytes = codegen::launch_shared_bytes(kernel.shared_bytes, narrow_ ? codegen::Footprint::Narrow : codegen::Footprint::Wide, target_);
+      if (step.candidate->compute == DType::F32 && kernel.shared_bytes > codegen::launch_shared_bytes({}, codegen::Footprint::Narrow, target_)) narrow_ = false;
+      launch.shared_bytes = codegen::launch_shared_bytes(kernel, narrow_ ? codegen::Footprint::Narrow : codegen::Footprint::Wide, target_);
       narrow_ = !narrow_;
     }
     for (const Argument& argument : step.launch->arguments) {

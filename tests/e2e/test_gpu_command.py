@@ -31,6 +31,7 @@ class FakeGpu(CommandTest):
             self.assertGreaterEqual(figures[key]["p99"], figures[key]["median"], key)
         self.assertGreater(figures["floor_cold_us"], 0)
         self.assertIn("measured", figures["device_rates"]["source"])
+        self.assertGreaterEqual(figures["floor_launches_us"], 0)
         steps = figures["steps"]
         self.assertTrue(all(step["bytes"] > 0 for step in steps))
         # As many multiply-adds as the model has: three stages of convolutions and the last product.

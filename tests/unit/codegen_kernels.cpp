@@ -97,6 +97,15 @@ std::vector<KernelSpec> all_families(const ConvTarget& target) {
   shape.width = shape.out_width = 197;
   shared.shared_weights = true;
   specs.push_back(make_conv(shape, shared, target));
+  ConvTile ring;  // the largest warp tile, as many registers as there are
+  ring.tile_width = 128, ring.block_n = 128, ring.chunk = 32, ring.buffers = 4, ring.warps_m = ring.warps_n = 2;
+  ring.shared_weights = true, ring.weight_stages = 4;
+  shape.epilogue.activation = scalar::PointwiseOp::Gelu;
+  shape.epilogue.residual = scalar::ResidualMode::AfterActivation;
+  specs.push_back(make_conv(shape, ring, target));
+  ring.tile_height = 8, ring.tile_width = 16, ring.buffers = 2;
+  specs.push_back(make_conv(conv(28, 128, 128, 3, 1), ring, target));
+  shape.epilogue = {};
   if (target.arch >= 90) {
     shape.width = shape.out_width = 128;
     shared.bulk = true, shared.share_rows = 4, shared.buffers = 8;
@@ -220,12 +229,19 @@ TEST_CASE("every layer has tiles on every target, the first of them valid") {
 TEST_CASE("wide and narrow footprints fit beside each other, but no two of a kind") {
   const ConvTarget target = target_of(90);
   const std::uint32_t all = 228 * 1024;  // a multiprocessor's, with 1 KiB reserved a block
-  const std::uint32_t wide = launch_shared_bytes(1000, Footprint::Wide, target) + 1024;
-  const std::uint32_t narrow = launch_shared_bytes(1000, Footprint::Narrow, target) + 1024;
+  KernelSpec spec;
+  spec.shared_bytes = 1000;
+  const std::uint32_t wide = launch_shared_bytes(spec, Footprint::Wide, target) + 1024;
+  const std::uint32_t narrow = launch_shared_bytes(spec, Footprint::Narrow, target) + 1024;
   CHECK(wide + narrow <= all);
   CHECK(2 * wide > all);
   CHECK(wide + 2 * narrow > all);
-  CHECK(launch_shared_bytes(200 * 1024, Footprint::Narrow, target) == 200 * 1024);
+  spec.shared_bytes = 200 * 1024;
+  CHECK(launch_shared_bytes(spec, Footprint::Narrow, target) == 200 * 1024);
+  spec.shared_bytes = 1000, spec.grid[0] = 133;  // two blocks of one multiprocessor take turns
+  CHECK(launch_shared_bytes(spec, Footprint::Wide, target) == 1000);
+  spec.grid[0] = 8;
+  CHECK(launch_shared_bytes(spec, Footprint::Wide, target_of(87)) == 1000);  // launches take turns
 }
 
 }  // namespace

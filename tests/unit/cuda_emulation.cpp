@@ -214,6 +214,37 @@ TEST_CASE("weights in shared memory: taps, tails, chunks in a ring, a split") {
   CHECK(run_conv(product, make_conv(product, tile, target_of(87)), 4) == 0);
 }
 
+TEST_CASE("weights in a ring of stages: taps, tails, a split, several warps along K") {
+  ConvTile tile = tile_of(3, 4, 32, 16, 1, 2, 1, 1, false, 2);
+  tile.shared_weights = true;
+  const ConvShape s = shape_of(7, 6, 40, 20, 3, 1, 1);
+  for (const std::int32_t stages : {2, 3, 4, 9}) {  // of 9; three a chunk
+    tile.weight_stages = stages;
+    CHECK(run_conv(s, make_conv(s, tile, target_of(87)), 1) == 0);
+  }
+  tile.weight_stages = 5;
+  CHECK(!conv_shared_bytes(s, tile, target_of(87)));  // four ahead, but input only three
+  const ConvShape product = shape_of(1, 37, 136, 24, 1, 1, 0);
+  tile = tile_of(1, 16, 32, 64, 1, 1, 2, 2, false, 3);
+  tile.shared_weights = true, tile.weight_stages = 2;
+  CHECK(run_conv(product, make_conv(product, tile, target_of(90)), 4) == 0);
+  tile = tile_of(1, 16, 32, 32, 1, 2, 1, 1, false, 3), tile.shared_weights = true, tile.weight_stages = 3;
+  KernelSpec bad = make_conv(product, tile, target_of(90));
+  CHECK(run_conv(product, bad, 4) == 0);
+  const std::string later = "later < end";
+  bad.job.source.replace(bad.job.source.find(later), later.size(), "later + 1 < end");
+  CHECK(run_conv(product, bad, 4) > 0);
+}
+
+TEST_CASE("warp tiles so large that units are found when the sums are there") {
+  ConvShape s = shape_of(1, 53, 80, 72, 1, 1, 0);
+  s.epilogue.residual = scalar::ResidualMode::BeforeActivation;
+  ConvTile tile = tile_of(1, 48, 64, 32, 1, 1, 1);
+  CHECK(run_conv(s, make_conv(s, tile, target_of(87)), 1) == 0);
+  tile.shared_weights = true, tile.weight_stages = 2;
+  CHECK(run_conv(s, make_conv(s, tile, target_of(87)), 2) == 0);
+}
+
 TEST_CASE("convolution split over a cluster") {
   ConvShape s = shape_of(5, 5, 64, 32, 3, 1, 1);
   s.epilogue.residual = scalar::ResidualMode::BeforeActivation;
@@ -288,7 +319,7 @@ TEST_CASE("planted faults are noticed") {
   CHECK(wrong_with("kernels/conv.cu", "chunk < end; ++chunk", "chunk < end - 1; ++chunk") > 0);              // a dropped K tail
   CHECK(wrong_with("kernels/conv_patch.h", "w >= 0 && w < kWidth", "w >= 0 && w < kWidth - 1") > 0);         // an edge off by one
   CHECK(wrong_with("kernels/conv_finish.h", "x[c] += bias_[c];", "") > 0);                                   // a missing bias
-  CHECK(wrong_with("kernels/conv.cu", "copy_async_wait<kAhead - 1>();\n    __syncthreads();", "copy_async_wait<kAhead - 1>();") > 0);  // a race
+  CHECK(wrong_with("kernels/conv.cu", "copy_async_wait<kAhead - 1>();\n      __syncthreads();", "copy_async_wait<kAhead - 1>();") > 0);  // a race
   CHECK(wrong_with("kernels/conv.cu", "copy_async_wait<kAhead - 1>();", "copy_async_wait<kAhead>();") > 0);  // a wait too short
 }
 

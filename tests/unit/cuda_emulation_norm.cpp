@@ -134,6 +134,14 @@ TEST_CASE("rows divided by their root mean square") {
   CHECK(run(s, make_conv(s, tile_of(16, 16, 32, 1, 1, 1, 3), target_of(87)), 2.0f, 3) == 0);
 }
 
+TEST_CASE("rows that are no longer in shared memory when they are normalised and stored") {
+  ConvShape s = product(37, 88, 40);
+  s.store_normalized = true;
+  ConvTile tile = tile_of(32, 32, 16, 1, 2, 1, 3);
+  tile.shared_weights = true, tile.weight_stages = 3;
+  CHECK(run(s, make_conv(s, tile, target_of(87)), 2.0f, 3) == 0);
+}
+
 TEST_CASE("blocks that share the rows which they normalise and store") {
   ConvShape s = product(21, 64, 64);
   s.store_normalized = true;
