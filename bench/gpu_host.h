@@ -75,6 +75,7 @@ class Gpu {
   cuda::DevicePointer upload(const std::vector<T>& data) {
     const cuda::DevicePointer pointer = allocate(data.size() * sizeof(T));
     must(driver.copy_to_device(pointer, data.data(), data.size() * sizeof(T)), "cuMemcpyHtoD");
+    must(driver.stream_synchronize(nullptr), "cuStreamSynchronize");  // other streams do not wait for the copy's end
     return pointer;
   }
   template <class T>

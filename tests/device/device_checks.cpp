@@ -109,6 +109,9 @@ void misuse(cuda::Session& session, const PlanView& plan, Case& data) {
   expect(session.read_storage(1u << 30, data.got[0].data()), Error::InvalidArgument, "read_storage of none");
 }
 
+/// Nanoseconds: a sanitizer slows kernels down by orders of magnitude.
+constexpr std::uint64_t kPatience = 60000000000;
+
 int check_runs(const std::vector<std::byte>& file, long count) {
   World world(file);
   Runner runner(world.program, line);
@@ -129,7 +132,7 @@ int check_runs(const std::vector<std::byte>& file, long count) {
       require(runner.session.run(), "run");
     } else {
       require(runner.session.enqueue(runner.session.stream()), "enqueue");
-      require(runner.session.wait(1000000000), "wait");
+      require(runner.session.wait(kPatience), "wait");
     }
     read_outputs(runner.session, data.got);
     for (std::size_t i = 0; i < data.got.size(); ++i) {
@@ -163,7 +166,7 @@ int check_sessions(const std::vector<std::byte>& file, long count) {
       for (const auto& runner : runners) require(runner->session.enqueue(runner->session.stream()), "enqueue");
     }
     for (std::uint32_t s = 0; s < kSessions; ++s) {
-      require(runners[s]->session.wait(1000000000), "wait");
+      require(runners[s]->session.wait(kPatience), "wait");
       read_outputs(runners[s]->session, cases[s].got);
       if (cases[s].got != cases[s].expected) fail("session %u gives other bits in round %ld than alone", s, round + 1);
     }

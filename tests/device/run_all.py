@@ -42,14 +42,14 @@ class Tests:
         self.rows = []
 
     def call(self, command, timeout=600):
-        """(exit code, last line of what it printed)"""
+        """(exit code, last line of what it printed; of what failed the last two: a sanitizer's summary comes after its program's words)"""
         try:
             done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                   errors="replace", timeout=timeout, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"})
         except subprocess.TimeoutExpired:
             return 124, f"still running after {timeout} s"
         lines = [line.lstrip("= ") for line in done.stdout.splitlines() if line.strip()]
-        return done.returncode, lines[-1] if lines else ""
+        return done.returncode, "; ".join(lines[-1 if done.returncode == 0 else -2 :])
 
     def build(self, name, model, *words, target=""):
         plan = self.folder / f"{name}.plan"

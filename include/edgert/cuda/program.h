@@ -178,7 +178,9 @@ class Program {
       message.to(log_);
       return driver_.check(allocated, "cuMemAlloc", log_);
     }
-    return driver_.check(driver_.copy_to_device(weights_, bytes.data(), bytes.size()), "cuMemcpyHtoD", log_);
+    EDGERT_RETURN_IF_ERROR(driver_.check(driver_.copy_to_device(weights_, bytes.data(), bytes.size()), "cuMemcpyHtoD", log_));
+    // The copy may return while the last bytes of pageable memory are still on their way, and sessions' streams do not wait.
+    return driver_.check(driver_.stream_synchronize(nullptr), "cuStreamSynchronize", log_);
   }
 
   Status load_module(std::uint32_t index, std::uint32_t& next) noexcept {

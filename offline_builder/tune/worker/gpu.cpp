@@ -202,8 +202,12 @@ class Run {
     return profile.storages()->Get(profile.tensors()->Get(tensor)->storage())->size();
   }
 
+  /// There when this returns: the copy alone may end while bytes are still on their way, which the session's stream would
+  /// not wait for.
   void write(const Buffer& buffer) const {
-    if (buffer.bytes > 0) must(driver_.copy_to_device(slab_ + buffer.offset, buffer.initial.data(), static_cast<std::size_t>(buffer.bytes)), "cuMemcpyHtoD");
+    if (buffer.bytes == 0) return;
+    must(driver_.copy_to_device(slab_ + buffer.offset, buffer.initial.data(), static_cast<std::size_t>(buffer.bytes)), "cuMemcpyHtoD");
+    must(driver_.stream_synchronize(nullptr), "cuStreamSynchronize");
   }
   std::vector<std::byte> read(std::uint64_t offset, std::uint64_t bytes) const {
     std::vector<std::byte> out(static_cast<std::size_t>(bytes));
