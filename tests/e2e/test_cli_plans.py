@@ -65,7 +65,7 @@ class Plans(CommandTest):
         struct.pack_into("<I", plan, 60, crc32c(plan[:60]))
         path = self.folder / "future.plan"
         path.write_bytes(plan)
-        self.call("run", path, code=BAD_INPUT, says=["future.plan", "format 77.", "reads 1."])
+        self.call("run", path, code=BAD_INPUT, says=["future.plan", "format 77.1", "reads 1."])
 
     def test_plans_that_cannot_be_read(self):
         for command in ("run", "bench", "inspect"):
