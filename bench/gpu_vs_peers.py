@@ -5,8 +5,8 @@ Columns: EdgeRT (fp16, built here for this GPU; with --tuned also with tiles tim
 and convolutions by cuBLASLt and cuDNN wherever they have them), PyTorch eager in a CUDA graph
 (fp16, channels last), with --autotune also torch.compile max-autotune in a CUDA graph; each with the L2 cache as the run
 before left it, and after a buffer four times as large was written. The last table is EdgeRT alone, confined to
---multiprocessors by a green context and to the instructions of sm_80: what a smaller GPU's floor is, and how near a plan
-comes to it. Floors: of each step the higher of bytes by bandwidth and operations by peak, both measured on the same
+--multiprocessors by a green context and to the instructions of sm_80, with --tuned also with tiles timed there: what a
+smaller GPU's floor is, and how near a plan comes to it. Floors: of each step the higher of bytes by bandwidth and operations by peak, both measured on the same
 multiprocessors (`edgert bench`), summed; "with launches" adds what empty kernels take in as long a graph, measured likewise.
 
 Needs numpy, onnx, torch with CUDA, NVRTC and the edgert command.
@@ -140,8 +140,9 @@ def measure_model(bench, path, batch, plans, arguments):
         import torch_peers
 
         row["cosine"] = torch_peers.cosine(bench.outputs(plans["edgert", batch][0], inputs), expected)
-    if ("part", batch) in plans:
-        row["part"] = bench.measure(plans["part", batch][0], None, "--multiprocessors", str(arguments.multiprocessors))
+    for kind in ("part", "part_tuned"):
+        if (kind, batch) in plans:
+            row[kind] = bench.measure(plans[kind, batch][0], None, "--multiprocessors", str(arguments.multiprocessors))
     return row
 
 
@@ -169,8 +170,20 @@ def table(rows, batch, arguments):
     return lines
 
 
+def tuned_part_cells(part):
+    if part is None:
+        return ["-"] * 5
+    cells = []
+    for latency, floor in (("gpu_latency_us", "floor_us"), ("gpu_latency_cold_us", "floor_cold_us")):
+        median = part[latency]["median"]
+        cells += [f"{median:.1f}", f"{median / (part[floor] + part['floor_launches_us']):.2f}"]
+    return [*cells, str(part["graph_nodes"])]
+
+
 def part_table(rows):
+    tuned = any("part_tuned" in row for row in rows)
     head = ["network", "batch", "µs, warm", "floor", "ratio", "with launches", "ratio", "µs, cold", "floor", "ratio", "with launches", "ratio", "nodes"]
+    head += ["tuned, µs, warm", "ratio", "µs, cold", "ratio", "nodes"] if tuned else []  # both ratios to floors with launches
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
     for row in rows:
         part = row.get("part")
@@ -182,7 +195,10 @@ def part_table(rows):
             cells.append(f"{median:.1f} ({part[latency]['p99_over_median']:.2f})")
             for us in (part[floor], part[floor] + part["floor_launches_us"]):
                 cells += [f"{us:.1f}", f"{median / us:.2f}"]
-        lines.append("| " + " | ".join([*cells, str(part["graph_nodes"])]) + " |")
+        cells.append(str(part["graph_nodes"]))
+        if tuned:
+            cells += tuned_part_cells(row.get("part_tuned"))
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
@@ -245,7 +261,7 @@ def parse_arguments():
     parser.add_argument("--nvrtc", default="", help="NVRTC for `edgert build` (default: PyTorch's)")
     parser.add_argument("--batches", type=lambda words: [int(word) for word in words.split(",")], default=[1, 8])
     parser.add_argument("--multiprocessors", type=int, default=16, help="of the confined column, 0 for none (default: 16)")
-    parser.add_argument("--tuned", action="store_true", help="also plans built with --target local, whose tiles are timed on this GPU")
+    parser.add_argument("--tuned", action="store_true", help="also plans built with --target local, whose tiles are timed on this GPU and on the part of it")
     parser.add_argument("--libraries", action="store_true", help="also plans whose products and convolutions cuBLASLt and cuDNN compute")
     parser.add_argument("--tactics", default="native", help="what tuning chooses among for --tuned (default: native)")
     parser.add_argument("--tune-seconds", type=float, default=60, help="of device time for a tuned plan (default: 60)")
@@ -259,6 +275,10 @@ def parse_arguments():
     return parser.parse_args()
 
 
+def part_words(arguments):
+    return ["--instructions", "sm_80", "--multiprocessors", str(arguments.multiprocessors)]
+
+
 def build_all(bench, paths, arguments):
     """{(name, kind, batch): (plan, seconds)}; a failure is kept as an exception."""
     jobs = {}
@@ -268,18 +288,21 @@ def build_all(bench, paths, arguments):
             if arguments.libraries:
                 jobs[path.stem, "library", batch] = (path, batch, "library", ["--tactics", "cudnn"])
             if arguments.multiprocessors:
-                part = ["--instructions", "sm_80", "--multiprocessors", str(arguments.multiprocessors)]
-                jobs[path.stem, "part", batch] = (path, batch, "part", part)
+                jobs[path.stem, "part", batch] = (path, batch, "part", part_words(arguments))
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         futures = {key: pool.submit(bench.build, *job) for key, job in jobs.items()}
     built = {key: future.exception() or future.result() for key, future in futures.items()}
     if arguments.tuned:  # one at a time: they use the GPU
+        effort = ["--tune-seconds", str(arguments.tune_seconds), "--tactics", arguments.tactics]
+        local = Bench(arguments, bench.folder, "local")
         for path in paths:
-            try:
-                effort = ["--tune-seconds", str(arguments.tune_seconds), "--tactics", arguments.tactics]
-                built[path.stem, "tuned", 1] = Bench(arguments, bench.folder, "local").build(path, 1, "tuned", effort)
-            except RuntimeError as error:
-                built[path.stem, "tuned", 1] = error
+            tuned = [("tuned", 1, effort)]
+            tuned += [("part_tuned", batch, [*part_words(arguments), *effort]) for batch in arguments.batches if arguments.multiprocessors]
+            for kind, batch, extra in tuned:
+                try:
+                    built[path.stem, kind, batch] = local.build(path, batch, kind, extra)
+                except RuntimeError as error:
+                    built[path.stem, kind, batch] = error
     return built
 
 

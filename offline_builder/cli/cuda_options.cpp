@@ -90,7 +90,8 @@ void add_cuda_options(CLI::App& command, CudaArguments& a) {
                      "wherever they can. Such plans need a runtime that includes edgert/cuda/library/*.h")
       ->capture_default_str()
       ->check(CLI::IsMember({"native", "cudnn", "all"}));
-  command.add_option("--multiprocessors", a.multiprocessors, "How many the GPU has, where its SM does not say: sm_87 16, sm_90 132, sm_110 20")
+  command.add_option("--multiprocessors", a.multiprocessors, "How many the GPU has, where its SM does not say: sm_87 16, sm_90 132, sm_110 20. With fewer than the device here has, tuning is "
+                 "confined to so many of them")
       ->check(CLI::Range(1, 1024));
   command.add_option("--instructions", a.instructions,
                      "Use only what this SM has, an earlier one than --target's: to measure on one GPU what kernels for another do");

@@ -4,10 +4,10 @@
 #include <atomic>
 #include <cstdlib>
 
-#include "cli/device_part.h"
 #include "edgert/cuda/segmented_session.h"
 #include "edgert/cuda/self_test.h"
 #include "ir/types.h"
+#include "tune/device_part.h"
 #include "tune/vendor_libraries.h"
 
 namespace edgert::cli {
@@ -47,7 +47,7 @@ void count_allocations(cuda::Driver& driver) {
 
 struct DeviceSession::State {
   cuda::Driver driver;
-  std::unique_ptr<DevicePart> part;  // before what lives in its context
+  std::unique_ptr<tune::DevicePart> part;  // before what lives in its context
   int multiprocessors = 0;
   std::unique_ptr<Aligned> program_memory, session_memory;
   tune::VendorLibraries libraries;
@@ -78,7 +78,11 @@ DeviceSession::DeviceSession(const LoadedPlan& plan, int multiprocessors) : Plan
   State& s = *state_;
   require(s.driver.open(log()), plan.path() + " needs a GPU");
   count_allocations(s.driver);
-  if (multiprocessors != 0) s.part = std::make_unique<DevicePart>(s.driver, multiprocessors);
+  try {
+    if (multiprocessors != 0) s.part = std::make_unique<tune::DevicePart>(s.driver, multiprocessors);
+  } catch (const tune::DeviceFault& fault) {
+    throw ir::BuildError(fault.what());
+  }
   s.program_memory = std::make_unique<Aligned>(cuda::Program::host_bytes(plan.view()));
   require(s.program.prepare(s.driver, plan.view(), s.program_memory->span(), {log(), 0, s.libraries.runners()}), plan.path());
   s.must(s.driver.device_attribute(&s.multiprocessors, cuda::DeviceAttribute::MultiprocessorCount, s.program.device()), "cuDeviceGetAttribute");

@@ -91,6 +91,7 @@ std::shared_ptr<tune::Worker> open_worker(const TuningArguments& a, const CudaAr
   if (!measures) return nullptr;
   tune::WorkerOptions options;
   options.command = a.worker.empty() ? std::vector<std::string>{default_worker()} : split(a.worker);
+  options.multiprocessors = static_cast<std::uint32_t>(cuda.multiprocessors);
   return std::make_shared<tune::Worker>(std::move(options));
 }
 

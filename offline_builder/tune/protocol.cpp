@@ -24,9 +24,10 @@ namespace fbs = schema::worker;
 using edgert_flatbuffers::FlatBufferBuilder;
 using edgert_flatbuffers::Offset;
 
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 constexpr char kMagic[4] = {'E', 'R', 'T', 'F'};
 constexpr std::uint32_t kMaxItems = 4096;
+constexpr std::uint32_t kMaxMultiprocessors = 1024;
 
 struct FrameHeader {
   char magic[4];
@@ -219,7 +220,7 @@ std::vector<std::byte> encode(const Request& request) {
   }
   Offset<fbs::Job> job;
   if (request.job) job = write_job(builder, *request.job);
-  return finish(builder, fbs::Message::Request, fbs::CreateRequest(builder, kVersion, request.hello, store, job).Union());
+  return finish(builder, fbs::Message::Request, fbs::CreateRequest(builder, kVersion, request.hello, request.multiprocessors, store, job).Union());
 }
 
 std::vector<std::byte> encode(const Response& response) {
@@ -249,6 +250,8 @@ std::optional<Request> decode_request(Span<const std::byte> table, std::string& 
   }
   Request request;
   request.hello = from.hello();
+  request.multiprocessors = from.multiprocessors();
+  if (request.multiprocessors > (request.hello ? kMaxMultiprocessors : 0)) return why = "asks for a part that no device has, or too late", std::nullopt;
   if (from.store() != nullptr) {
     if (from.store()->digest() == nullptr) return why = "names no bytes to keep", std::nullopt;
     request.store = from_table(*from.store()->digest());
@@ -268,7 +271,7 @@ std::optional<Response> decode_response(Span<const std::byte> table, std::string
   response.stored = from.stored();
   if (const fbs::Device* d = from.device(); d != nullptr) {
     response.device = Device{text(d->name()), d->arch(), d->multiprocessors(), d->shared_bytes(), d->l2_bytes(), d->driver(), d->clock_khz(), d->memory_clock_khz()};
-    if (d->arch() == 0 || d->arch() > 1000 || d->multiprocessors() < 1 || d->multiprocessors() > 1024 || d->shared_bytes() > (1u << 24)) {
+    if (d->arch() == 0 || d->arch() > 1000 || d->multiprocessors() < 1 || d->multiprocessors() > kMaxMultiprocessors || d->shared_bytes() > (1u << 24)) {
       return why = "describes no device", std::nullopt;
     }
   }

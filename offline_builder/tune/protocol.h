@@ -54,6 +54,7 @@ struct JobRequest {
 };
 struct Request {
   bool hello = false;
+  std::uint32_t multiprocessors = 0;
   std::optional<Digest> store;
   std::optional<JobRequest> job;
 };

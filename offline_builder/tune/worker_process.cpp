@@ -86,6 +86,7 @@ const Device& Worker::device() {
   start();
   Request request;
   request.hello = true;
+  request.multiprocessors = options_.multiprocessors;
   Result failure;
   const std::optional<Response> response = ask(request, {}, options_.start_seconds, failure);
   if (response && response->device) {

@@ -35,6 +35,7 @@ struct Job {
 
 struct WorkerOptions {
   std::vector<std::string> command;  ///< program and arguments; its stdin and stdout carry the messages
+  std::uint32_t multiprocessors = 0;  ///< of the device, where it has more; 0: all
   double start_seconds = 60;         ///< until the first answer: the driver has to start
   double job_seconds = 20;           ///< until the answer to a job
 };
@@ -47,7 +48,7 @@ class Worker {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
-  /// The device it runs on. Throws ir::BuildError that says why there is none.
+  /// The device that it runs on, or the part of it. Throws ir::BuildError that says why there is none.
   const Device& device();
   /// Never throws for what a kernel does: a job that kills the worker, or has no answer in time, has the verdict Crashed,
   /// Hung or Failed, and the next job finds a new worker. Throws ir::BuildError when no worker can be started, or when it

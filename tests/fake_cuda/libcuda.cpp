@@ -2,7 +2,9 @@
 // A CUDA driver without a device, with the functions of driver_symbols.def: device memory is host memory, streams are
 // in order and done at once, graphs replay what was recorded. It knows a few kernels by name and runs them; others it
 // gives to an executor, if the test has set one (plan_emulation.h), or takes from the folder of libraries that
-// EDGERT_FAKE_CUDA_KERNELS names, for processes that no test runs in (worker_emulation.h). Its clock counts threads. It counts what is alive, notices misuse, and fails any call that a test asks it to. Built into a library by fake_driver.h.
+// EDGERT_FAKE_CUDA_KERNELS names, for processes that no test runs in (worker_emulation.h). Its clock counts threads,
+// in a green context the more slowly the fewer multiprocessors that has. It counts what is alive, notices misuse, and fails any call that a test asks
+// it to. Built into a library by fake_driver.h.
 #include <dlfcn.h>
 
 #include <cctype>
@@ -53,10 +55,12 @@ struct State {
   std::vector<Foreign> foreign;         // functions are numbered from kForeign on
   double clock_ms = 0;                  // a thread of a launch takes a nanosecond
   std::map<void*, double> events;       // when each was recorded
+  std::map<void*, unsigned> parts;      // multiprocessors of green contexts and of the streams in them
 };
 State state;
 Executor executor;
 constexpr std::uintptr_t kForeign = 1000;
+constexpr unsigned kMultiprocessors = 4, kPartUnit = 2;  // of the device; what green contexts have multiples of
 
 /// Kernels in a folder: NAME.so is the emulated source of the image that has a symbol NAME, a SHA-256 in hexadecimal.
 struct Library {
@@ -161,12 +165,14 @@ DriverResult run_foreign(Function function, const LaunchConfig& config, void** p
   for (unsigned int i = 0; i < config.attribute_count; ++i) {
     if (config.attributes[i].id == LaunchAttributeId::ClusterDimension) cluster = config.attributes[i].value.cluster.x;
   }
+  const auto part = state.parts.find(config.stream);
+  const double slowness = part == state.parts.end() ? 1.0 : static_cast<double>(kMultiprocessors) / part->second;
   std::vector<std::uint64_t> values(static_cast<std::size_t>(count));
   for (std::size_t i = 0; i < values.size(); ++i) std::memcpy(&values[i], parameters[i], 8);
-  submit([foreign, config, cluster, values]() mutable {
+  submit([foreign, config, cluster, slowness, values]() mutable {
     std::vector<void*> pointers;
     for (std::uint64_t& value : values) pointers.push_back(&value);
-    state.clock_ms += 1e-6 * config.grid[0] * config.grid[1] * config.grid[2] * config.block[0] * config.block[1] * config.block[2];
+    state.clock_ms += 1e-6 * slowness * config.grid[0] * config.grid[1] * config.grid[2] * config.block[0] * config.block[1] * config.block[2];
     executor.run(foreign.image, foreign.entry.c_str(), config.grid, config.block, cluster, config.shared_bytes, pointers.data());
   });
   return DriverResult::Success;
@@ -247,7 +253,7 @@ DriverResult cuDeviceGetName(char* name, int bytes, Device) { COUNT_CALL(); std:
 DriverResult cuDeviceGetAttribute(int* value, DeviceAttribute attribute, Device) {
   COUNT_CALL();
   *value = attribute == DeviceAttribute::ComputeCapabilityMajor ? state.arch / 10 : attribute == DeviceAttribute::ComputeCapabilityMinor ? state.arch % 10
-           : attribute == DeviceAttribute::MultiprocessorCount ? 4
+           : attribute == DeviceAttribute::MultiprocessorCount ? static_cast<int>(kMultiprocessors)
            : attribute == DeviceAttribute::SharedBytesPerBlockOptIn ? 227 * 1024 : 0;
   return DriverResult::Success;
 }
@@ -369,9 +375,13 @@ DriverResult cuStreamCreateWithPriority(Stream* stream, unsigned int, int) {
   COUNT_CALL();
   if (!need_context()) return DriverResult::InvalidContext;
   *stream = make_object<Stream>();
+  if (const auto part = state.parts.find(state.contexts.back()); part != state.parts.end()) state.parts[*stream] = part->second;
   return DriverResult::Success;
 }
-DriverResult cuStreamDestroy_v2(Stream stream) { return drop(stream); }
+DriverResult cuStreamDestroy_v2(Stream stream) {
+  state.parts.erase(stream);
+  return drop(stream);
+}
 DriverResult cuStreamSynchronize(Stream stream) { COUNT_CALL(); alive(stream); return DriverResult::Success; }
 DriverResult cuStreamQuery(Stream stream) { COUNT_CALL(); alive(stream); return state.busy-- > 0 ? DriverResult::NotReady : DriverResult::Success; }
 DriverResult cuStreamWaitEvent(Stream, Event, unsigned int) { COUNT_CALL(); return DriverResult::Success; }
@@ -428,14 +438,48 @@ DriverResult cuTensorMapEncodeTiled(TensorMap*, TensorMapType, unsigned int, voi
   COUNT_CALL();
   return DriverResult::Success;
 }
-DriverResult cuDeviceGetDevResource(Device, DeviceResource*, ResourceType) { return DriverResult::NotSupported; }
-DriverResult cuDevSmResourceSplitByCount(DeviceResource*, unsigned int*, const DeviceResource*, DeviceResource*, unsigned int, unsigned int) {
-  return DriverResult::NotSupported;
+DriverResult cuDeviceGetDevResource(Device, DeviceResource* resource, ResourceType type) {
+  COUNT_CALL();
+  resource->type = type;
+  resource->multiprocessors = kMultiprocessors;
+  return DriverResult::Success;
 }
-DriverResult cuDevResourceGenerateDesc(ResourceDescriptor*, DeviceResource*, unsigned int) { return DriverResult::NotSupported; }
-DriverResult cuGreenCtxCreate(GreenContext*, ResourceDescriptor, Device, unsigned int) { return DriverResult::NotSupported; }
-DriverResult cuGreenCtxDestroy(GreenContext) { return DriverResult::NotSupported; }
-DriverResult cuGreenCtxStreamCreate(Stream*, GreenContext, unsigned int, int) { return DriverResult::NotSupported; }
-DriverResult cuCtxFromGreenCtx(Context*, GreenContext) { return DriverResult::NotSupported; }
+DriverResult cuDevSmResourceSplitByCount(DeviceResource* result, unsigned int* groups, const DeviceResource* input, DeviceResource* remaining, unsigned int, unsigned int minimum) {
+  COUNT_CALL();
+  const unsigned int part = (minimum + kPartUnit - 1) / kPartUnit * kPartUnit;
+  if (part > input->multiprocessors || *groups != 1) return DriverResult::InvalidValue;
+  *result = *remaining = *input;
+  result->multiprocessors = part;
+  remaining->multiprocessors -= part;
+  return DriverResult::Success;
+}
+DriverResult cuDevResourceGenerateDesc(ResourceDescriptor* descriptor, DeviceResource* resources, unsigned int count_in) {
+  COUNT_CALL();
+  if (count_in != 1) return DriverResult::InvalidValue;
+  *descriptor = reinterpret_cast<ResourceDescriptor>(static_cast<std::uintptr_t>(resources->multiprocessors));
+  return DriverResult::Success;
+}
+DriverResult cuGreenCtxCreate(GreenContext* context, ResourceDescriptor descriptor, Device, unsigned int) {
+  COUNT_CALL();
+  *context = make_object<GreenContext>();
+  state.parts[*context] = static_cast<unsigned int>(reinterpret_cast<std::uintptr_t>(descriptor));
+  return DriverResult::Success;
+}
+DriverResult cuGreenCtxDestroy(GreenContext context) {
+  state.parts.erase(context);
+  return drop(context);
+}
+DriverResult cuGreenCtxStreamCreate(Stream* stream, GreenContext context, unsigned int, int) {
+  COUNT_CALL();
+  alive(context);
+  *stream = make_object<Stream>();
+  return DriverResult::Success;
+}
+DriverResult cuCtxFromGreenCtx(Context* context, GreenContext green) {
+  COUNT_CALL();
+  alive(green);
+  *context = reinterpret_cast<Context>(green);
+  return DriverResult::Success;
+}
 
 }  // extern "C"

@@ -159,6 +159,36 @@ TEST_CASE("a wrong kernel is found and does not win, and if all are wrong nothin
   CHECK_THROWS_WITH_AS(build(options_for(true, {}, "all")), doctest::Contains("none of 3 kernels"), ir::BuildError);
 }
 
+TEST_CASE("tuned on a part of the device, for as many multiprocessors") {
+  std::vector<tune::Record> records;
+  plan::BuildOptions options = options_for(false, {});
+  options.cuda->device.multiprocessors = 2;
+  tune::WorkerOptions worker = fake_cuda::emulated_worker(EDGERT_WORKER);
+  worker.multiprocessors = 2;
+  options.cuda->tuning->worker = std::make_shared<tune::Worker>(worker);
+  options.cuda->tuning->on_record = [&records](const tune::Record& record) { records.push_back(record); };
+  const plan::BuildResult part = build(options);
+  CHECK(report_of(part).measured == 1);
+  CHECK(report_of(part).rejected.empty());
+  REQUIRE(records.size() == 4);
+  for (const tune::Record& record : records) CHECK(record.multiprocessors == 2);
+
+  // They are for nothing else than as many multiprocessors, and the whole device's are not for a part.
+  plan::BuildOptions again = options_for(false, records);
+  again.cuda->device.multiprocessors = 2;
+  again.cuda->tuning->error_on_miss = true;
+  CHECK(build(again).bytes == part.bytes);
+  CHECK(report_of(build(options_for(false, records))).other_devices == 4);
+  plan::BuildOptions whole = options_for(false, tuned().records);
+  whole.cuda->device.multiprocessors = 2;
+  CHECK(report_of(build(whole)).other_devices == 4);
+
+  worker.multiprocessors = 1;  // for which the driver gives two
+  options.cuda->device.multiprocessors = 1;
+  options.cuda->tuning->worker = std::make_shared<tune::Worker>(worker);
+  CHECK_THROWS_WITH_AS(build(options), doctest::Contains("for sm_90 with 1 multiprocessors, but the device here, fake, is sm_90 with 2"), ir::BuildError);
+}
+
 TEST_CASE("a device of another kind than the target is refused") {
   plan::BuildOptions options = options_for(true, {});
   options.cuda->device = codegen::target_named("sm_87").value();

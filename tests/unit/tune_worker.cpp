@@ -140,6 +140,28 @@ TEST_CASE("the worker describes its device, checks a right kernel and times it")
   CHECK(worker.starts() == 1);
 }
 
+TEST_CASE("the worker runs jobs on a part of its device where it is told so") {
+  const auto part_of = [](std::uint32_t multiprocessors) {
+    tune::WorkerOptions options = fake_cuda::emulated_worker(EDGERT_WORKER);
+    options.multiprocessors = multiprocessors;
+    return options;
+  };
+  tune::Worker half(part_of(2));
+  CHECK(half.device().multiprocessors == 2);
+  const tune::Result slow = half.run(product(Right));
+  CHECK(slow.verdict == Verdict::Good);
+  CHECK(slow.warm.median == doctest::Approx(0.128).epsilon(0.01));  // twice what the whole device takes
+  CHECK(half.run(product(Fault)).verdict == Verdict::Crashed);
+  CHECK(half.run(product(Right)).warm.median == doctest::Approx(0.128).epsilon(0.01));  // the next worker is confined, too
+  CHECK(half.starts() == 2);
+
+  tune::Worker rounded(part_of(1));  // the driver has no smaller parts
+  CHECK(rounded.device().multiprocessors == 2);
+  tune::Worker whole(part_of(5));  // more than there are
+  CHECK(whole.device().multiprocessors == 4);
+  CHECK(whole.run(product(Right)).warm.median == doctest::Approx(0.064).epsilon(0.01));
+}
+
 TEST_CASE("planted wrong kernels are rejected for what they are, and the tuner goes on") {
   tune::WorkerOptions options = fake_cuda::emulated_worker(EDGERT_WORKER);
   tune::Worker worker(options);

@@ -37,6 +37,7 @@ struct Gpu::State {
   cuda::Driver driver;
   cuda::Device device = 0;
   cuda::Context context = nullptr;
+  std::unique_ptr<DevicePart> part;
   cuda::Event begin = nullptr, end = nullptr;
   cuda::DevicePointer slab = 0, flush = 0;
   std::uint64_t slab_bytes = 0, flush_bytes = 0;
@@ -326,12 +327,13 @@ class Run {
 
 }  // namespace
 
-Gpu::Gpu(const std::string& driver) : state_(std::make_unique<State>()) {
+Gpu::Gpu(const std::string& driver, std::uint32_t multiprocessors) : state_(std::make_unique<State>()) {
   State& s = *state_;
   if (!s.driver.open(s.log, driver.c_str()).ok()) throw DeviceFault(*log_text());
   s.must(s.driver.device_get(&s.device, 0), "cuDeviceGet");
   s.must(s.driver.primary_context_retain(&s.context, s.device), "cuDevicePrimaryCtxRetain");
   s.must(s.driver.context_push(s.context), "cuCtxPushCurrent");
+  if (multiprocessors != 0 && multiprocessors < describe().multiprocessors) s.part = std::make_unique<DevicePart>(s.driver, static_cast<int>(multiprocessors));
   s.must(s.driver.event_create(&s.begin, 0), "cuEventCreate");
   s.must(s.driver.event_create(&s.end, 0), "cuEventCreate");
 }
@@ -342,6 +344,7 @@ Gpu::~Gpu() {
   if (s.flush != 0) (void)s.driver.memory_free(s.flush);
   (void)s.driver.event_destroy(s.begin);
   (void)s.driver.event_destroy(s.end);
+  s.part.reset();
   cuda::Context popped = nullptr;
   (void)s.driver.context_pop(&popped);
   (void)s.driver.primary_context_release(s.device);
@@ -355,7 +358,7 @@ Device Gpu::describe() const {
   device.name = name;
   const auto number = [&s](cuda::DeviceAttribute which) { return static_cast<std::uint32_t>(std::max(s.attribute(which), 0)); };
   device.arch = number(cuda::DeviceAttribute::ComputeCapabilityMajor) * 10 + number(cuda::DeviceAttribute::ComputeCapabilityMinor);
-  device.multiprocessors = number(cuda::DeviceAttribute::MultiprocessorCount);
+  device.multiprocessors = s.part != nullptr ? static_cast<std::uint32_t>(s.part->multiprocessors()) : number(cuda::DeviceAttribute::MultiprocessorCount);
   device.shared_bytes = number(cuda::DeviceAttribute::SharedBytesPerBlockOptIn);
   device.l2_bytes = number(cuda::DeviceAttribute::L2CacheBytes);
   device.clock_khz = number(cuda::DeviceAttribute::ClockKilohertz);

@@ -67,7 +67,8 @@ class Server {
       response.stored = true;
       return response;
     }
-    if (gpu_ == nullptr) gpu_ = std::make_unique<Gpu>(driver_);
+    if (request.hello) gpu_.reset();
+    if (gpu_ == nullptr) gpu_ = std::make_unique<Gpu>(driver_, request.multiprocessors);
     if (request.hello) response.device = gpu_->describe();
     else response.result = gpu_->run(*request.job, payload.span(), store_);
     return response;

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/device_part.h"
+#include "tune/device_part.h"
 
 #include <string>
 
-#include "ir/types.h"
-
-namespace edgert::cli {
+namespace edgert::tune {
 
 DevicePart::DevicePart(const cuda::Driver& driver, int multiprocessors) : driver_(driver) {
   if (!driver_.has(cuda::Feature::GreenContexts)) {
-    throw ir::BuildError("a part of a GPU needs a driver for CUDA 12.5 or later; this one is for " + std::to_string(driver_.version() / 1000) + "." +
+    throw DeviceFault("a part of a GPU needs a driver for CUDA 12.5 or later; this one is for " + std::to_string(driver_.version() / 1000) + "." +
                          std::to_string(driver_.version() % 1000 / 10));
   }
   try {
@@ -23,7 +21,7 @@ DevicePart::DevicePart(const cuda::Driver& driver, int multiprocessors) : driver
 DevicePart::~DevicePart() { leave(); }
 
 void DevicePart::must(cuda::DriverResult result, const char* call) const {
-  if (result != cuda::DriverResult::Success) throw ir::BuildError(std::string("CUDA: ") + call + ": " + driver_.name_of(result));
+  if (result != cuda::DriverResult::Success) throw DeviceFault(std::string("CUDA: ") + call + ": " + driver_.name_of(result));
 }
 
 void DevicePart::enter(int multiprocessors) {
@@ -51,4 +49,4 @@ void DevicePart::leave() {
   if (retained_) (void)driver_.primary_context_release(device_);
 }
 
-}  // namespace edgert::cli
+}  // namespace edgert::tune
