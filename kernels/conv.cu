@@ -245,7 +245,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
 #pragma unroll 1
   for (int chunk = begin; chunk < end; ++chunk) {
     const uint32 patch = patches + static_cast<uint32>(buffer * kPatchBytes);
-#pragma unroll
+#pragma unroll (kUnrolledStages)
     for (int stage = 0; stage < kStages; ++stage) {
 #if EDGERT_CONV_BULK
       if (chunk == begin) __syncthreads();  // zeros of rows that do not exist

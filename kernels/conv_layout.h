@@ -27,6 +27,12 @@ constexpr bool kWholeTiles = kOutBlocks * 16 % kBlockN == 0;
 // A chunk's items are multiplied in stages. With kSharedWeights the weights of kWeightSlots stages lie in shared memory, one
 // 16-channel step of a tap after the other: those of all stages, or a ring that is filled ahead of them.
 constexpr int kStages = kItems / kStageItems;
+// Compilers of CUDA 11 keep so many addresses of unrolled stages that the sums of the largest warp tiles no longer fit.
+#if defined(__CUDACC_VER_MAJOR__) && __CUDACC_VER_MAJOR__ < 12
+constexpr int kUnrolledStages = kTaps > 1 && kBlocksM * kBlocksN >= 16 ? 1 : kStages;
+#else
+constexpr int kUnrolledStages = kStages;
+#endif
 static_assert(kItems % kStageItems == 0, "a chunk is whole stages");
 constexpr int kStepBytes = kBlockN / 16 * 512;
 constexpr int kStageBytes = kSharedWeights ? kStageItems * kWarpsK * kStepBytes : 0;
