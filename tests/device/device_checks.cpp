@@ -7,6 +7,7 @@
 //   device_checks failed PLAN          kernels that fault: the session fails and makes no further call
 //   device_checks damage PLAN          flipped bytes in every module
 //
+// A run is waited for 1 second; with a fourth argument, as under a sanitizer, so many.
 // Exit codes: 0 good, 1 not, 77 no GPU.
 #include <cstdarg>
 #include <cstdlib>
@@ -109,10 +110,7 @@ void misuse(cuda::Session& session, const PlanView& plan, Case& data) {
   expect(session.read_storage(1u << 30, data.got[0].data()), Error::InvalidArgument, "read_storage of none");
 }
 
-/// Nanoseconds: a sanitizer slows kernels down by orders of magnitude.
-constexpr std::uint64_t kPatience = 60000000000;
-
-int check_runs(const std::vector<std::byte>& file, long count) {
+int check_runs(const std::vector<std::byte>& file, long count, std::uint64_t deadline) {
   World world(file);
   Runner runner(world.program, line);
   require(runner.status, "the session cannot be prepared");
@@ -132,7 +130,7 @@ int check_runs(const std::vector<std::byte>& file, long count) {
       require(runner.session.run(), "run");
     } else {
       require(runner.session.enqueue(runner.session.stream()), "enqueue");
-      require(runner.session.wait(kPatience), "wait");
+      require(runner.session.wait(deadline), "wait");
     }
     read_outputs(runner.session, data.got);
     for (std::size_t i = 0; i < data.got.size(); ++i) {
@@ -148,7 +146,7 @@ int check_runs(const std::vector<std::byte>& file, long count) {
   return host->own == 0 && device == 0 ? 0 : 1;
 }
 
-int check_sessions(const std::vector<std::byte>& file, long count) {
+int check_sessions(const std::vector<std::byte>& file, long count, std::uint64_t deadline) {
   constexpr std::uint32_t kSessions = 4;
   World world(file);
   const PlanView& plan = world.plan.view;
@@ -166,7 +164,7 @@ int check_sessions(const std::vector<std::byte>& file, long count) {
       for (const auto& runner : runners) require(runner->session.enqueue(runner->session.stream()), "enqueue");
     }
     for (std::uint32_t s = 0; s < kSessions; ++s) {
-      require(runners[s]->session.wait(kPatience), "wait");
+      require(runners[s]->session.wait(deadline), "wait");
       read_outputs(runners[s]->session, cases[s].got);
       if (cases[s].got != cases[s].expected) fail("session %u gives other bits in round %ld than alone", s, round + 1);
     }
@@ -288,14 +286,15 @@ int check_damage(const std::vector<std::byte>& file) {
 
 int main(int argc, char** argv) {
   if (argc < 3) {
-    std::fprintf(stderr, "usage: device_checks runs|sessions|memory|failed|damage PLAN [COUNT]\n");
+    std::fprintf(stderr, "usage: device_checks runs|sessions|memory|failed|damage PLAN [COUNT [SECONDS]]\n");
     return 2;
   }
   const std::string what = argv[1];
   const std::vector<std::byte> file = read_file(argv[2]);
   const long count = argc > 3 ? std::atol(argv[3]) : 1000;
-  if (what == "runs") return check_runs(file, count);
-  if (what == "sessions") return check_sessions(file, count);
+  const std::uint64_t deadline = (argc > 4 ? std::strtoull(argv[4], nullptr, 10) : 1) * 1000000000;
+  if (what == "runs") return check_runs(file, count, deadline);
+  if (what == "sessions") return check_sessions(file, count, deadline);
   if (what == "memory") return check_memory(file);
   if (what == "failed") return check_failed(file);
   if (what == "damage") return check_damage(file);

@@ -113,7 +113,7 @@ def run(tests, models):
         exact = tests.build("exact", examples / "digits_vit.onnx", "--shape", "image=1x1x8x8", "--fp32")
         for tool in ("memcheck", "racecheck"):
             for plan in (digits, vit, mobile, detector, exact):
-                tests.add(f"{tool}, {plan.stem}", [sanitizer, "--tool", tool, "--error-exitcode", "9", checks, "runs", plan, "2"])
+                tests.add(f"{tool}, {plan.stem}", [sanitizer, "--tool", tool, "--error-exitcode", "9", checks, "runs", plan, "2", "60"])
     if arguments.runner:
         tests.add("conformance", [sys.executable, REPOSITORY / "tests/conformance/node_tests.py", "--runner", arguments.runner, "--target", tests.target,
                                   "--jobs", str(os.cpu_count())])
