@@ -3,15 +3,21 @@
 // fake driver, which runs their very sources; what it records builds the same plan without any device.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 
+#include "../fake_cuda/fake_vendor.h"
 #include "../fake_cuda/worker_emulation.h"
 #include "codegen/target.h"
 #include "edgert/cpu/ops/matmul.h"
 #include "ops/definitions.h"
 #include "passes/pipeline.h"
+#include "plan/aligned_bytes.h"
 #include "plan/build.h"
 #include "plan/tuning_trial.h"
+#if __has_include(<cublasLt.h>)
+#include "edgert/cuda/library/cublaslt.h"
+#endif
 
 namespace {
 
@@ -188,6 +194,61 @@ TEST_CASE("tuned on a part of the device, for as many multiprocessors") {
   options.cuda->tuning->worker = std::make_shared<tune::Worker>(worker);
   CHECK_THROWS_WITH_AS(build(options), doctest::Contains("for sm_90 with 1 multiprocessors, but the device here, fake, is sm_90 with 2"), ir::BuildError);
 }
+
+#if __has_include(<cublasLt.h>)
+/// A worker that finds the fake of cuBLASLt, or no library that has a device to work on.
+plan::BuildOptions options_with_library(bool found) {
+  static const fake_cuda::FakeVendor library("libcublaslt.cpp");
+  const std::filesystem::path folder = std::filesystem::path(library.path()).parent_path();
+  if (!std::filesystem::exists(folder / cuda::kCublasLtName)) std::filesystem::create_symlink(library.path(), folder / cuda::kCublasLtName);
+  plan::BuildOptions options = options_for(false, {});
+  tune::WorkerOptions worker = fake_cuda::emulated_worker(EDGERT_WORKER);
+  worker.command.insert(worker.command.begin(), {"env", "LD_LIBRARY_PATH=" + (found ? folder.string() : std::string("/nowhere"))});
+  options.cuda->tuning->worker = std::make_shared<tune::Worker>(worker);
+  options.cuda->alternatives.tactics = families::Tactics::All;
+  return options;
+}
+
+TEST_CASE("a library's tactics are verified, timed and recorded beside this project's") {
+  std::vector<tune::Record> records;
+  plan::BuildOptions options = options_with_library(true);
+  options.cuda->tuning->on_record = [&records](const tune::Record& record) { records.push_back(record); };
+  const plan::BuildResult built = build(options);
+  CHECK(report_of(built).rejected.size() == 2);
+  for (const std::string& rejected : report_of(built).rejected) {
+    CAPTURE(rejected);
+    CHECK(rejected.find("cuBLASLt has no algorithm") != std::string::npos);  // the fake proposes two of the four that are tried
+  }
+  const auto is_library = [](const tune::Record& record) { return record.tactic.find("cublaslt algorithm ") == 0; };
+  const auto found = std::find_if(records.begin(), records.end(), is_library);
+  REQUIRE(found != records.end());
+  CHECK(report_of(built).kernels == 7);
+
+  // Pinned, it is in the plan, which says what it needs.
+  plan::BuildOptions pinned = options_for(false, records);
+  pinned.cuda->alternatives.tactics = families::Tactics::All;
+  pinned.cuda->tuning->records.push_back(*found);
+  pinned.cuda->tuning->records.back().pin = true;
+  const plan::Bytes64 bytes(build(pinned).bytes);
+  const auto view = PlanView::load(bytes.span());
+  REQUIRE(view.ok());
+  std::size_t calls = 0;
+  const auto* steps = view->profile(0).lists()->Get(0)->steps();
+  for (std::uint32_t i = 0; i < rules::count(steps); ++i) calls += steps->Get(i)->launch()->call() != nullptr;
+  CHECK(calls == 1);
+}
+
+TEST_CASE("without a library that works its tactics are left out, and say why") {
+  const plan::BuildResult built = build(options_with_library(false));
+  REQUIRE(!report_of(built).rejected.empty());
+  for (const std::string& rejected : report_of(built).rejected) {
+    CAPTURE(rejected);
+    CHECK(rejected.find("cublaslt algorithm ") != std::string::npos);
+    CHECK(rejected.find("failed: cuBLASLt") != std::string::npos);
+  }
+  CHECK(report_of(built).kernels >= 3);
+}
+#endif
 
 TEST_CASE("a device of another kind than the target is refused") {
   plan::BuildOptions options = options_for(true, {});
