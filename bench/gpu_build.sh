@@ -10,7 +10,7 @@ mkdir -p "$out"
 cmake -DOUT="$out/embedded_kernels.cpp" -DSOURCE_DIR="$root" -P "$root/cmake/EmbedKernels.cmake"
 for program in gpu_probe gpu_kernels; do
   "${CXX:-g++}" -std=c++17 -O2 -static-libstdc++ -static-libgcc -I"$root" -I"$root/include" -I"$root/offline_builder" \
-    -I"$build/include" "$root/bench/$program.cpp" "$root"/offline_builder/codegen/*.cpp "$root/offline_builder/cli/device_part.cpp" "$out/embedded_kernels.cpp" \
+    -I"$build/include" "$root/bench/$program.cpp" "$root"/offline_builder/codegen/*.cpp "$root/offline_builder/tune/device_part.cpp" "$out/embedded_kernels.cpp" \
     -ldl -lpthread -o "$out/$program"
 done
 rm "$out/embedded_kernels.cpp"

@@ -12,10 +12,10 @@
 #include <string>
 #include <vector>
 
-#include "cli/device_part.h"
 #include "codegen/kernel_spec.h"
 #include "edgert/cuda/cubin.h"
 #include "edgert/cuda/driver.h"
+#include "tune/device_part.h"
 
 namespace edgert::bench {
 
@@ -45,7 +45,7 @@ class Gpu {
     multiprocessors = attribute(cuda::DeviceAttribute::MultiprocessorCount);
     shared_bytes = attribute(cuda::DeviceAttribute::SharedBytesPerBlockOptIn);
     if (part > 0) {
-      part_ = std::make_unique<cli::DevicePart>(driver, part);
+      part_ = std::make_unique<tune::DevicePart>(driver, part);
       multiprocessors = part_->multiprocessors();
     } else {
       must(driver.primary_context_retain(&context, device), "cuDevicePrimaryCtxRetain");
@@ -159,7 +159,7 @@ class Gpu {
 
  private:
   LogSink log_ = {print_line, nullptr};
-  std::unique_ptr<cli::DevicePart> part_;
+  std::unique_ptr<tune::DevicePart> part_;
 };
 
 }  // namespace edgert::bench
