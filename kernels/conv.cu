@@ -33,11 +33,11 @@ class Weights {
 
   /// Zeros stand where the last chunk or the last channels have no weights.
   __device__ __forceinline__ void load(WeightItem& to, int chunk, int item) const {
-    const int k = chunk * (kChunk / 16) + item % kSteps * kWarpsK + first_k_;
+    const int k = chunk * (kChunk / 16) + item % kSteps * kWarpsK + first_k_, blocks = (tap_channels(item / kSteps) + 15) / 16;
     const Vector16* row = base_ + ((item / kSteps * kChannelBlocks + k) * kOutBlocks + first_n_) * 32;
 #pragma unroll
     for (int j = 0; j < kBlocksN; ++j) {
-      const bool there = (kWholeChunks || k < kChannelBlocks) && (kWholeTiles || first_n_ + j < kOutBlocks);
+      const bool there = ((kWholeChunks && blocks == kChannelBlocks) || k < blocks) && (kWholeTiles || first_n_ + j < kOutBlocks);
       if (there) to[j] = load_constant_16(row + j * 32);
       else to[j] = Vector16{};
     }
@@ -184,6 +184,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   Finish units(arguments, block);
   const Patch patch_loader(block);
   patch_loader.clear(patches);
+#if EDGERT_CONV_SHORTCUT
+  const Shortcut shortcut_loader(block);
+#endif
   uint32 row[kBlocksM];
   locate_rows(warp, row);
 #if EDGERT_CONV_SCALED
@@ -201,6 +204,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     patch_loader.load(patches + place * kPatchBytes, input, chunk);
 #if EDGERT_CONV_SCALED
     Patch::load_scale(patches + place * kPatchBytes, scale, chunk);
+#endif
+#if EDGERT_CONV_SHORTCUT
+    shortcut_loader.load(patches + kShortcutOffset + place * kShortcutBytes, shortcut, chunk);
 #endif
   };
 #if EDGERT_CONV_BULK
@@ -245,6 +251,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
 #pragma unroll 1
   for (int chunk = begin; chunk < end; ++chunk) {
     const uint32 patch = patches + static_cast<uint32>(buffer * kPatchBytes);
+    const uint32 shortcut_patch = patches + static_cast<uint32>(kShortcutOffset + buffer * kShortcutBytes);
 #pragma unroll (kUnrolledStages)
     for (int stage = 0; stage < kStages; ++stage) {
 #if EDGERT_CONV_BULK
@@ -258,10 +265,11 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
       if constexpr (kSharedWeights) read_item(held[0], stage_weights, 0);
 #pragma unroll
       for (int within_stage = 0; within_stage < kStageItems; ++within_stage) {
-        const int item = stage * kStageItems + within_stage;
-        const uint32 within = static_cast<uint32>(tap_bytes(item / kSteps) + item % kSteps * kWarpsK * 32);
+        const int item = stage * kStageItems + within_stage, tap = item / kSteps;
+        const uint32 tap_patch = tap < kTaps ? patch + static_cast<uint32>(tap_bytes(tap)) : shortcut_patch + static_cast<uint32>((tap - kTaps) * kShortcutTapBytes);
+        const uint32 from = tap_patch + static_cast<uint32>(item % kSteps * kWarpsK * 32);
         if (kSharedWeights && within_stage + 1 < kStageItems) read_item(held[(within_stage + 1) % kHeld], stage_weights, within_stage + 1);
-        multiply_item(sum, held[(kSharedWeights ? within_stage : item) % kHeld], patch + within, row, patch + within + scale_row);
+        if (has_tap(chunk, tap)) multiply_item(sum, held[(kSharedWeights ? within_stage : item) % kHeld], from, row, from + scale_row);
         // Tensor cores are busy by now.
         if (within_stage == 0) load_later(chunk, stage, buffer, slot);
         if constexpr (kSharedWeights) continue;

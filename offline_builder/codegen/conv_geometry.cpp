@@ -8,6 +8,8 @@ namespace edgert::codegen {
 std::int32_t stem_pixel_channels(const ConvShape& shape) { return shape.channels <= 4 && (shape.stride[1] % 2 == 0 || is_wide(shape.element)) ? 4 : 8; }
 std::int32_t stem_chunk(const ConvShape& shape) { return round_up(shape.kernel[1] * stem_pixel_channels(shape) * (is_wide(shape.element) ? 2 : 1), 16); }
 
+std::int32_t shortcut_taps(const ConvShape& shape) { return divide_up(shape.shortcut.channels, shape.channels); }
+
 std::int32_t scale_rows(const ConvShape& shape) { return shape.pre_activated ? 2 : shape.scaled ? 1 : 0; }
 
 namespace {
@@ -33,6 +35,10 @@ void add_patch(const ConvShape& shape, const ConvTile& tile, Geometry& g) {
   }
   g.patch_pixels = extent[0] * extent[1];
   g.patch_bytes = (g.patch_pixels + scale_rows(shape)) * (2 * tile.chunk + 16);
+  // A shortcut's pixels lie at the distances of the patch's.
+  const std::int32_t inner = shape.kernel[0] == 1 ? 1 : shape.stride[0];
+  g.patch_bytes += shortcut_taps(shape) * ((tile.tile_height - 1) * inner * extent[1] + tile.tile_width) * (2 * tile.chunk + 16);
+  g.patch_pixels += shortcut_taps(shape) * tile.tile_height * tile.tile_width;
 }
 
 /// Registers beside sums and weights: addresses, bias, residual, a fragment of the input or two for each 16 rows.
@@ -65,7 +71,7 @@ bool moves_at_once(std::int32_t count, std::int32_t pitch) { return (count == 1 
 Geometry geometry(const ConvShape& shape, const ConvTile& tile) {
   Geometry g = {};
   g.threads = 32 * tile.warps_m * tile.warps_n * tile.warps_k;
-  g.taps = shape.image ? shape.kernel[0] : shape.kernel[0] * shape.kernel[1];
+  g.taps = shape.image ? shape.kernel[0] : shape.kernel[0] * shape.kernel[1] + shortcut_taps(shape);
   g.channels = shape.image ? stem_chunk(shape) : shape.channels / shape.groups;
   g.chunks = divide_up(g.channels, tile.chunk);
   g.chunks_per_split = divide_up(g.chunks, tile.split);
@@ -147,6 +153,10 @@ bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarge
     const bool product = shape.height == 1 && g.taps == 1 && shape.stride[1] == 1 && shape.pad[1] == 0 && shape.width == shape.out_width;
     if (!product || shape.image || tile.tile_height != 1 || tile.split != 1 || shape.channels % 8 != 0 || !shape.bias || shape.input_at_once < 8) return false;
     if (shape.store_normalized && !g.ring && g.buffers < g.chunks) return false;  // the rows are read again when all is known
+  }
+  if (shape.shortcut.channels > 0) {
+    if (shape.groups > 1 || shape.image || shape.layer_norm || scale_rows(shape) > 0 || tile.bulk || shape.element == ElementType::F32) return false;
+    if (shape.channels % 8 != 0 || shape.shortcut.channels % 8 != 0 || shape.shortcut.pitch % 8 != 0 || shape.input_at_once < 8) return false;
   }
   if (!tile.bulk && tile.share_rows > 1) return false;
   if (tile.bulk) {

@@ -28,7 +28,7 @@ std::string tile_text(const ConvTile& t) {
 
 std::string shape_name(const ConvShape& s) {
   return std::string(s.store_normalized ? "normstore_" : s.layer_norm ? "norm_" : s.scaled ? "scaled_" : s.pre_activated ? "preactivated_" : "") + (s.groups > 1 ? "grouped" + number(s.groups) + "_" : "") + "conv" + number(s.kernel[0]) + "x" + number(s.kernel[1]) + "s" + number(s.stride[0]) + "_" + number(s.height) + "x" +
-         number(s.width) + "x" + number(s.channels) + "_" + number(s.out_channels);
+         number(s.width) + "x" + number(s.channels) + (s.shortcut.channels > 0 ? "_shortcut" + number(s.shortcut.channels) : "") + "_" + number(s.out_channels);
 }
 
 /// How a first layer finds and normalises its image.
@@ -40,6 +40,21 @@ void set_image(ProblemText& text, const ConvShape& shape) {
   for (int d = 0; d < 4; ++d) text.set(kStrides[d], std::int64_t{dense ? planes[d] : shape.image_stride[d]});
   text.set("kImageBytes", shape.image_bytes).set("kImageNormalized", shape.image_normalized);
   for (int c = 0; c < 8; ++c) text.set("kImageScale" + number(c), shape.image_scale[c]).set("kImageShift" + number(c), shape.image_shift[c]);
+}
+
+/// Where a shortcut's pixels are.
+void set_shortcut(ProblemText& text, const ConvShape::Shortcut& shortcut) {
+  text.set("kShortcutChannels", std::int64_t{shortcut.channels}).set("kShortcutPitch", std::int64_t{shortcut.pitch});
+  text.set("kShortcutHeight", std::int64_t{shortcut.height}).set("kShortcutWidth", std::int64_t{shortcut.width});
+  text.set("kShortcutStrideHeight", std::int64_t{shortcut.stride[0]}).set("kShortcutStrideWidth", std::int64_t{shortcut.stride[1]});
+  text.set("kShortcutOutHeight", std::int64_t{shortcut.out_height}).set("kShortcutOutWidth", std::int64_t{shortcut.out_width});
+}
+
+/// What the kernel's last parameter is, beyond those that all have.
+const char* more_parameters(const ConvShape& shape) {
+  if (shape.store_normalized) return ", uint16* normalized";
+  if (scale_rows(shape) > 0) return ", const uint16* scale";
+  return shape.shortcut.channels > 0 ? ", const void* shortcut" : "";
 }
 
 /// "conv_tf32" says that floats are rounded (rounds_to_tf32()).
@@ -55,12 +70,13 @@ std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geo
   text.define("EDGERT_CONV_BULK", tile.bulk ? "1" : "0").set("kBulk", tile.bulk);
   text.set("kShareRows", std::int64_t{tile.share_rows});
   text.define("EDGERT_CONV_SCALED", scale_rows(shape) > 0 ? "1" : "0").set("kScaled", shape.scaled).set("kPreActivated", shape.pre_activated);
-  text.define("EDGERT_CONV_MORE_PARAMETERS", shape.store_normalized ? ", uint16* normalized" : scale_rows(shape) > 0 ? ", const uint16* scale" : "");
+  text.define("EDGERT_CONV_MORE_PARAMETERS", more_parameters(shape)).define("EDGERT_CONV_SHORTCUT", shape.shortcut.channels > 0 ? "1" : "0");
   text.set("kLayerNorm", shape.layer_norm).set("kRms", shape.rms).set("kEpsilon", shape.epsilon);
   text.set("kBatch", std::int64_t{shape.batch}).set("kHeight", std::int64_t{shape.height}).set("kWidth", std::int64_t{shape.width});
   text.set("kChannels", std::int64_t{g.channels}).set("kInputChannels", std::int64_t{shape.channels});
   text.set("kPixelChannels", std::int64_t{shape.image ? stem_pixel_channels(shape) : 8});
   if (shape.image) set_image(text, shape);
+  if (shape.shortcut.channels > 0) set_shortcut(text, shape.shortcut);
   text.set("kOutHeight", std::int64_t{shape.out_height}).set("kOutWidth", std::int64_t{shape.out_width});
   text.set("kOutChannels", std::int64_t{shape.out_channels});
   static constexpr const char* kAxis[2] = {"Height", "Width"};

@@ -46,7 +46,16 @@ struct ConvShape {
   /// batch normalisation and Relu before the convolution. Constant factors [channels] and then terms, of the shape's type,
   /// in the place of `scaled`'s; 1x1 kernels without padding, channels % 8 == 0.
   bool pre_activated = false;
-  /// TF32 and F32: operands and results are f32; `channels` (but of `image`), `input_pitch`, `input_at_once` and a tile's
+  /// A 1x1 convolution of another tensor without padding, whose result is added to the sums before bias and activation: a
+  /// residual block's shortcut. No channels: none. Both channel counts are multiples of 8, as the pitch is, and neither group,
+  /// image, layer_norm, scaled nor pre_activated is with it, nor F32.
+  struct Shortcut {
+    std::int32_t channels = 0, pitch = 0;
+    std::int32_t height = 1, width = 1, stride[2] = {1, 1};
+    std::int32_t out_height = 1, out_width = 1;  ///< of an image; the convolution may see all images' pixels as one row
+  };
+  Shortcut shortcut = {};
+  /// TF32 and F32: operands and results are f32; `channels` (but of `image`), `input_pitch`, `input_at_once`, the same of `shortcut`, and a tile's
   /// `chunk` count 16-bit halves of the elements; the other `at_once` are at most 4. No layer_norm, scaled, pre_activated.
   ElementType element = ElementType::F16;
   scalar::Epilogue epilogue = {};
@@ -91,7 +100,8 @@ std::optional<std::uint32_t> conv_shared_bytes(const ConvShape& shape, const Con
 
 /// The kernel. Its arguments are x, packed weights, bias, residual, y, workspace, counters, all addresses, and the
 /// address and size in bytes of a later kernel's weights to bring into the L2 cache (size 0 for none); with
-/// store_normalized then the normalised input's address, with scaled or pre_activated that of the factors.
+/// store_normalized then the normalised input's address, with scaled or pre_activated that of the factors, with a shortcut
+/// that of its input.
 /// Throws CompileError when conv_shared_bytes() has no value.
 KernelSpec make_conv(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target);
 
@@ -102,7 +112,8 @@ std::int32_t stem_chunk(const ConvShape& shape);
 /// Weights [out_channels][channels / groups][kernel] in the order that the kernel reads: for each tap (for `image` each
 /// kernel row) and each 16 inputs, for each 16 outputs, lane by lane the fragments of mma.m16n8k16. Zeros where there is
 /// no weight. 16-bit elements of the shape's type; of TF32 the halves of floats, from [out_channels][channels / 2][kernel].
-std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float* weights);
+/// Those of a shortcut, [out_channels][shortcut.channels], follow as further taps of as many channels as the convolution has.
+std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float* weights, const float* shortcut_weights = nullptr);
 
 /// Weights [out_channels][channels] with gamma folded in, rounded to the shape's type, and what the kernel takes as bias:
 /// bias (null for none) plus the weights' products with beta, the sums of each output's folded weights, each rounded up
@@ -112,7 +123,13 @@ struct FoldedNorm {
 };
 FoldedNorm fold_layer_norm(const ConvShape& shape, const float* weights, const float* bias, const float* gamma, const float* beta);
 
-/// Tiles worth trying, the most promising first by an estimate of what bounds a layer at batch 1.
+/// Taps that a shortcut's channels are divided into; the last one's may be fewer.
+std::int32_t shortcut_taps(const ConvShape& shape);
+
+/// Microseconds that a valid tile takes, roughly, from its wait for the launch before on.
+double estimate_conv(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target);
+
+/// Tiles worth trying, the most promising first by that estimate.
 std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& target, std::size_t limit);
 
 }  // namespace edgert::codegen

@@ -179,6 +179,8 @@ void add_ring_tiles(const ConvShape& shape, const ConvTarget& target, std::vecto
 
 }  // namespace
 
+double estimate_conv(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target) { return estimate(shape, tile, target); }
+
 std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& target, std::size_t limit) {
   std::vector<std::pair<double, ConvTile>> all;
   std::vector<std::int32_t> chunks = {16, 32, 64, 128, 256, 384, 768};

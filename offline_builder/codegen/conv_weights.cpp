@@ -18,9 +18,9 @@ void append_halves(std::vector<std::uint16_t>& to, float value) {
 
 }  // namespace
 
-std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float* weights) {
+std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float* weights, const float* shortcut_weights) {
   const bool stem = shape.image;
-  const std::int32_t taps = stem ? shape.kernel[0] : shape.kernel[0] * shape.kernel[1];
+  const std::int32_t own_taps = stem ? shape.kernel[0] : shape.kernel[0] * shape.kernel[1], taps = own_taps + shortcut_taps(shape);
   const std::int32_t channels = shape.channels / shape.groups;
   const std::int32_t depth = stem ? stem_chunk(shape) : channels;
   const std::int32_t pixel = stem ? stem_pixel_channels(shape) : 0;
@@ -37,6 +37,10 @@ std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float
       position = tap * shape.kernel[1] + k / pixel;
     }
     if (n >= shape.out_channels || channel >= elements) return 0.0f;
+    if (tap >= own_taps) {
+      const std::int32_t all = shape.shortcut.channels / (wide ? 2 : 1), at = (tap - own_taps) * elements + channel;
+      return at < all ? shortcut_weights[std::int64_t{n} * all + at] : 0.0f;
+    }
     const std::int64_t all_taps = std::int64_t{shape.kernel[0]} * shape.kernel[1];
     return weights[(std::int64_t{n} * elements + channel) * all_taps + position];
   };

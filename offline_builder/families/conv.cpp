@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Dense convolutions and products with constant matrices, on tensor cores (kernels/conv.cu) or in f32 without rounding
 // (kernels/conv_exact.cu). A network's first layer reads an image as it comes: bytes or floats, in any order, normalised on
-// the way.
+// the way. Two convolutions that are added, one of them 1x1, as at the end of a residual block, are one launch.
 #include "edgert/cpu/ops/conv.h"
 
 #include <algorithm>
@@ -19,42 +19,59 @@ using codegen::ConvShape;
 
 /// Of groups in the graph that become one: the kernel multiplies as many zeros for each weight.
 constexpr std::int32_t kMostJoined = 16;
+/// Of a shortcut: each is a patch more in shared memory.
+constexpr std::int32_t kMostShortcutTaps = 4;
+/// Places among a launch's arguments.
+constexpr std::size_t kResidual = 3, kResult = 4, kWorkspace = 5;
 
 std::int32_t to_int(std::int64_t value) { return static_cast<std::int32_t>(value); }
 
 struct Operands {
   Operand x, residual, y;
+  Operand shortcut;          ///< input of ConvShape::shortcut
   Operand factors;           ///< of the input's channels, where ConvShape::scaled
   ir::Bytes pre_activation;  ///< factors and terms of the input's channels, where ConvShape::pre_activated
   ir::ValueId bias = ir::kNone;
   std::vector<ir::NodeId> covered;
 };
 
-std::vector<Candidate> launches(const Context& context, const ConvShape& shape, const Operands& operands, const std::vector<float>& weights,
-                                std::size_t limit) {
-  const ir::Bytes packed = to_bytes(codegen::pack_conv_weights(shape, weights.data()));
-  const ir::Bytes bias = bias_bytes(context, operands.bias, shape.out_channels, 16);
+/// What a family needs to know to launch a convolution or product.
+struct Convolution {
+  ConvShape shape;
+  Operands operands;
+  std::vector<float> weights;
+};
+
+/// Its launch, whose weights start at index `weights`.
+Launch launch_of(const Context& context, const ConvShape& shape, const codegen::ConvTile& tile, const Operands& operands, std::size_t weights = 0) {
+  Launch launch;
+  launch.spec = codegen::make_conv(shape, tile, context.target());
+  // Of f32 a block has few threads for its work: where there are more blocks than multiprocessors, several share one.
+  launch.spread = !codegen::is_wide(shape.element) || launch.spec.grid[0] <= static_cast<std::uint32_t>(context.target().multiprocessors);
+  launch.arguments = {Argument::read(operands.x),
+                      Argument::weights(weights),
+                      Argument::weights(weights + 1),
+                      operands.residual.present() ? Argument::read(operands.residual) : Argument::null(),
+                      Argument::write(operands.y),
+                      launch.spec.workspace_bytes > 0 ? Argument::workspace() : Argument::null(),
+                      launch.spec.counters > 0 ? Argument::counters() : Argument::null(),
+                      Argument::later_weights(),
+                      Argument::later_weight_bytes()};
+  if (shape.scaled) launch.arguments.push_back(Argument::read(operands.factors));
+  if (shape.pre_activated) launch.arguments.push_back(Argument::weights(weights + 2));
+  if (operands.shortcut.present()) launch.arguments.push_back(Argument::read(operands.shortcut));
+  return launch;
+}
+
+std::vector<Candidate> launches(const Context& context, const Convolution& found, std::size_t limit) {
+  const ir::Bytes packed = to_bytes(codegen::pack_conv_weights(found.shape, found.weights.data()));
+  const ir::Bytes bias = bias_bytes(context, found.operands.bias, found.shape.out_channels, 16);
   std::vector<Candidate> candidates;
-  for (const codegen::ConvTile& tile : codegen::rank_conv_tiles(shape, context.target(), limit)) {
-    Launch launch;
-    launch.spec = codegen::make_conv(shape, tile, context.target());
-    // Of f32 a block has few threads for its work: where there are more blocks than multiprocessors, several share one.
-    launch.spread = !codegen::is_wide(shape.element) || launch.spec.grid[0] <= static_cast<std::uint32_t>(context.target().multiprocessors);
-    launch.arguments = {Argument::read(operands.x),
-                        Argument::weights(0),
-                        Argument::weights(1),
-                        operands.residual.present() ? Argument::read(operands.residual) : Argument::null(),
-                        Argument::write(operands.y),
-                        launch.spec.workspace_bytes > 0 ? Argument::workspace() : Argument::null(),
-                        launch.spec.counters > 0 ? Argument::counters() : Argument::null(),
-                        Argument::later_weights(),
-                        Argument::later_weight_bytes()};
-    if (shape.scaled) launch.arguments.push_back(Argument::read(operands.factors));
-    if (shape.pre_activated) launch.arguments.push_back(Argument::weights(2));
-    Candidate candidate = Candidate::of(std::move(launch), type_of(shape.element));
+  for (const codegen::ConvTile& tile : codegen::rank_conv_tiles(found.shape, context.target(), limit)) {
+    Candidate candidate = Candidate::of(launch_of(context, found.shape, tile, found.operands), type_of(found.shape.element));
     candidate.weights = {packed, bias};
-    if (shape.pre_activated) candidate.weights.push_back(operands.pre_activation);
-    candidate.covered = operands.covered;
+    if (found.shape.pre_activated) candidate.weights.push_back(found.operands.pre_activation);
+    candidate.covered = found.operands.covered;
     candidates.push_back(std::move(candidate));
   }
   return candidates.empty() ? context.refuse("no tile fits the target") : candidates;
@@ -201,27 +218,33 @@ const char* place_output(const Operand& y, bool planes, ConvShape& shape) {
   return nullptr;
 }
 
-/// The convolution `node`, whose result goes to `y`.
-std::vector<Candidate> convolution(const Context& context, const ir::Node& node, const Operand& y, const std::vector<ir::NodeId>& covered, std::size_t limit) {
+/// The convolution `node`, whose result goes to `y`; nothing, with a reason, where the kernels cannot compute it.
+std::optional<Convolution> describe(const Context& context, const ir::Node& node, const Operand& y, const std::vector<ir::NodeId>& covered) {
+  const auto refuse = [&context](const char* reason) {
+    context.refuse(reason);
+    return std::nullopt;
+  };
   const auto& a = node.as<cpu::ConvAttributes>();
-  Operands operands;
+  Convolution found;
+  Operands& operands = found.operands;
+  ConvShape& shape = found.shape;
   operands.x = context.input(node, 0);
   operands.residual = context.input(node, 3);
   operands.y = y;
   operands.bias = node.inputs.size() > 2 ? node.inputs[2] : ir::kNone;
-  if (!context.input(node, 1).constant) return context.refuse("its weights are not constant");
-  if (const char* problem = epilogue_problem(context, node, a.epilogue)) return context.refuse(problem);
-  ConvShape shape = shape_of(a, operands.x, operands.y);
+  if (!context.input(node, 1).constant) return refuse("its weights are not constant");
+  if (const char* problem = epilogue_problem(context, node, a.epilogue)) return refuse(problem);
+  shape = shape_of(a, operands.x, operands.y);
   shape.groups = joined_groups(a.groups, shape.channels, shape.out_channels);
-  if (a.groups / shape.groups > kMostJoined) return context.refuse("its groups are too small");
+  if (a.groups / shape.groups > kMostJoined) return refuse("its groups are too small");
   const auto element = element_of(context, node, context.operand(node.outputs[0]).dtype);
-  if (!element) return context.refuse("its result is not of the type that it is to compute in");
+  if (!element) return refuse("its result is not of the type that it is to compute in");
   shape.element = *element;
   const bool wide = codegen::is_wide(*element);
-  if (const char* problem = place_output(y, !covered.empty(), shape)) return context.refuse(problem);
+  if (const char* problem = place_output(y, !covered.empty(), shape)) return refuse(problem);
   if (operands.residual.present()) {
     const auto pitch = pixel_pitch(operands.residual);
-    if (!pitch || operands.residual.dtype != type_of(*element)) return context.refuse("its residual is of another type, or not channels last");
+    if (!pitch || operands.residual.dtype != type_of(*element)) return refuse("its residual is of another type, or not channels last");
     shape.residual_pitch = *pitch, shape.residual_at_once = moved_at_once(*element, operands.residual, *pitch);
   } else if (wide) {
     shape.residual_at_once = 4;
@@ -234,7 +257,7 @@ std::vector<Candidate> convolution(const Context& context, const ir::Node& node,
     const auto pitch = pixel_pitch(operands.x);
     const std::int32_t halves = !pitch ? 0 : wide ? 2 * floats_at_once(operands.x, *pitch) : at_once(operands.x, *pitch);
     if (operands.x.dtype != type_of(*element) || halves < 2) {
-      return context.refuse("its input is of another type, or not channels last in multiples of two");
+      return refuse("its input is of another type, or not channels last in multiples of two");
     }
     // Of floats the kernel counts 16-bit halves.
     if (wide) shape.channels *= 2;
@@ -245,9 +268,134 @@ std::vector<Candidate> convolution(const Context& context, const ir::Node& node,
     if (pointwise && ((!shape.scaled && !shape.plane_output) || shape.batch == 1)) flatten(shape);
   }
   operands.covered.insert(operands.covered.end(), covered.begin(), covered.end());
-  std::vector<float> weights = floats_for(*element, context, node.inputs[1]);
-  if (a.groups > 1) weights = join_weights(weights, shape, context.input(node, 0).dims[1], a.groups);
-  return launches(context, shape, operands, weights, limit);
+  found.weights = floats_for(*element, context, node.inputs[1]);
+  if (a.groups > 1) found.weights = join_weights(found.weights, shape, context.input(node, 0).dims[1], a.groups);
+  return found;
+}
+
+
+/// A 1x1 convolution as the shortcut of `main`, whose result it is added to; false where the kernel cannot add it.
+bool add_shortcut(const Context& context, const ir::Node& node, const Convolution& shortcut, const Convolution& main, ConvShape& shape) {
+  const auto& a = node.as<cpu::ConvAttributes>();
+  const bool padded = a.pad_begin[0] != 0 || a.pad_begin[1] != 0 || a.pad_end[0] != 0 || a.pad_end[1] != 0;
+  if (a.kernel[0] != 1 || a.kernel[1] != 1 || a.groups != 1 || padded || main.shape.groups != 1) return false;
+  const ir::Dims &x = shortcut.operands.x.dims, y = context.operand(node.outputs[0]).dims;
+  shape = main.shape;
+  shape.shortcut.channels = shortcut.shape.channels, shape.shortcut.pitch = shortcut.shape.input_pitch;
+  shape.shortcut.height = to_int(x[2]), shape.shortcut.width = to_int(x[3]);
+  shape.shortcut.stride[0] = a.stride[0], shape.shortcut.stride[1] = a.stride[1];
+  shape.shortcut.out_height = to_int(y[2]), shape.shortcut.out_width = to_int(y[3]);
+  return shape.channels % 8 == 0 && shape.shortcut.channels % 8 == 0 && shape.input_at_once == 8 && shortcut.shape.input_at_once == 8 &&
+         codegen::shortcut_taps(shape) <= kMostShortcutTaps;
+}
+
+/// Input channels that each output pixel is the sum over, zeros in the shortcut's last tap among them.
+std::int64_t depth_of(const ConvShape& shape) {
+  return std::int64_t{shape.channels} * (shape.kernel[0] * shape.kernel[1] + codegen::shortcut_taps(shape));
+}
+
+/// One launch for `own` and `other`, which are added: the one in which fewer input channels are multiplied is the other's
+/// shortcut. Weights are those of both, packed behind each other.
+struct Joined {
+  Convolution convolution;
+  ir::Bytes weights, bias;
+};
+std::optional<Joined> join(const Context& context, const ir::Node& own, const Convolution& first, const ir::Node& other, const Convolution& second) {
+  ConvShape with_other, with_own;
+  const bool other_fits = add_shortcut(context, other, second, first, with_other), own_fits = add_shortcut(context, own, first, second, with_own);
+  if (!other_fits && !own_fits) return std::nullopt;
+  const std::int64_t other_depth = depth_of(with_other), own_depth = depth_of(with_own);
+  const bool swapped = !other_fits || (own_fits && (own_depth < other_depth || (own_depth == other_depth && second.shape.stride[0] < first.shape.stride[0])));
+  const Convolution &main = swapped ? second : first, &shortcut = swapped ? first : second;
+  Joined joined{main, {}, {}};
+  ConvShape& shape = joined.convolution.shape;
+  shape = swapped ? with_own : with_other;
+  shape.epilogue = first.shape.epilogue;
+  shape.epilogue.residual = scalar::ResidualMode::None;
+  shape.output_pitch = first.shape.output_pitch, shape.output_at_once = first.shape.output_at_once;
+  Operands& operands = joined.convolution.operands;
+  operands.y = first.operands.y, operands.residual = {}, operands.shortcut = shortcut.operands.x;
+  operands.covered = {context.graph().value(other.outputs[0]).producer};
+  joined.weights = to_bytes(codegen::pack_conv_weights(shape, main.weights.data(), shortcut.weights.data()));
+  std::vector<float> bias(static_cast<std::size_t>(shape.out_channels + 15) / 16 * 16, 0.0f);
+  for (const Convolution* each : {&main, &shortcut}) {
+    if (each->operands.bias == ir::kNone) continue;
+    const std::vector<float> own_bias = context.constant_floats(each->operands.bias);
+    for (std::size_t c = 0; c < own_bias.size(); ++c) bias[c] += own_bias[c];
+  }
+  joined.bias = to_bytes(bias);
+  return joined;
+}
+
+/// Microseconds beside its own time that a launch more costs in a network, as measured on a large GPU.
+constexpr double kLaunch = 1.0;
+
+/// `first`, which adds the result of `second` to its own, in two launches. What is between them lies in the workspace.
+Candidate two_launches(const Context& context, const Convolution& first, const codegen::ConvTile& tile, const Convolution& second,
+                       const codegen::ConvTile& second_tile, ir::NodeId covered) {
+  const ConvShape& between = second.shape;
+  const std::int64_t bytes = std::int64_t{between.batch} * between.out_height * between.out_width * between.output_pitch * (codegen::is_wide(between.element) ? 4 : 2);
+  const std::uint64_t own = (static_cast<std::uint64_t>(bytes) + 255) / 256 * 256;
+  Candidate candidate;
+  candidate.launches = {launch_of(context, second.shape, second_tile, second.operands, 2), launch_of(context, first.shape, tile, first.operands)};
+  for (Launch& launch : candidate.launches) {
+    if (launch.spec.workspace_bytes > 0) launch.arguments[kWorkspace] = Argument::workspace(own);
+    launch.spec.workspace_bytes += own;
+  }
+  candidate.launches[0].arguments[kResult] = candidate.launches[1].arguments[kResidual] = Argument::workspace();
+  candidate.weights = {to_bytes(codegen::pack_conv_weights(first.shape, first.weights.data())), bias_bytes(context, first.operands.bias, first.shape.out_channels, 16),
+                       to_bytes(codegen::pack_conv_weights(second.shape, second.weights.data())), bias_bytes(context, second.operands.bias, second.shape.out_channels, 16)};
+  candidate.covered = {covered};
+  candidate.compute = type_of(first.shape.element);
+  return candidate;
+}
+
+/// A convolution together with the one whose result it adds to its own, where that is expected to be faster than two launches.
+std::vector<Candidate> sum_of_convolutions(const Context& context, ir::NodeId id, std::size_t limit) {
+  const ir::Node& node = context.graph().node(id);
+  if (node.as<cpu::ConvAttributes>().epilogue.residual != scalar::ResidualMode::BeforeActivation) return {};
+  const ir::NodeId other_id = context.sole_producer(node.inputs[3]);
+  if (other_id == ir::kNone || context.graph().node(other_id).op != &ops::kConv || context.graph().node(other_id).outputs[0] != node.inputs[3]) return {};
+  const ir::Node& other = context.graph().node(other_id);
+  const scalar::Epilogue& inner = other.as<cpu::ConvAttributes>().epilogue;
+  if (inner.activation != scalar::PointwiseOp::Identity || inner.residual != scalar::ResidualMode::None) {
+    return context.refuse_fusion("the convolution that it adds has an activation or a sum of its own");
+  }
+  if (!context.can_cover(id, {other_id})) return context.refuse_fusion("the convolution that it adds is computed with something else");
+  const auto first = describe(context, node, context.operand(node.outputs[0]), {});
+  const auto second = describe(context, other, context.operand(other.outputs[0]), {});
+  if (!first || !second) return {};
+  if (first->shape.element != second->shape.element) return context.refuse_fusion("the convolution that it adds has another precision");
+  if (first->shape.image || second->shape.image || !first->operands.covered.empty() || !second->operands.covered.empty()) {
+    return context.refuse_fusion("one of the two convolutions takes in what is before it");
+  }
+  const auto joined = join(context, node, *first, other, *second);
+  if (!joined) return context.refuse_fusion("neither convolution is 1x1 without groups, with multiples of eight channels on both sides");
+  const Target& target = context.target();
+  const std::vector<codegen::ConvTile> tiles = codegen::rank_conv_tiles(joined->convolution.shape, target, limit);
+  const std::size_t pairs = limit / 4;  // where the tuner decides
+  const std::vector<codegen::ConvTile> first_tiles = codegen::rank_conv_tiles(first->shape, target, std::max<std::size_t>(pairs, 1));
+  const std::vector<codegen::ConvTile> second_tiles = codegen::rank_conv_tiles(second->shape, target, std::max<std::size_t>(pairs, 1));
+  if (tiles.empty() || first_tiles.empty() || second_tiles.empty()) return context.refuse_fusion("no tile fits the target");
+  const double apart = codegen::estimate_conv(first->shape, first_tiles[0], target) + codegen::estimate_conv(second->shape, second_tiles[0], target) + kLaunch;
+  if (codegen::estimate_conv(joined->convolution.shape, tiles[0], target) > apart) return context.refuse_fusion("two launches are expected to be faster");
+  std::vector<Candidate> found;
+  for (const codegen::ConvTile& tile : tiles) {
+    if (found.size() + pairs >= limit) break;
+    found.push_back(Candidate::of(launch_of(context, joined->convolution.shape, tile, joined->convolution.operands), type_of(first->shape.element)));
+    found.back().weights = {joined->weights, joined->bias};
+    found.back().covered = {other_id};
+  }
+  for (std::size_t i = 0; i < std::min({pairs, first_tiles.size(), second_tiles.size()}); ++i) {
+    found.push_back(two_launches(context, *first, first_tiles[i], *second, second_tiles[i], other_id));
+  }
+  return found;
+}
+
+/// The convolution `node`, whose result goes to `y`.
+std::vector<Candidate> convolution(const Context& context, const ir::Node& node, const Operand& y, const std::vector<ir::NodeId>& covered, std::size_t limit) {
+  const std::optional<Convolution> found = describe(context, node, y, covered);
+  return found ? launches(context, *found, limit) : std::vector<Candidate>();
 }
 
 /// A convolution whose only reader copies its result to the float planes that the graph's output is.
@@ -266,12 +414,15 @@ std::vector<Candidate> product(const Context& context, const ir::Node& node, std
   operands.residual = found->residual;
   operands.y = found->y;
   operands.bias = found->bias;
-  return launches(context, found->shape, operands, found->weights, limit);
+  return launches(context, {found->shape, operands, found->weights}, limit);
 }
 
 std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::size_t limit) {
   const ir::Node& node = context.graph().node(id);
-  if (node.op == &ops::kConv) return convolution(context, node, context.operand(node.outputs[0]), {}, limit);
+  if (node.op == &ops::kConv) {
+    std::vector<Candidate> sum = sum_of_convolutions(context, id, limit);
+    return sum.empty() ? convolution(context, node, context.operand(node.outputs[0]), {}, limit) : sum;
+  }
   if (node.op == &ops::kCopy) return last_convolution(context, node, limit);
   if (node.op == &ops::kMatMul) return product(context, node, limit);
   return {};

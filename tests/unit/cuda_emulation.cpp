@@ -74,9 +74,18 @@ Sum convolve(const ConvShape& s, const std::vector<float>& x, const std::vector<
   return sum;
 }
 
+/// The shortcut at output pixel `pixel`, counted over all images, from its definition.
+Sum take_shortcut(const ConvShape::Shortcut& s, const std::vector<float>& x, const std::vector<float>& w, int pixel, int m) {
+  const int column = pixel % s.out_width, row = pixel / s.out_width % s.out_height, n = pixel / (s.out_width * s.out_height);
+  const std::size_t at = ((std::size_t(n) * s.height + row * s.stride[0]) * s.width + column * s.stride[1]) * s.pitch;
+  Sum sum;
+  for (int c = 0; c < s.channels; ++c) sum.add(double(x[at + c]) * w[std::size_t(m) * s.channels + c]);
+  return sum;
+}
+
 struct ConvData {
-  std::vector<float> x, w, bias, residual;
-  std::vector<std::uint16_t> x_bits, residual_bits, packed;
+  std::vector<float> x, w, bias, residual, shortcut, shortcut_w;
+  std::vector<std::uint16_t> x_bits, residual_bits, shortcut_bits, packed;
 };
 
 ConvData make_data(const ConvShape& s) {
@@ -87,7 +96,11 @@ ConvData make_data(const ConvShape& s) {
   d.residual = rounded(random_halves(std::size_t(s.batch) * s.out_height * s.out_width * s.residual_pitch, 4), s.element);
   d.x_bits = to_bits(d.x, s.element);
   d.residual_bits = to_bits(d.residual, s.element);
-  d.packed = pack_conv_weights(s, d.w.data());
+  const std::int32_t images = s.batch * s.out_height * s.out_width / (s.shortcut.out_height * s.shortcut.out_width);
+  d.shortcut = rounded(random_halves(std::size_t(images) * s.shortcut.height * s.shortcut.width * s.shortcut.pitch, 5), s.element);
+  d.shortcut_w = rounded(random_halves(std::size_t(s.out_channels) * s.shortcut.channels, 6), s.element);
+  d.shortcut_bits = to_bits(d.shortcut, s.element);
+  d.packed = pack_conv_weights(s, d.w.data(), d.shortcut_w.data());
   return d;
 }
 
@@ -107,10 +120,12 @@ std::size_t run_conv(const ConvShape& s, const KernelSpec& spec, unsigned seed) 
   void* counter_pointer = counters.data();
   const void* prefetch = d.packed.data();
   std::uint32_t prefetch_bytes = static_cast<std::uint32_t>(d.packed.size() * 2);
-  void* parameters[] = {&x, &weights, &bias, &residual, &y_pointer, &workspace_pointer, &counter_pointer, &prefetch, &prefetch_bytes, &x};
+  const void* more = s.shortcut.channels > 0 ? d.shortcut_bits.data() : x;
+  void* parameters[] = {&x, &weights, &bias, &residual, &y_pointer, &workspace_pointer, &counter_pointer, &prefetch, &prefetch_bytes, &more};
   std::vector<fake_cuda::Region> regions = {{y.data(), y.size() * 2}, {d.residual_bits.data(), d.residual_bits.size() * 2}};
   if (s.image) regions.push_back({d.x.data(), d.x.size() * 4});
   else regions.push_back({d.x_bits.data(), d.x_bits.size() * 2});
+  if (s.shortcut.channels > 0) regions.push_back({d.shortcut_bits.data(), d.shortcut_bits.size() * 2});
   for (int round = 0; round < 2; ++round) kernel.run(parameters, regions, seed + static_cast<unsigned>(round));
   std::size_t wrong = 0;
   for (const std::uint32_t counter : counters) wrong += counter != 0;
@@ -125,6 +140,10 @@ std::size_t run_conv(const ConvShape& s, const KernelSpec& spec, unsigned seed) 
     const int n = pixel / (s.out_height * s.out_width);
     Sum sum = convolve(s, d.x, d.w, n, pixel / s.out_width % s.out_height, pixel % s.out_width, m);
     if (s.bias) sum.add(d.bias[m]);
+    if (s.shortcut.channels > 0) {
+      const Sum more = take_shortcut(s.shortcut, d.shortcut, d.shortcut_w, pixel, m);
+      sum.value += more.value, sum.magnitude += more.magnitude;
+    }
     const double r = d.residual[std::size_t(pixel) * s.residual_pitch + m];
     double expected = 0;
     switch (s.epilogue.residual) {
@@ -234,6 +253,43 @@ TEST_CASE("weights in a ring of stages: taps, tails, a split, several warps alon
   const std::string later = "later < end";
   bad.job.source.replace(bad.job.source.find(later), later.size(), "later + 1 < end");
   CHECK(run_conv(product, bad, 4) > 0);
+}
+
+/// A shortcut of `channels` of every `stride`-th pixel of images with the given extents.
+void add_shortcut(ConvShape& s, int channels, int stride, int out_height, int out_width) {
+  s.shortcut.channels = channels, s.shortcut.pitch = channels + 8;
+  s.shortcut.stride[0] = s.shortcut.stride[1] = stride;
+  s.shortcut.out_height = out_height, s.shortcut.out_width = out_width;
+  s.shortcut.height = (out_height - 1) * stride + 1, s.shortcut.width = out_width * stride;
+}
+
+TEST_CASE("a shortcut's channels are further taps: fewer and more than the convolution's, strides, splits, both types") {
+  ConvShape s = shape_of(7, 6, 40, 20, 3, 1, 1);
+  for (const int channels : {24, 40, 104}) {
+    add_shortcut(s, channels, 2, 7, 6);
+    CHECK(run_conv(s, make_conv(s, tile_of(3, 4, 32, 32, 1, 2, 2), target_of(90)), 1) == 0);
+    CHECK(run_conv(s, make_conv(s, tile_of(3, 4, 16, 16, 1, 1, 1, 2, true, 3), target_of(90)), 2) == 0);
+  }
+  ConvTile tile = tile_of(3, 4, 32, 16, 1, 2, 1);
+  tile.shared_weights = true;
+  CHECK(run_conv(s, make_conv(s, tile, target_of(87)), 3) == 0);
+  tile.weight_stages = 3;
+  CHECK(run_conv(s, make_conv(s, tile, target_of(87)), 4) == 0);
+  // Two images whose pixels are one row for the product, and a window with a stride of its own.
+  ConvShape product = shape_of(1, 2 * 5 * 3, 48, 24, 1, 1, 0);
+  product.element = ElementType::BF16;
+  add_shortcut(product, 80, 3, 5, 3);
+  CHECK(run_conv(product, make_conv(product, tile_of(1, 16, 32, 32, 1, 2, 1, 2), target_of(87)), 5) == 0);
+  tile = tile_of(1, 16, 32, 16, 1, 1, 1, 1, false, 3), tile.shared_weights = true, tile.weight_stages = 4;
+  CHECK(run_conv(product, make_conv(product, tile, target_of(90)), 6) == 0);
+  s = shape_of(9, 8, 24, 16, 3, 2, 1);
+  s.batch = 2;
+  add_shortcut(s, 16, 1, s.out_height, s.out_width);
+  KernelSpec bad = make_conv(s, tile_of(2, 3, 16, 16, 1, 1, 1), target_of(90));
+  CHECK(run_conv(s, bad, 7) == 0);
+  const std::string there = "has_tap(chunk, tap)";
+  bad.job.source.replace(bad.job.source.find(there), there.size(), "tap < kTaps");
+  CHECK(run_conv(s, bad, 7) > 0);
 }
 
 TEST_CASE("warp tiles so large that units are found when the sums are there") {
