@@ -91,6 +91,13 @@ std::vector<KernelSpec> all_families(const ConvTarget& target) {
   shape = conv(28, 256, 256, 3, 1);
   shape.groups = 16;
   add(shape);
+  for (const std::int32_t kernel : {1, 3}) {  // ends of ResNet's blocks
+    shape = conv(14, 256, kernel == 1 ? 1024 : 256, kernel, 1);
+    shape.shortcut.channels = shape.shortcut.pitch = kernel == 1 ? 512 : 128;
+    shape.shortcut.height = shape.shortcut.width = 28, shape.shortcut.stride[0] = shape.shortcut.stride[1] = 2;
+    shape.shortcut.out_height = shape.shortcut.out_width = 14;
+    add(shape);
+  }
   ConvTile shared;
   shared.tile_width = 32, shared.block_n = 96, shared.chunk = 128, shared.warps_m = 1, shared.warps_n = 3, shared.warps_k = 2;
   shape = conv(1, 384, 1536, 1, 1);

@@ -58,6 +58,33 @@ TEST_CASE("a widened tensor that another step reads too stays") {
   CHECK(check_plan(net) == 5);
 }
 
+/// A residual block: windows of `kernel`, and a 1x1 shortcut of every `stride`-th pixel.
+ValueId residual_block(Network& net, ValueId x, std::int64_t filters, int kernel, int stride) {
+  const ValueId y = net.unary(Op::Relu, net.convolve(x, 24, 3, stride));
+  return net.unary(Op::Relu, net.binary(Op::Add, net.convolve(y, filters, kernel), net.convolve(x, filters, 1, stride)));
+}
+
+TEST_CASE("a residual block's shortcut is computed with the convolution that it is added to") {
+  for (const std::uint32_t arch : {90u, 87u}) {
+    Network net;
+    ValueId y = net.unary(Op::Relu, net.convolve(net.input({2, 3, 27, 22}), 40, 3, 2));
+    y = residual_block(net, y, 56, 3, 2);  // fewer channels than the convolution's, and more
+    y = residual_block(net, y, 48, 1, 1);
+    y = residual_block(net, y, 64, 1, 2);
+    net.output(net.mean(y, 12));
+    CHECK(check_plan(net, arch) == 8);  // the stem, two each, the mean
+  }
+}
+
+TEST_CASE("a shortcut with an activation, or with channels that are no multiple of eight, stays a launch") {
+  Network net;
+  const ValueId x = net.unary(Op::Relu, net.convolve(net.input({1, 3, 19, 14}), 40, 3, 2));
+  ValueId y = net.binary(Op::Add, net.convolve(x, 20, 3), net.unary(Op::Relu, net.convolve(x, 20, 1)));
+  y = net.binary(Op::Add, net.convolve(y, 24, 3), net.convolve(net.slide(y, 3), 24, 1));
+  net.output(net.mean(y, 12));
+  CHECK(check_plan(net) == 7);
+}
+
 TEST_CASE("groups of a few channels go to tensor cores together") {
   Network net;
   ValueId y = net.unary(Op::Relu, net.convolve(net.input({2, 3, 13, 10}), 64, 3, 2));
