@@ -332,6 +332,11 @@ class Bench {
   Data upload_data(const Layer& layer, float gain) {
     Data data = random_parameters(layer, gain);
     data.device_weights = gpu_->upload(pack(layer, data));
+    if (layer.kind == LayerKind::Conv && layer.conv.out_height == 1) {
+      codegen::ConvTile tile;
+      tile.groups_of_warps = true;
+      data.device_group_weights = gpu_->upload(codegen::pack_conv_weights(layer.conv, tile, data.weights.data()));
+    }
     data.device_bias = gpu_->upload(data.bias);
     if (layer.constant_residual) data.device_residual = gpu_->upload(to_halves(data.residual));
     return data;
@@ -382,7 +387,7 @@ class Bench {
     return t;
   }
   void release(Trial& t) {
-    for (const cuda::DevicePointer p : {t.places.x, t.places.residual, t.places.y, t.places.normalized, t.places.scale, t.places.sums, t.data.device_weights,
+    for (const cuda::DevicePointer p : {t.places.x, t.places.residual, t.places.y, t.places.normalized, t.places.scale, t.places.sums, t.data.device_weights, t.data.device_group_weights,
                                         t.data.device_bias, t.data.device_residual}) {
       if (p != 0) gpu_->free(p);
     }
@@ -413,7 +418,7 @@ class Bench {
       shared = codegen::launch_shared_bytes(spec, narrow_ ? codegen::Footprint::Narrow : codegen::Footprint::Wide, target_);
       narrow_ = !narrow_;
     }
-    gpu_->launch(stream, kernel.function, spec.grid, spec.block, shared, spec.cluster, programmatic, Arguments(layer, places, data).get());
+    gpu_->launch(stream, kernel.function, spec.grid, spec.block, shared, spec.cluster, programmatic, Arguments(layer, spec, places, data).get());
   }
 
   static constexpr double kHalfRounding = 0x1p-11 * 1.01;

@@ -162,6 +162,7 @@ struct Data {
   Sizes size;
   std::vector<float> weights, bias, residual;  ///< the residual when it is constant
   cuda::DevicePointer device_weights = 0, device_bias = 0, device_residual = 0;
+  cuda::DevicePointer device_group_weights = 0;  ///< as tiles with groups_of_warps want them; 0 where there are none
 };
 
 inline std::vector<std::uint16_t> pack(const Layer& layer, const Data& data) {
@@ -221,10 +222,10 @@ struct Places {
 /// A kernel's arguments, as addresses of values that live as long as this.
 class Arguments {
  public:
-  Arguments(const Layer& layer, const Places& p, const Data& data) {
+  Arguments(const Layer& layer, const KernelSpec& spec, const Places& p, const Data& data) {
     values_.reserve(16);
     if (layer.kind == LayerKind::Conv) {
-      for (const auto value : {p.x, data.device_weights, data.device_bias, p.residual, p.y, p.workspace, p.counters, p.prefetch}) push(value);
+      for (const auto value : {p.x, spec.job.own_features ? data.device_group_weights : data.device_weights, data.device_bias, p.residual, p.y, p.workspace, p.counters, p.prefetch}) push(value);
       push(p.prefetch_bytes);
       push(layer.conv.scaled ? p.scale : p.normalized);
     } else if (layer.kind == LayerKind::Attention) {

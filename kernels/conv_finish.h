@@ -13,14 +13,16 @@ constexpr int kAccumulatorPitch = kBlockN + 8;
 constexpr int kUnitsN = kBlockN / 8;
 constexpr int kUnits = kBlockM * kUnitsN;
 constexpr int kOwnedUnits = kCluster ? kUnits / kSplit : kUnits;
-constexpr int kUnitsPerThread = (kOwnedUnits + kThreads - 1) / kThreads;
+// A thread's units share their channels: where threads do not divide so, the last ones have none.
+constexpr int kFinishing = kThreads / kUnitsN * kUnitsN;
+constexpr int kUnitsPerThread = (kOwnedUnits + kFinishing - 1) / kFinishing;
 // Units of large tiles are found, and their residuals loaded, a few at a time when the sums are there: until then the sums
 // have the registers.
 constexpr bool kLateUnits = kUnitsPerThread > 8;
 constexpr int kKnownUnits = kLateUnits ? 4 : kUnitsPerThread;
 constexpr int kAccumulatorBytes = kWarpsK * kBlockM * kAccumulatorPitch * 4;
 static_assert(kUnits % kSplit == 0 || !kCluster, "the tile does not divide among the cluster");
-static_assert(kThreads % kUnitsN == 0, "a thread's units must share their channels");
+static_assert(kFinishing > 0, "a thread's units must share their channels");
 
 /// The number of a unit's output pixel, or -1 when the unit lies outside the output.
 __device__ __forceinline__ int locate_pixel(const Block& block, int unit) {
@@ -29,7 +31,13 @@ __device__ __forceinline__ int locate_pixel(const Block& block, int unit) {
   const int w = block.column + m % kTileWidth;
   const int n = block.channel + unit % kUnitsN * 8;
   const bool inside = m < kTileHeight * kTileWidth && h < kOutHeight && w < kOutWidth && n < kOutChannels;
-  return inside ? (block.image * kOutHeight + h) * kOutWidth + w : -1;
+  return inside ? block.image * kOutImagePixels + h * kOutWidth + w : -1;
+}
+
+/// Unit i of this thread among those that the block owns; kOwnedUnits or more where there is none.
+__device__ __forceinline__ int owned_unit(int i) {
+  const int thread = static_cast<int>(threadIdx.x);
+  return kFinishing == kThreads || thread < kFinishing ? thread + i * kFinishing : kOwnedUnits;
 }
 
 __device__ __forceinline__ void add8(float (&to)[8], const float* from) {
@@ -135,8 +143,8 @@ class Finish {
   __device__ __forceinline__ void locate(const Block& block, int from) {
 #pragma unroll
     for (int i = 0; i < kKnownUnits; ++i) {
-      const bool owned = static_cast<int>(threadIdx.x) + (from + i) * kThreads < kOwnedUnits;
-      pixel_[i] = owned ? locate_pixel(block, first_ + (from + i) * kThreads) : -1;
+      const bool owned = owned_unit(from + i) < kOwnedUnits;
+      pixel_[i] = owned ? locate_pixel(block, first_ + (from + i) * kFinishing) : -1;
       pin(pixel_[i]);
     }
   }
@@ -253,8 +261,6 @@ __device__ __forceinline__ bool arrive_last(const Arguments& arguments, const fl
   if (last) __threadfence();
   return last;
 }
-
-__device__ __forceinline__ int owned_unit(int i) { return static_cast<int>(threadIdx.x) + i * kThreads; }
 
 /// Adds what belongs together and stores it. `receive_offset` is where parts from other blocks arrive.
 __device__ __forceinline__ void finish(const Arguments& arguments, const Block& block, float* plane, int receive_offset,

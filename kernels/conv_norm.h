@@ -18,6 +18,15 @@ constexpr int kPasses = (kTileWidth + kRowsAtOnce - 1) / kRowsAtOnce;
 constexpr int kVectors = kChannels / 8;  // of a row
 constexpr int kStoredVectors = (kVectors + kTilesN * kRowThreads - 1) / (kTilesN * kRowThreads);  // of a row, by a thread
 
+/// Where the 16 bytes with number `vector` of a row lie in a patch.
+__device__ __forceinline__ uint32 row_vector(uint32 patch, int row, int vector) {
+#if EDGERT_CONV_GROUPED_WARPS
+  return patch + swizzled(row, vector);
+#else
+  return patch + static_cast<uint32>(row * kPixelBytes + vector * 16);
+#endif
+}
+
 class RowStatistics {
  public:
   /// Takes a chunk of all rows, in order from the first.
@@ -26,17 +35,17 @@ class RowStatistics {
 #pragma unroll
     for (int pass = 0; pass < kPasses; ++pass) {
       const int row = static_cast<int>(threadIdx.x) / kRowThreads + pass * kRowsAtOnce;
-      const uint32 from = patch + static_cast<uint32>((row < kTileWidth ? row : 0) * kPixelBytes);
+      const int from = row < kTileWidth ? row : 0;
       if (chunk == 0) {
         float second;
-        Element::unpack(load_shared_16(from).word[0], pivot_[pass], second);
+        Element::unpack(load_shared_16(row_vector(patch, from, 0)).word[0], pivot_[pass], second);
         if constexpr (kRms) pivot_[pass] = 0.0f;
       }
 #pragma unroll
       for (int v = first; v < kParts; v += kRowThreads) {
         if (kChannels % kChunk != 0 && chunk * kParts + v >= kVectors) break;
         float x[8];
-        unpack8<Element>(load_shared_16(from + static_cast<uint32>(v * 16)), x);
+        unpack8<Element>(load_shared_16(row_vector(patch, from, v)), x);
 #pragma unroll
         for (int c = 0; c < 8; ++c) {
           const float difference = x[c] - pivot_[pass];
@@ -83,7 +92,7 @@ class RowStatistics {
         const int at = (block.image * kOutWidth + block.column + row) * kInputPitch + v * 8;
         float value[8];
         if constexpr (kPatchBuffers * kChunk >= kChannels) {
-          unpack8<Element>(load_shared_16(patches + static_cast<uint32>(v / kParts * kPatchBytes + row * kPixelBytes + v % kParts * 16)), value);
+          unpack8<Element>(load_shared_16(row_vector(patches + static_cast<uint32>(v / kParts * kPatchBytes), row, v % kParts)), value);
         } else {
           unpack8<Element>(*reinterpret_cast<const Vector16*>(x + at), value);
         }

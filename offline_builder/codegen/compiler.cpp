@@ -64,7 +64,7 @@ std::vector<const KernelFile*> included_headers(const CompileJob& job) {
 std::string compile_key(const CompileJob& job, const std::string& nvrtc_version) {
   std::string all;
   add(all, nvrtc_version);
-  add(all, std::to_string(job.arch));
+  add(all, std::to_string(job.arch) + (job.own_features ? "a" : ""));
   add(all, job.source);
   for (const std::string& option : job.options) add(all, option);
   all.append("headers");

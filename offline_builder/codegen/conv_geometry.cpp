@@ -66,9 +66,53 @@ std::int32_t stages_of_chunk(const ConvTile& tile, const Geometry& g) {
 /// Vectors of 1, 2, 4 or 8 elements that lie where they may be moved at once.
 bool moves_at_once(std::int32_t count, std::int32_t pitch) { return (count == 1 || count == 2 || count == 4 || count == 8) && pitch % count == 0; }
 
+/// Of kernels/conv_group.cu.
+Geometry group_geometry(const ConvShape& shape, const ConvTile& tile) {
+  Geometry g = {};
+  g.threads = 32 * tile.warps_m * tile.warps_n;
+  g.taps = g.stages = g.held = 1;
+  g.channels = shape.channels;
+  g.chunks = divide_up(g.channels, 64);
+  g.chunks_per_split = divide_up(g.chunks, tile.split);
+  g.block_m = g.patch_pixels = tile.tile_width;
+  g.items = 4;
+  g.units = g.block_m * tile.block_n / 8;
+  g.patch_bytes = g.block_m * 128;
+  g.weight_slots = tile.weight_stages;
+  g.buffers = 2;
+  const bool residual = shape.epilogue.residual != scalar::ResidualMode::None;
+  const std::int32_t units = divide_up(g.units / (tile.cluster ? tile.split : 1), g.threads);
+  g.registers = 64 + tile.block_n / tile.warps_n / 2 + (units > 8 ? 0 : units * (residual ? 5 : 1)) + (shape.layer_norm ? 12 + 3 * divide_up(g.block_m * 8, g.threads) : 0);
+  g.tiles = divide_up(shape.out_width, tile.tile_width);
+  g.blocks = g.tiles * divide_up(shape.out_channels, tile.block_n) * tile.split;
+  const std::int32_t ring = 1024 + tile.weight_stages * (g.block_m + tile.block_n) * 128;
+  const std::int32_t planes = g.block_m * (tile.block_n + 8) * 4;
+  const std::int32_t parts = tile.cluster ? g.units * 32 : 0;
+  g.shared_bytes = std::max(ring - parts, planes) + parts + (tile.cluster ? 16 : 0) + (shape.layer_norm ? g.block_m * 8 : 0) + tile.weight_stages * 8;
+  return g;
+}
+
+bool group_tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target) {
+  const bool product = shape.out_height == 1 && shape.height == 1 && shape.kernel[0] == 1 && shape.kernel[1] == 1 && shape.stride[1] == 1 && shape.pad[1] == 0 &&
+                       shape.width == shape.out_width && shape.batch == 1 && shape.groups == 1 && shape.shortcut.channels == 0;
+  if (target.arch != 90 || !product || shape.image || shape.plane_output || scale_rows(shape) > 0 || is_wide(shape.element)) return false;
+  if (shape.input_at_once < 8 || shape.input_pitch % 8 != 0 || shape.channels < 192 || shape.channels % 8 != 0) return false;
+  if (shape.layer_norm && (tile.split != 1 || !shape.bias)) return false;
+  if (tile.tile_height != 1 || tile.chunk != 64 || tile.warps_k != 1 || tile.warps_m % 4 != 0 || tile.tile_width != 16 * tile.warps_m) return false;
+  if (tile.block_n % (16 * tile.warps_n) != 0 || tile.block_n / tile.warps_n < 32 || tile.block_n / tile.warps_n > 256) return false;
+  if (tile.bulk || tile.share_rows != 1 || tile.shared_weights || tile.weight_stages < 3) return false;
+  const Geometry g = group_geometry(shape, tile);
+  if (g.threads > 512 || g.threads < tile.block_n / 8 || tile.tile_width % (g.threads / 8) != 0 || g.registers * g.threads > 65536 || g.registers > 240) return false;
+  if (tile.cluster && (tile.split < 2 || tile.split > 8 || g.units % tile.split != 0)) return false;
+  // A thread's units share their channels among splits too.
+  if (tile.cluster && g.units / tile.split % (tile.block_n / 8) != 0) return false;
+  return (tile.split - 1) * g.chunks_per_split < g.chunks && g.shared_bytes <= target.shared_bytes;
+}
+
 }  // namespace
 
 Geometry geometry(const ConvShape& shape, const ConvTile& tile) {
+  if (tile.groups_of_warps) return group_geometry(shape, tile);
   Geometry g = {};
   g.threads = 32 * tile.warps_m * tile.warps_n * tile.warps_k;
   g.taps = shape.image ? shape.kernel[0] : shape.kernel[0] * shape.kernel[1] + shortcut_taps(shape);
@@ -129,6 +173,8 @@ std::int32_t resident_blocks(const Geometry& g, const ConvTarget& target) {
 bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target) {
   if (!shape.image && (shape.input_at_once < 2 || !moves_at_once(shape.input_at_once, shape.input_pitch))) return false;
   if (!moves_at_once(shape.output_at_once, shape.output_pitch) || !moves_at_once(shape.residual_at_once, shape.residual_pitch)) return false;
+  if (tile.groups_of_warps) return group_tile_is_valid(shape, tile, target);
+  if (shape.output_image_pixels != 0 && (shape.plane_output || shape.epilogue.residual != scalar::ResidualMode::None)) return false;
   if (tile.block_n % (16 * tile.warps_n) != 0 || tile.chunk % (16 * tile.warps_k) != 0) return false;
   const Geometry g = geometry(shape, tile);
   if (g.threads > 1024 || g.threads % (tile.block_n / 8) != 0) return false;

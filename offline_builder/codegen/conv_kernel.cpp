@@ -15,7 +15,7 @@ std::string number(std::int32_t value) { return std::to_string(value); }
 std::string tile_name(const ConvTile& t) {
   return "t" + number(t.tile_height) + "x" + number(t.tile_width) + "_n" + number(t.block_n) + "_c" + number(t.chunk) + "_b" +
          number(t.buffers) + "_w" + number(t.warps_m) + number(t.warps_n) + number(t.warps_k) + "_k" + number(t.split) +
-         (t.cluster ? "c" : "") + (t.shared_weights ? "s" : "") + (t.weight_stages > 0 ? number(t.weight_stages) : "") + (t.bulk ? "_i" + number(t.share_rows) : "");
+         (t.cluster ? "c" : "") + (t.shared_weights ? "s" : "") + (t.weight_stages > 0 ? number(t.weight_stages) : "") + (t.bulk ? "_i" + number(t.share_rows) : "") + (t.groups_of_warps ? "g" : "");
 }
 
 std::string tile_text(const ConvTile& t) {
@@ -23,7 +23,7 @@ std::string tile_text(const ConvTile& t) {
          number(t.warps_m) + "x" + number(t.warps_n) + "x" + number(t.warps_k) + " buffers " + number(t.buffers) +
          (t.split > 1 ? " split " + number(t.split) : "") + (t.cluster ? " cluster" : "") + (t.shared_weights ? " shared weights" : "") +
          (t.weight_stages > 0 ? " stages " + number(t.weight_stages) : "") +
-         (t.bulk ? " bulk" : "") + (t.share_rows > 1 ? " sharing " + number(t.share_rows) : "");
+         (t.groups_of_warps ? " in groups" : "") + (t.bulk ? " bulk" : "") + (t.share_rows > 1 ? " sharing " + number(t.share_rows) : "");
 }
 
 std::string shape_name(const ConvShape& s) {
@@ -67,6 +67,7 @@ std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geo
   text.define("EDGERT_ENTRY", entry_of(shape)).define("EDGERT_CONV_STEM", shape.image ? "1" : "0");
   text.define("EDGERT_CONV_LAYER_NORM", shape.layer_norm ? "1" : "0");
   text.define("EDGERT_CONV_STORE_NORMALIZED", shape.store_normalized ? "1" : "0");
+  text.define("EDGERT_CONV_GROUPED_WARPS", tile.groups_of_warps ? "1" : "0");
   text.define("EDGERT_CONV_BULK", tile.bulk ? "1" : "0").set("kBulk", tile.bulk);
   text.set("kShareRows", std::int64_t{tile.share_rows});
   text.define("EDGERT_CONV_SCALED", scale_rows(shape) > 0 ? "1" : "0").set("kScaled", shape.scaled).set("kPreActivated", shape.pre_activated);
@@ -87,6 +88,7 @@ std::string problem_text(const ConvShape& shape, const ConvTile& tile, const Geo
   }
   text.set("kPadTop", std::int64_t{shape.pad[0]}).set("kPadLeft", std::int64_t{shape.pad[1]});
   text.set("kInputPitch", std::int64_t{shape.input_pitch}).set("kOutputPitch", std::int64_t{shape.output_pitch});
+  text.set("kOutImagePixels", std::int64_t{shape.output_image_pixels != 0 ? shape.output_image_pixels : shape.out_height * shape.out_width});
   text.set("kGroups", std::int64_t{shape.groups}).set("kInputAtOnce", std::int64_t{shape.input_at_once}).set("kOutputAtOnce", std::int64_t{shape.output_at_once});
   text.set("kFloatOutput", is_wide(shape.element)).set("kResidualAtOnce", std::int64_t{shape.residual_at_once}).set("kPlaneOutput", shape.plane_output);
   text.set("kResidualPitch", std::int64_t{shape.residual_pitch}).set("kHasBias", shape.bias).epilogue(shape.epilogue);
@@ -119,8 +121,9 @@ KernelSpec make_conv(const ConvShape& shape, const ConvTile& tile, const ConvTar
   if (!shared) throw CompileError(name + ": this tile does not fit the layer or the target");
   const Geometry g = geometry(shape, tile);
   KernelSpec spec;
-  const char* file = shape.element == ElementType::F32 ? "kernels/conv_exact.cu" : "kernels/conv.cu";
+  const char* file = shape.element == ElementType::F32 ? "kernels/conv_exact.cu" : tile.groups_of_warps ? "kernels/conv_group.cu" : "kernels/conv.cu";
   spec.job = make_job(name, file, problem_text(shape, tile, g, target), target.arch);
+  spec.job.own_features = tile.groups_of_warps;
   spec.entry = entry_of(shape);
   spec.tile = tile_text(tile);
   // With a block on every multiprocessor, the next kernel's blocks find each equally free and spread evenly.

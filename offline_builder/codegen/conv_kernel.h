@@ -18,6 +18,9 @@ struct ConvShape {
   std::int32_t out_height = 1, out_width = 1, out_channels = 1;
   std::int32_t kernel[2] = {1, 1}, stride[2] = {1, 1}, dilation[2] = {1, 1}, pad[2] = {0, 0};
   std::int32_t input_pitch = 0, output_pitch = 0, residual_pitch = 0;
+  /// Pixels from image to image of the result, where there is something else between them; 0: out_height * out_width. Without
+  /// residual and plane_output.
+  std::int32_t output_image_pixels = 0;
   /// Neighbouring channels that are loaded or stored together: 2, 4 or 8 of the input, 1 to 8 of the others.
   std::int32_t input_at_once = 8, output_at_once = 8, residual_at_once = 8;
   bool bias = true;
@@ -78,6 +81,9 @@ struct ConvTile {
   /// With `bulk`: blocks with neighbouring channels that read the input once for all. They form a cluster, to which the splits
   /// belong where there are any.
   std::int32_t share_rows = 1;
+  /// Products by groups of four warps, in a ring of `weight_stages` stages for rows and weights (kernels/conv_group.cu; sm_90
+  /// alone): for matrix products of 16-bit elements. `tile_width` is 64 * warps_m / 4, `chunk` 64, weights are packed for it.
+  bool groups_of_warps = false;
   bool cluster = false;  ///< the splits form a cluster (sm_90 and later) instead of meeting in a workspace
 };
 
@@ -114,6 +120,10 @@ std::int32_t stem_chunk(const ConvShape& shape);
 /// no weight. 16-bit elements of the shape's type; of TF32 the halves of floats, from [out_channels][channels / 2][kernel].
 /// Those of a shortcut, [out_channels][shortcut.channels], follow as further taps of as many channels as the convolution has.
 std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float* weights, const float* shortcut_weights = nullptr);
+
+/// The same as the tile's kernel reads them. With `groups_of_warps`: for each 64 channels, for each output (a multiple of 16 of
+/// them) 64 channels in vectors of eight, that with number v where number v ^ (output % 8) would be.
+std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const ConvTile& tile, const float* weights);
 
 /// Weights [out_channels][channels] with gamma folded in, rounded to the shape's type, and what the kernel takes as bias:
 /// bias (null for none) plus the weights' products with beta, the sums of each output's folded weights, each rounded up

@@ -8,6 +8,10 @@ namespace edgert::codegen {
 
 namespace {
 
+std::uint16_t half_bits(ElementType element, float value) {
+  return element == ElementType::F16 ? scalar::to_half(value).bits : scalar::to_bfloat16(value).bits;
+}
+
 /// A float's two halves, the lower one first.
 void append_halves(std::vector<std::uint16_t>& to, float value) {
   std::uint32_t bits = 0;
@@ -69,8 +73,21 @@ std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const float
           continue;
         }
         const float value = weight(n, tap, k);
-        packed.push_back(shape.element == ElementType::F16 ? scalar::to_half(value).bits : scalar::to_bfloat16(value).bits);
+        packed.push_back(half_bits(shape.element, value));
       }
+    }
+  }
+  return packed;
+}
+
+std::vector<std::uint16_t> pack_conv_weights(const ConvShape& shape, const ConvTile& tile, const float* weights) {
+  if (!tile.groups_of_warps) return pack_conv_weights(shape, weights);
+  const std::int64_t rows = round_up(shape.out_channels, 16), depth = shape.channels;
+  std::vector<std::uint16_t> packed(static_cast<std::size_t>(divide_up(shape.channels, 64) * rows * 64), 0);
+  for (std::int64_t n = 0; n < shape.out_channels; ++n) {
+    for (std::int64_t k = 0; k < depth; ++k) {
+      const std::int64_t place = (k / 8 % 8 ^ n % 8) * 8 + k % 8;
+      packed[static_cast<std::size_t>((k / 64 * rows + n) * 64 + place)] = half_bits(shape.element, weights[n * depth + k]);
     }
   }
   return packed;

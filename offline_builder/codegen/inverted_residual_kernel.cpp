@@ -180,6 +180,7 @@ KernelSpec make_inverted_residual(const InvertedResidualShape& shape, const Inve
   text.define("EDGERT_ENTRY", "inverted_residual");
   text.set("kBatch", std::int64_t{f.batch}).set("kHeight", std::int64_t{f.height}).set("kWidth", std::int64_t{f.width});
   text.set("kChannels", std::int64_t{f.channels}).set("kHidden", std::int64_t{f.hidden}).set("kWiden", shape.widens);
+  text.set("kOutImagePixels", std::int64_t{f.out_height} * f.out_width);
   text.set("kOutHeight", std::int64_t{f.out_height}).set("kOutWidth", std::int64_t{f.out_width}).set("kOutChannels", std::int64_t{shape.out_channels});
   text.set("kKernelHeight", std::int64_t{f.window}).set("kKernelWidth", std::int64_t{f.window});
   text.set("kStrideHeight", std::int64_t{f.stride}).set("kStrideWidth", std::int64_t{f.stride});

@@ -128,7 +128,7 @@ CompiledKernel Nvrtc::compile(const CompileJob& job) const {
     text_pointers.push_back(texts[i].c_str());
     name_pointers.push_back(names[i].c_str());
   }
-  const std::string arch = "--gpu-architecture=sm_" + std::to_string(job.arch);
+  const std::string arch = "--gpu-architecture=sm_" + std::to_string(job.arch) + (job.own_features ? "a" : "");
   for (const char* option : {arch.c_str(), "--std=c++17", "--ptxas-options=-v"}) options.push_back(option);
   // From a cache of its own NVRTC 13 answers a second time without the assembler's report.
   if (nvrtc.major >= 13) options.push_back("--no-cache");

@@ -22,6 +22,7 @@ struct CompileJob {
   std::vector<KernelFile> headers;
   std::vector<std::string> options;
   std::uint32_t arch = 0;  ///< 87 for sm_87
+  bool own_features = false;  ///< compiled for sm_87a, with instructions that no later SM has
 };
 
 /// What the assembler reported of one kernel.

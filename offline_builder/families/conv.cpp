@@ -64,12 +64,12 @@ Launch launch_of(const Context& context, const ConvShape& shape, const codegen::
 }
 
 std::vector<Candidate> launches(const Context& context, const Convolution& found, std::size_t limit) {
-  const ir::Bytes packed = to_bytes(codegen::pack_conv_weights(found.shape, found.weights.data()));
+  PackedWeights packed(found.shape, found.weights);
   const ir::Bytes bias = bias_bytes(context, found.operands.bias, found.shape.out_channels, 16);
   std::vector<Candidate> candidates;
   for (const codegen::ConvTile& tile : codegen::rank_conv_tiles(found.shape, context.target(), limit)) {
     Candidate candidate = Candidate::of(launch_of(context, found.shape, tile, found.operands), type_of(found.shape.element));
-    candidate.weights = {packed, bias};
+    candidate.weights = {packed.of(tile), bias};
     if (found.shape.pre_activated) candidate.weights.push_back(found.operands.pre_activation);
     candidate.covered = found.operands.covered;
     candidates.push_back(std::move(candidate));
@@ -212,8 +212,13 @@ const char* place_output(const Operand& y, bool planes, ConvShape& shape) {
     if (codegen::is_wide(shape.element)) shape.output_at_once = 4;
     return y.dtype == DType::F32 && y.dims.size() == 4 && fits_int32(y) && ir::is_row_major({0, y.dims, y.strides}) ? nullptr : "its result is not f32 planes";
   }
-  const auto pitch = pixel_pitch(y);
+  std::int64_t between_images = 0;
+  const auto pitch = pixel_pitch(y, &between_images);
   if (!pitch || y.dtype != type_of(shape.element)) return "its result is not channels last";
+  if (between_images != 0) {
+    if (shape.epilogue.residual != scalar::ResidualMode::None) return "the images of its result do not follow each other, and it adds a residual";
+    shape.output_image_pixels = to_int(between_images);
+  }
   shape.output_pitch = *pitch, shape.output_at_once = moved_at_once(shape.element, y, *pitch);
   return nullptr;
 }
@@ -265,7 +270,7 @@ std::optional<Convolution> describe(const Context& context, const ir::Node& node
     const bool pointwise = product && a.stride[0] == 1 && a.stride[1] == 1 && a.pad_begin[0] == 0 && a.pad_begin[1] == 0 &&
                            shape.out_height == shape.height && shape.out_width == shape.width;
     // Each image has factors, and planes, of its own.
-    if (pointwise && ((!shape.scaled && !shape.plane_output) || shape.batch == 1)) flatten(shape);
+    if (pointwise && ((!shape.scaled && !shape.plane_output && shape.output_image_pixels == 0) || shape.batch == 1)) flatten(shape);
   }
   operands.covered.insert(operands.covered.end(), covered.begin(), covered.end());
   found.weights = floats_for(*element, context, node.inputs[1]);
@@ -343,8 +348,8 @@ Candidate two_launches(const Context& context, const Convolution& first, const c
     launch.spec.workspace_bytes += own;
   }
   candidate.launches[0].arguments[kResult] = candidate.launches[1].arguments[kResidual] = Argument::workspace();
-  candidate.weights = {to_bytes(codegen::pack_conv_weights(first.shape, first.weights.data())), bias_bytes(context, first.operands.bias, first.shape.out_channels, 16),
-                       to_bytes(codegen::pack_conv_weights(second.shape, second.weights.data())), bias_bytes(context, second.operands.bias, second.shape.out_channels, 16)};
+  candidate.weights = {to_bytes(codegen::pack_conv_weights(first.shape, tile, first.weights.data())), bias_bytes(context, first.operands.bias, first.shape.out_channels, 16),
+                       to_bytes(codegen::pack_conv_weights(second.shape, second_tile, second.weights.data())), bias_bytes(context, second.operands.bias, second.shape.out_channels, 16)};
   candidate.covered = {covered};
   candidate.compute = type_of(first.shape.element);
   return candidate;
@@ -366,6 +371,7 @@ std::vector<Candidate> sum_of_convolutions(const Context& context, ir::NodeId id
   const auto second = describe(context, other, context.operand(other.outputs[0]), {});
   if (!first || !second) return {};
   if (first->shape.element != second->shape.element) return context.refuse_fusion("the convolution that it adds has another precision");
+  if (second->shape.output_image_pixels != 0) return context.refuse_fusion("the images of the result that it adds do not follow each other");
   if (first->shape.image || second->shape.image || !first->operands.covered.empty() || !second->operands.covered.empty()) {
     return context.refuse_fusion("one of the two convolutions takes in what is before it");
   }

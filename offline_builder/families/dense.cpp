@@ -11,7 +11,7 @@
 
 namespace edgert::families {
 
-std::optional<std::int32_t> pixel_pitch(const Operand& x) {
+std::optional<std::int32_t> pixel_pitch(const Operand& x, std::int64_t* between_images) {
   if (x.dims.size() != 4 || !fits_int32(x) || (x.dims[1] != 1 && x.strides[1] != 1)) return std::nullopt;
   const std::int64_t n = x.dims[0], h = x.dims[2], w = x.dims[3];
   std::int64_t pitch = static_cast<std::int64_t>(align_up(static_cast<std::uint64_t>(x.dims[1]), 8));
@@ -19,7 +19,10 @@ std::optional<std::int32_t> pixel_pitch(const Operand& x) {
   else if (h > 1) pitch = x.strides[2];
   else if (n > 1) pitch = x.strides[0];
   if (h > 1 && x.strides[2] != w * pitch) return std::nullopt;
-  if (n > 1 && x.strides[0] != h * w * pitch) return std::nullopt;
+  if (n > 1 && x.strides[0] != h * w * pitch) {
+    if (between_images == nullptr || pitch <= 0 || x.strides[0] % pitch != 0 || x.strides[0] < h * w * pitch) return std::nullopt;
+    *between_images = x.strides[0] / pitch;
+  }
   return pitch < x.dims[1] ? std::nullopt : std::optional<std::int32_t>(static_cast<std::int32_t>(pitch));
 }
 
@@ -104,6 +107,12 @@ std::vector<std::uint16_t> as_halves(codegen::ElementType element, const std::ve
   halves.reserve(floats.size());
   for (const float x : floats) halves.push_back(element == codegen::ElementType::F16 ? scalar::to_half(x).bits : scalar::to_bfloat16(x).bits);
   return halves;
+}
+
+const ir::Bytes& PackedWeights::of(const codegen::ConvTile& tile) {
+  ir::Bytes& packed = packed_[tile.groups_of_warps ? 1 : 0];
+  if (!packed) packed = to_bytes(codegen::pack_conv_weights(shape_, tile, weights_.data()));
+  return packed;
 }
 
 ir::Bytes bias_bytes(const Context& context, ir::ValueId bias, std::int64_t channels, std::int64_t multiple) {

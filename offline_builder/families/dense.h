@@ -12,8 +12,9 @@
 namespace edgert::families {
 
 /// Elements from pixel to pixel of [N, C, H, W] that lies channels last with whole rows and images: what the kernels call
-/// a pitch. Empty when it lies otherwise, or not so that eight channels can be loaded at once.
-std::optional<std::int32_t> pixel_pitch(const Operand& x);
+/// a pitch. Empty when it lies otherwise, or not so that eight channels can be loaded at once. With `between_images` images
+/// may lie apart, by whole pixels: then the pixels from one to the next are left there.
+std::optional<std::int32_t> pixel_pitch(const Operand& x, std::int64_t* between_images = nullptr);
 /// The same for [..., K] whose leading dimensions are one sequence of rows: elements from row to row.
 std::optional<std::int32_t> row_pitch(const Operand& x);
 /// Whether eight neighbouring elements of every pixel or row can be loaded at once.
@@ -45,6 +46,19 @@ std::vector<float> floats_for(codegen::ElementType element, const Context& conte
 inline std::vector<float> floats_for_f16(const Context& context, ir::ValueId value) { return floats_for(codegen::ElementType::F16, context, value); }
 /// Rounded to f16 or bf16.
 std::vector<std::uint16_t> as_halves(codegen::ElementType element, const std::vector<float>& floats);
+/// A convolution's weights [out_channels][channels / groups][kernel] as the kernels of its tiles want them, packed once for each way.
+class PackedWeights {
+ public:
+  /// Both arguments must outlive this.
+  PackedWeights(const codegen::ConvShape& shape, const std::vector<float>& weights) : shape_(shape), weights_(weights) {}
+  const ir::Bytes& of(const codegen::ConvTile& tile);
+
+ private:
+  const codegen::ConvShape& shape_;
+  const std::vector<float>& weights_;
+  ir::Bytes packed_[2];
+};
+
 /// A constant bias as floats with zeros up to a multiple of `multiple`.
 ir::Bytes bias_bytes(const Context& context, ir::ValueId bias, std::int64_t channels, std::int64_t multiple);
 /// Why this bias, residual or activation is none for a fast kernel, or null.

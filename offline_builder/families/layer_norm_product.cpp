@@ -58,7 +58,8 @@ std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t
   const codegen::FoldedNorm folded =
       codegen::fold_layer_norm(shape, product->weights.data(), bias.empty() ? nullptr : bias.data(), gamma->data(), beta->data());
   if (type == DType::F16 && !fits_f16(folded.weights)) return context.refuse_fusion("its weights times the normalisation's scale go beyond f16");
-  const std::vector<ir::Bytes> weights = {to_bytes(codegen::pack_conv_weights(shape, folded.weights.data())), to_bytes(folded.bias)};
+  PackedWeights packed(shape, folded.weights);
+  const ir::Bytes parameters = to_bytes(folded.bias);
   std::vector<Candidate> found;
   for (const codegen::ConvTile& tile : codegen::rank_conv_tiles(shape, context.target(), limit)) {
     Launch launch;
@@ -70,7 +71,7 @@ std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t
                         Argument::later_weights(), Argument::later_weight_bytes()};
     if (shape.store_normalized) launch.arguments.push_back(Argument::write(normalized));
     Candidate candidate = Candidate::of(std::move(launch), type);
-    candidate.weights = weights;
+    candidate.weights = {packed.of(tile), parameters};
     candidate.covered = {norm_id};
     found.push_back(std::move(candidate));
   }

@@ -34,9 +34,10 @@ class EmulatedKernel {
     static std::atomic<unsigned> counter{0};
     folder_ = std::filesystem::path(EDGERT_EMULATION_FOLDER) / (std::to_string(::getpid()) + "-" + std::to_string(counter++));
     for (const codegen::KernelFile& header : spec.job.headers) {
-      if (header.name != "kernels/common/ptx.h") write(std::string(header.name), std::string(header.text));
+      write(std::string(header.name), std::string(header.text));
     }
     write("kernels/common/ptx.h", "#include \"ptx_emulation.h\"\n");
+    write("kernels/common/warpgroup.h", "#include \"warpgroup_emulation.h\"\n");
     write("kernel.cpp", spec.job.source + kEntry);
     const char* compiler = std::getenv("CXX");
     std::string command = std::string(compiler != nullptr && *compiler != '\0' ? compiler : "c++") +

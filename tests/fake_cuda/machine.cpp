@@ -37,6 +37,18 @@ struct BulkCopy {
   std::vector<unsigned char> bytes;
 };
 
+/// What a product that runs on its own has read, and where.
+struct Product {
+  float* sum;
+  std::vector<std::pair<const unsigned char*, std::vector<unsigned char>>> operands;
+};
+
+/// Sums that products work on: the program sees NaN until they are done.
+struct Sums {
+  float* to;
+  std::vector<float> value;
+};
+
 /// A place on the host where a fibre, or the scheduler, goes on. Switching with setjmp asks nothing of the kernel;
 /// AddressSanitizer follows switches of contexts only.
 struct Place {
@@ -60,6 +72,9 @@ struct Fibre : Thread {
   unsigned value = 0;
   std::deque<std::vector<Copy>> groups;
   std::vector<Copy> open;
+  std::deque<std::vector<Product>> products;
+  std::vector<Product> open_products;
+  std::vector<Sums> sums;
 };
 
 struct Free {
@@ -137,6 +152,7 @@ void fibre_main() {
     Fibre& self = fibre();
     if (!self.waited) fail("a thread ended without waiting for the previous grid");
     if (!self.open.empty()) fail("a thread ended with copies in no group");
+    if (!self.open_products.empty() || !self.products.empty()) fail("a thread ended before its products");
     self.done = true;
     to_scheduler(self);
   }
@@ -325,6 +341,62 @@ void finish_groups(std::size_t but_newest) {
     }
     groups.pop_front();
   }
+}
+
+void multiply_group(float* sum, int columns, unsigned a, unsigned b, float (*to_float)(std::uint16_t)) {
+  Fibre& self = fibre();
+  const int thread = static_cast<int>(flat(self.index)), lane = thread % 32;
+  Product product = {sum, {}};
+  // 16 elements of a row, from two vectors whose numbers have the lowest bits of the row's taken from them.
+  const auto row_of = [&](unsigned matrix, int row, double (&to)[16]) {
+    if (matrix % 32 != 0 || matrix / 128 % 8 != 0) fail("no matrix of a product starts there");
+    for (unsigned half = 0; half < 2; ++half) {
+      const unsigned plain = matrix + static_cast<unsigned>(row) * 128 + half * 16;
+      const unsigned char* from = at(plain ^ (plain >> 7 & 7) << 4, 16, 16);
+      product.operands.push_back({from, {from, from + 16}});
+      for (int i = 0; i < 8; ++i) {
+        std::uint16_t bits;
+        std::memcpy(&bits, from + 2 * i, 2);
+        to[8 * half + static_cast<unsigned>(i)] = static_cast<double>(to_float(bits));
+      }
+    }
+  };
+  auto sums = std::find_if(self.sums.begin(), self.sums.end(), [&](const Sums& s) { return s.to == sum; });
+  if (sums == self.sums.end()) {
+    self.sums.push_back({sum, {sum, sum + columns / 2}});
+    sums = self.sums.end() - 1;
+    std::fill(sum, sum + columns / 2, __builtin_nanf(""));
+  }
+  double left[2][16], right[16];
+  for (int half = 0; half < 2; ++half) row_of(a, thread / 32 % 4 * 16 + half * 8 + lane / 4, left[half]);
+  for (int i = 0; i < columns / 4; ++i) {
+    row_of(b, i / 2 * 8 + lane % 4 * 2 + i % 2, right);
+    for (int half = 0; half < 2; ++half) {
+      float& to = sums->value[static_cast<std::size_t>(i / 2 * 4 + half * 2 + i % 2)];
+      double total = static_cast<double>(to);
+      for (int k = 0; k < 16; ++k) total += left[half][k] * right[k];
+      to = static_cast<float>(total);
+    }
+  }
+  self.open_products.push_back(std::move(product));
+}
+void close_products() {
+  Fibre& self = fibre();
+  self.products.push_back(std::move(self.open_products));
+  self.open_products.clear();
+}
+void finish_products(std::size_t but_newest) {
+  Fibre& self = fibre();
+  for (; self.products.size() > but_newest; self.products.pop_front()) {
+    for (const Product& product : self.products.front()) {
+      for (const auto& [from, bytes] : product.operands) {
+        if (std::memcmp(from, bytes.data(), bytes.size()) != 0) fail("an operand changed while it was multiplied");
+      }
+    }
+  }
+  if (!self.products.empty()) return;
+  for (const Sums& sums : self.sums) std::copy(sums.value.begin(), sums.value.end(), sums.to);
+  self.sums.clear();
 }
 
 void arrive_at_cluster() { ++scheduler.cluster_arrived; }

@@ -97,6 +97,11 @@ void wait_for_phase(unsigned barrier, unsigned parity);
 void multiply_f16(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1);
 void multiply_bf16(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1);
 void multiply_tf32(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1);
+/// This thread's part of sum += a * transposed b for 64 rows of a and `columns` of b, 16 elements of each, which lie at these
+/// addresses as kernels/common/warpgroup.h says. Done once finish_products() has left at most `but_newest` batches.
+void multiply_group(float* sum, int columns, unsigned a, unsigned b, float (*to_float)(std::uint16_t));
+void close_products();
+void finish_products(std::size_t but_newest);
 /// Four 8x8 matrices of 16-bit elements whose rows the lanes address.
 void load_matrices(unsigned (&out)[4], unsigned row, bool transposed);
 

@@ -104,11 +104,19 @@ ConvData make_data(const ConvShape& s) {
   return d;
 }
 
+ConvTile in_groups() {
+  ConvTile tile;
+  tile.groups_of_warps = true;
+  return tile;
+}
+
 /// Elements of y outside the bound, and elements written that are none of y's.
 std::size_t run_conv(const ConvShape& s, const KernelSpec& spec, unsigned seed) {
   ConvData d = make_data(s);
+  if (spec.job.own_features) d.packed = pack_conv_weights(s, in_groups(), d.w.data());
   const EmulatedKernel kernel(spec);
-  std::vector<std::uint16_t> y(std::size_t(s.batch) * s.out_height * s.out_width * s.output_pitch, 0xffff);
+  const int image_pixels = s.output_image_pixels != 0 ? s.output_image_pixels : s.out_height * s.out_width;
+  std::vector<std::uint16_t> y(std::size_t(s.batch) * image_pixels * s.output_pitch, 0xffff);
   std::vector<float> workspace(spec.workspace_bytes / 4);
   std::vector<std::uint32_t> counters(spec.counters);
   const void* x = s.image ? static_cast<const void*>(d.x.data()) : d.x_bits.data();
@@ -133,18 +141,18 @@ std::size_t run_conv(const ConvShape& s, const KernelSpec& spec, unsigned seed) 
   for (std::size_t i = 0; i < y.size(); ++i) {
     const int m = static_cast<int>(i % s.output_pitch);
     const int pixel = static_cast<int>(i / s.output_pitch);
-    if (m >= s.out_channels) {
+    const int within = pixel % image_pixels;
+    if (m >= s.out_channels || within >= s.out_height * s.out_width) {
       wrong += y[i] != 0xffff;
       continue;
     }
-    const int n = pixel / (s.out_height * s.out_width);
-    Sum sum = convolve(s, d.x, d.w, n, pixel / s.out_width % s.out_height, pixel % s.out_width, m);
+    Sum sum = convolve(s, d.x, d.w, pixel / image_pixels, within / s.out_width, within % s.out_width, m);
     if (s.bias) sum.add(d.bias[m]);
     if (s.shortcut.channels > 0) {
       const Sum more = take_shortcut(s.shortcut, d.shortcut, d.shortcut_w, pixel, m);
       sum.value += more.value, sum.magnitude += more.magnitude;
     }
-    const double r = d.residual[std::size_t(pixel) * s.residual_pitch + m];
+    const double r = s.epilogue.residual == scalar::ResidualMode::None ? 0.0 : double(d.residual[std::size_t(pixel) * s.residual_pitch + m]);
     double expected = 0;
     switch (s.epilogue.residual) {
       case scalar::ResidualMode::None: expected = activate(s.epilogue, sum.value); break;
@@ -220,6 +228,39 @@ TEST_CASE("input channels with a factor each, whole and split, both types") {
   s.element = ElementType::BF16;
   s.epilogue.activation = scalar::PointwiseOp::Gelu;
   CHECK(run_conv(s, make_conv(s, tile_of(4, 4, 16, 16, 1, 1, 1, 2), target_of(87)), 5) == 0);
+}
+
+TEST_CASE("images whose results lie apart") {
+  ConvShape s = shape_of(5, 4, 24, 16, 3, 1, 1);
+  s.batch = 3, s.output_image_pixels = 23;
+  CHECK(run_conv(s, make_conv(s, tile_of(2, 4, 16, 16, 1, 1, 1), target_of(87)), 1) == 0);
+  s.epilogue.residual = scalar::ResidualMode::BeforeActivation;  // which has no such gaps
+  CHECK(!conv_shared_bytes(s, tile_of(2, 4, 16, 16, 1, 1, 1), target_of(87)));
+}
+
+TEST_CASE("products by groups of warps: tails in every extent, a ring in turns, splits") {
+  ConvShape s = shape_of(1, 85, 280, 72, 1, 1, 0);
+  s.epilogue.residual = scalar::ResidualMode::BeforeActivation;
+  ConvTile tile = tile_of(1, 64, 48, 64, 4, 1, 1);
+  tile.groups_of_warps = true, tile.weight_stages = 4;
+  CHECK(!conv_shared_bytes(s, tile, target_of(87)));
+  CHECK(!conv_shared_bytes(s, tile, target_of(110)));
+  const KernelSpec good = make_conv(s, tile, target_of(90));
+  CHECK(run_conv(s, good, 1) == 0);
+  tile.split = 2, tile.weight_stages = 3;
+  CHECK(run_conv(s, make_conv(s, tile, target_of(90)), 2) == 0);
+  tile.cluster = true, tile.block_n = 64, tile.warps_n = 2;
+  s.element = ElementType::BF16;
+  CHECK(run_conv(s, make_conv(s, tile, target_of(90)), 3) == 0);
+  tile.split = 1, tile.cluster = false, tile.tile_width = 128, tile.warps_m = 8, tile.warps_n = 1, tile.block_n = 80;
+  CHECK(run_conv(s, make_conv(s, tile, target_of(90)), 4) == 0);
+  s.element = ElementType::F16;
+  for (const auto& [from, to] : {std::pair<std::string, std::string>{"later < end) rows", "later + 1 < end) rows"}, {"step * 32", "step * 32 % 96"}}) {
+    KernelSpec bad = good;
+    REQUIRE(bad.job.source.find(from) != std::string::npos);
+    bad.job.source.replace(bad.job.source.find(from), from.size(), to);
+    CHECK(run_conv(s, bad, 4) > 0);
+  }
 }
 
 TEST_CASE("weights in shared memory: taps, tails, chunks in a ring, a split") {

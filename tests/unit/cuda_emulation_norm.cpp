@@ -65,7 +65,9 @@ std::size_t run(const ConvShape& s, const KernelSpec& spec, float offset, unsign
   const std::vector<float> w = random_values(outputs * depth, 2, s.element), bias = random_values(outputs, 3, s.element);
   const std::vector<float> gamma = random_values(depth, 4, s.element, 1.0f), beta = random_values(depth, 5, s.element);
   const FoldedNorm folded = fold_layer_norm(s, w.data(), bias.data(), gamma.data(), beta.data());
-  const std::vector<std::uint16_t> packed = pack_conv_weights(s, folded.weights.data());
+  ConvTile tile;
+  tile.groups_of_warps = spec.job.own_features;
+  const std::vector<std::uint16_t> packed = pack_conv_weights(s, tile, folded.weights.data());
   std::vector<std::uint16_t> x_bits = to_bits(x, s.element), y(rows * s.output_pitch, 0xffff), normalized(rows * s.input_pitch, 0xffff);
   const EmulatedKernel kernel(spec);
   const void *x_pointer = x_bits.data(), *weights = packed.data(), *bias_pointer = folded.bias.data(), *none = nullptr;
@@ -147,6 +149,14 @@ TEST_CASE("blocks that share the rows which they normalise and store") {
   s.store_normalized = true;
   ConvTile tile = tile_of(16, 16, 32, 1, 1, 1, 2);
   tile.bulk = true, tile.share_rows = 2, tile.shared_weights = true;
+  CHECK(run(s, make_conv(s, tile, target_of(90)), 2.0f, 3) == 0);
+}
+
+TEST_CASE("rows normalised beside products by groups of warps") {
+  ConvShape s = product(85, 264, 40);
+  s.store_normalized = true;
+  ConvTile tile = tile_of(64, 48, 64, 4, 1, 1, 2);
+  tile.groups_of_warps = true, tile.weight_stages = 4;
   CHECK(run(s, make_conv(s, tile, target_of(90)), 2.0f, 3) == 0);
 }
 

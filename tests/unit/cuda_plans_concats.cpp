@@ -59,4 +59,12 @@ TEST_CASE("views of all of a value are written into a concatenation, and images 
   CHECK(check_plan(net) == 11);  // seven convolutions, exponentials, the mean, and copies that shuffle and that interleave
 }
 
+TEST_CASE("patches of several images are written behind each one's first row") {
+  Network net;
+  const ValueId patches = net.convolve(net.input({3, 3, 16, 16}), 16, 3, 2);
+  const ValueId rows = net.reshape(net.transpose(patches, {0, 2, 3, 1}), {3, 64, 16});
+  net.output(net.unary(Op::Exp, net.concat({net.unary(Op::Relu, net.graph.add_input("first", {DType::F32, {3, 1, 16}})), rows}, 1)));
+  CHECK(check_plan(net) == 3);  // the convolution, the first rows, exponentials
+}
+
 }  // namespace
