@@ -181,7 +181,11 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   }
 #endif
   prefetch_weights(arguments.prefetch, arguments.prefetch_bytes, kThreads);
+#if __CUDA_ARCH__ >= 900
   Finish units(arguments, block);
+#else
+  Finish units;
+#endif
   const Patch patch_loader(block);
   patch_loader.clear(patches);
 #if EDGERT_CONV_SHORTCUT
@@ -226,6 +230,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     }
     copy_async_commit();
   }
+#endif
+#if __CUDA_ARCH__ < 900
+  // There was no wait to do this before: the input is what everything waits for.
+  units = Finish(arguments, block);
 #endif
   if constexpr (kResidual != scalar::ResidualMode::None) units.load_residual(arguments);
 

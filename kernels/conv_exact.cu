@@ -96,10 +96,11 @@ __device__ __forceinline__ void spill_floats(float* plane, const float (&sum)[kT
 #pragma unroll
   for (int i = 0; i < kThreadM; ++i) {
     const int m = warp.m * kWarpM + i * 8 + this_lane(warp).m;
-    float* to = plane + (warp.k * kBlockM + m) * kAccumulatorPitch + warp.n * kWarpN + this_lane(warp).n * 4;
+    float* to = plane + (warp.k * kBlockM + m) * kAccumulatorPitch;
 #pragma unroll
     for (int j = 0; j < kThreadN; j += 4) {
-      *reinterpret_cast<float4*>(to + j * 4) = make_float4(sum[i][j], sum[i][j + 1], sum[i][j + 2], sum[i][j + 3]);
+      const int n = warp.n * kWarpN + this_lane(warp).n * 4 + j * 4;
+      *reinterpret_cast<float4*>(to + plane_column(n)) = make_float4(sum[i][j], sum[i][j + 1], sum[i][j + 2], sum[i][j + 3]);
     }
   }
 }

@@ -13,24 +13,28 @@ constexpr int kAccumulatorPitch = kBlockN + 8;
 constexpr int kUnitsN = kBlockN / 8;
 constexpr int kUnits = kBlockM * kUnitsN;
 constexpr int kOwnedUnits = kCluster ? kUnits / kSplit : kUnits;
-// A thread's units share their channels: where threads do not divide so, the last ones have none.
+// A thread's units share their channels, and kRowStep rows lie between them: where threads do not divide so, the last ones have
+// none.
 constexpr int kFinishing = kThreads / kUnitsN * kUnitsN;
+constexpr int kRowStep = kFinishing / kUnitsN;
 constexpr int kUnitsPerThread = (kOwnedUnits + kFinishing - 1) / kFinishing;
-// Units of large tiles are found, and their residuals loaded, a few at a time when the sums are there: until then the sums
-// have the registers.
+constexpr bool kEqualShares = kFinishing == kThreads && kOwnedUnits % kThreads == 0;
+// Units of large tiles are found, and their residuals loaded, when the sums are there, those to come beside those that are
+// finished: until then the sums have the registers.
 constexpr bool kLateUnits = kUnitsPerThread > 8;
-constexpr int kKnownUnits = kLateUnits ? 4 : kUnitsPerThread;
+constexpr int kKnownUnits = kLateUnits ? 8 : kUnitsPerThread;
+constexpr int kTogether = kUnitsPerThread < 4 ? kUnitsPerThread : 4;  // that are finished at a time
+static_assert(!kLateUnits || kKnownUnits == 2 * kTogether, "those that are finished and those to come");
 constexpr int kAccumulatorBytes = kWarpsK * kBlockM * kAccumulatorPitch * 4;
 static_assert(kUnits % kSplit == 0 || !kCluster, "the tile does not divide among the cluster");
-static_assert(kFinishing > 0, "a thread's units must share their channels");
+static_assert(kFinishing > 0, "fewer threads than units in a row");
 
-/// The number of a unit's output pixel, or -1 when the unit lies outside the output.
-__device__ __forceinline__ int locate_pixel(const Block& block, int unit) {
-  const int m = unit / kUnitsN;
-  const int h = block.row + m / kTileWidth;
-  const int w = block.column + m % kTileWidth;
-  const int n = block.channel + unit % kUnitsN * 8;
-  const bool inside = m < kTileHeight * kTileWidth && h < kOutHeight && w < kOutWidth && n < kOutChannels;
+/// The number of the output pixel of row m of the tile, or -1 when it lies outside the output.
+__device__ __forceinline__ int locate_pixel(const Block& block, int m) {
+  const int h = kTileHeight == 1 ? block.row : block.row + m / kTileWidth;
+  const int w = block.column + (kTileHeight == 1 ? m : m % kTileWidth);
+  const bool inside = (kTileHeight * kTileWidth == kBlockM || m < kTileHeight * kTileWidth) && (kOutHeight % kTileHeight == 0 || h < kOutHeight) &&
+                      (kOutWidth % kTileWidth == 0 || w < kOutWidth);
   return inside ? block.image * kOutImagePixels + h * kOutWidth + w : -1;
 }
 
@@ -39,6 +43,7 @@ __device__ __forceinline__ int owned_unit(int i) {
   const int thread = static_cast<int>(threadIdx.x);
   return kFinishing == kThreads || thread < kFinishing ? thread + i * kFinishing : kOwnedUnits;
 }
+__device__ __forceinline__ bool has_unit(int i) { return kEqualShares || owned_unit(i) < kOwnedUnits; }
 
 __device__ __forceinline__ void add8(float (&to)[8], const float* from) {
   const float4 low = reinterpret_cast<const float4*>(from)[0];
@@ -47,40 +52,52 @@ __device__ __forceinline__ void add8(float (&to)[8], const float* from) {
   to[4] += high.x, to[5] += high.y, to[6] += high.z, to[7] += high.w;
 }
 
+/// Where the sums of channel n of the tile, and of its neighbours in a pair or a group of four, lie in a row of a plane. The
+/// halves of units change places in every other group of four units, so that eight threads that read a half each read from all
+/// banks.
+constexpr bool kHalvesChangePlaces = kUnitsN % 8 == 0;
+__device__ __forceinline__ int plane_column(int n) { return kHalvesChangePlaces ? n ^ (n / 32 % 2 * 4) : n; }
+
 /// The sums of all warps that share the tile, in shared memory, one plane a warp along K.
 __device__ __forceinline__ void spill_sums(float* plane, const float (&sum)[kBlocksM][2 * kBlocksN][4], const Warp& warp) {
+  float* first = plane + (warp.k * kBlockM + warp.m * kWarpM + warp.lane / 4) * kAccumulatorPitch;
 #pragma unroll
-  for (int i = 0; i < kBlocksM; ++i) {
+  for (int j = 0; j < 2 * kBlocksN; ++j) {
+    float* column = first + plane_column(warp.n * kWarpN + j * 8 + warp.lane % 4 * 2);
 #pragma unroll
-    for (int j = 0; j < 2 * kBlocksN; ++j) {
-      const int m = warp.m * kWarpM + i * 16 + warp.lane / 4;
-      const int n = warp.n * kWarpN + j * 8 + warp.lane % 4 * 2;
-      float* to = plane + (warp.k * kBlockM + m) * kAccumulatorPitch + n;
+    for (int i = 0; i < kBlocksM; ++i) {
+      float* to = column + i * 16 * kAccumulatorPitch;
       *reinterpret_cast<float2*>(to) = make_float2(sum[i][j][0], sum[i][j][1]);
       *reinterpret_cast<float2*>(to + 8 * kAccumulatorPitch) = make_float2(sum[i][j][2], sum[i][j][3]);
     }
   }
 }
-__device__ __forceinline__ void gather_sums(float (&to)[8], const float* plane, int unit) {
-  // Every other four threads read the second half first, so that eight of them read from all banks.
-  const int swapped = static_cast<int>(threadIdx.x) / 4 % 2;
+/// The sums of the unit of row m and the channels from n on, from a plane each of the warps along K.
+__device__ __forceinline__ void gather_sums(float (&to)[8], const float* plane, int m, int n) {
+  // Where halves are where they belong, every other four threads read the second one first.
+  const int later = kHalvesChangePlaces ? 0 : static_cast<int>(threadIdx.x) / 4 % 2;
+  const int half_place = plane_column(n) - n;  // of the first half
+  const float* row = plane + m * kAccumulatorPitch + n;
   float4 sum[2];
 #pragma unroll
   for (int k = 0; k < kWarpsK; ++k) {
-    const float4* from = reinterpret_cast<const float4*>(plane + (k * kBlockM + unit / kUnitsN) * kAccumulatorPitch + unit % kUnitsN * 8);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const float4 four = from[half ^ swapped];
+      const int at = kHalvesChangePlaces ? (half == 0 ? half_place : 4 - half_place) : (half ^ later) * 4;
+      const float4 four = *reinterpret_cast<const float4*>(row + at + k * kBlockM * kAccumulatorPitch);
       if (k == 0) sum[half] = four;
       else sum[half].x += four.x, sum[half].y += four.y, sum[half].z += four.z, sum[half].w += four.w;
     }
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const bool second = half != swapped;
+    const bool second = half != later;
     to[half * 4] = second ? sum[1].x : sum[0].x, to[half * 4 + 1] = second ? sum[1].y : sum[0].y;
     to[half * 4 + 2] = second ? sum[1].z : sum[0].z, to[half * 4 + 3] = second ? sum[1].w : sum[0].w;
   }
+}
+__device__ __forceinline__ void gather_sums(float (&to)[8], const float* plane, int unit) {
+  gather_sums(to, plane, unit / kUnitsN, unit % kUnitsN * 8);
 }
 
 /// Eight floats, as many of them as there are channels left, four at once where that is said to be possible; and what
@@ -122,40 +139,44 @@ __device__ __forceinline__ void store_floats(float* to, const float (&x)[8], int
 /// What a thread needs to know of the units that it will finish, where registers allow found out before the sums are there.
 class Finish {
  public:
+  Finish() = default;
   __device__ __forceinline__ Finish(const Arguments& arguments, const Block& block) {
     if constexpr (!kLateUnits) begin(arguments, block);
   }
 
   __device__ __forceinline__ void begin(const Arguments& arguments, const Block& block) {
     y_ = arguments.y;
-    first_ = static_cast<int>(threadIdx.x) + (kCluster ? block.split * kOwnedUnits : 0);
-    channel_ = block.channel + first_ % kUnitsN * 8;
+    const int first = static_cast<int>(threadIdx.x) + (kCluster ? block.split * kOwnedUnits : 0);
+    row_ = first / kUnitsN;
+    channel_ = block.channel + first % kUnitsN * 8;
 #pragma unroll
     for (int i = 0; i < 8; ++i) bias_[i] = 0.0f;
     if (kHasBias && channel_ < kOutChannels) add8(bias_, arguments.bias + channel_);
 #pragma unroll
     for (int i = 0; i < 8; ++i) sums_[i] = 0.0f;
     if (kLayerNorm && channel_ < kOutChannels) add8(sums_, arguments.bias + (kOutChannels + 15) / 16 * 16 + channel_);
-    locate(block, 0);
+    locate(block, 0, kKnownUnits);
   }
 
-  /// From now on store() is about this thread's units from number `from` on.
-  __device__ __forceinline__ void locate(const Block& block, int from) {
+  /// Finds this thread's units [from, from + count), in the places of those kKnownUnits before them.
+  __device__ __forceinline__ void locate(const Block& block, int from, int count) {
 #pragma unroll
-    for (int i = 0; i < kKnownUnits; ++i) {
-      const bool owned = owned_unit(from + i) < kOwnedUnits;
-      pixel_[i] = owned ? locate_pixel(block, first_ + (from + i) * kFinishing) : -1;
-      pin(pixel_[i]);
+    for (int i = from; i < from + count; ++i) {
+      const bool is_one = has_unit(i) && (kOutChannels % kBlockN == 0 || channel_ < kOutChannels);
+      pixel_[i % kKnownUnits] = is_one ? locate_pixel(block, row_ + i * kRowStep) : -1;
+      pin(pixel_[i % kKnownUnits]);
     }
   }
 
   /// Before the sums are there, if the units are known.
   __device__ __forceinline__ void load_residual(const Arguments& arguments) {
-    if constexpr (!kLateUnits) load_residuals(arguments);
+    if constexpr (!kLateUnits) load_residuals(arguments, 0, kKnownUnits);
   }
-  __device__ __forceinline__ void load_residuals(const Arguments& arguments) {
+  /// Of units that are located.
+  __device__ __forceinline__ void load_residuals(const Arguments& arguments, int from, int count) {
 #pragma unroll
-    for (int i = 0; i < kKnownUnits; ++i) {
+    for (int unit = from; unit < from + count; ++unit) {
+      const int i = unit % kKnownUnits;
       if constexpr (kFloatOutput) {
         if (pixel_[i] >= 0) load_floats(floats_[i], reinterpret_cast<const float*>(arguments.residual) + pixel_[i] * kResidualPitch + channel_, left());
       } else {
@@ -167,7 +188,7 @@ class Finish {
   /// Mean and reciprocal deviation of the block's rows, when kLayerNorm.
   __device__ __forceinline__ void set_rows(const float2* rows) { rows_ = rows; }
 
-  /// Unit i of those located, the block's unit `unit`, from its complete sum.
+  /// The unit in place i, the block's unit `unit`, from its complete sum.
   __device__ __forceinline__ void store(int i, int unit, float (&x)[8]) const {
     if constexpr (kLayerNorm) {
       const float2 row = rows_[unit / kUnitsN];
@@ -207,7 +228,7 @@ class Finish {
   }
 
   void* y_;
-  int first_;                    // unit of the tile
+  int row_;                      // of the tile, of this thread's first unit
   int channel_;                  // the same for all units of a thread
   int pixel_[kKnownUnits];       // -1 where there is nothing to store
   float bias_[8];
@@ -271,19 +292,22 @@ __device__ __forceinline__ void finish(const Arguments& arguments, const Block& 
     exchange(plane, receive, receive + kUnits * 32);
   }
 #endif
-  if constexpr (kLateUnits) units.begin(arguments, block);
-  constexpr int kTogether = kUnitsPerThread < 4 ? kUnitsPerThread : 4;
+  if constexpr (kLateUnits) {
+    units.begin(arguments, block);
+    if constexpr (kResidual != scalar::ResidualMode::None) units.load_residuals(arguments, 0, kKnownUnits);
+  }
+  const int row = static_cast<int>(threadIdx.x) / kUnitsN, column = static_cast<int>(threadIdx.x) % kUnitsN * 8;
 #pragma unroll
   for (int first = 0; first < kUnitsPerThread; first += kTogether) {
-    if constexpr (kLateUnits) {
-      units.locate(block, first);
-      if constexpr (kResidual != scalar::ResidualMode::None) units.load_residuals(arguments);
+    if (kLateUnits && first > 0 && first + kTogether < kUnitsPerThread) {
+      units.locate(block, first + kTogether, kTogether);
+      if constexpr (kResidual != scalar::ResidualMode::None) units.load_residuals(arguments, first + kTogether, kTogether);
     }
     float x[kTogether][8] = {};
 #pragma unroll
     for (int i = 0; i < kTogether; ++i) {
       const int owned = owned_unit(first + i);
-      if (owned >= kOwnedUnits) break;
+      if (!has_unit(first + i)) break;
       if constexpr (kCluster) {
         const float* parts = plane + receive_offset / 4 + owned * 8;
 #pragma unroll
@@ -293,13 +317,13 @@ __device__ __forceinline__ void finish(const Arguments& arguments, const Block& 
 #pragma unroll
         for (int s = 0; s < kSplit; ++s) add8(x[i], parts + s * kUnits * 8);
       } else {
-        gather_sums(x[i], plane, owned);
+        gather_sums(x[i], plane, row + (first + i) * kRowStep, column);
       }
     }
 #pragma unroll
     for (int i = 0; i < kTogether; ++i) {
-      if (owned_unit(first + i) >= kOwnedUnits) break;
-      units.store(kLateUnits ? i : first + i, owned_unit(first + i), x[i]);
+      if (!has_unit(first + i)) break;
+      units.store((first + i) % kKnownUnits, owned_unit(first + i), x[i]);
     }
   }
 }

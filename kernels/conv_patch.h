@@ -23,6 +23,10 @@ constexpr int kPixelBytes = 2 * kChunk + 16;
 constexpr int kScaleOffset = kPatchHeight * kPatchColumns * kPixelBytes;
 constexpr int kScaleRows = kPreActivated ? 2 : kScaled ? 1 : 0;
 constexpr int kPatchBytes = kScaleOffset + kScaleRows * kPixelBytes;
+// Whether an output inside reads what lies outside of the image. What others read does not matter.
+constexpr bool kHasPadding = kPadTop > 0 || kPadLeft > 0 ||
+                             (kOutHeight - 1) * kStrideHeight - kPadTop + (kKernelHeight - 1) * kDilationHeight >= kHeight ||
+                             (kOutWidth - 1) * kStrideWidth - kPadLeft + (kKernelWidth - 1) * kDilationWidth >= kWidth;
 constexpr int kParts = kChunk / 8;
 constexpr int kPieces = kPatchHeight * kPatchColumns * kParts;
 constexpr int kPiecesPerThread = (kPieces + kThreads - 1) / kThreads;
@@ -47,6 +51,7 @@ class Patch {
 
   /// Zeros where padding is, in all buffers: no later load touches these places.
   __device__ __forceinline__ void clear(uint32 patches) const {
+    if constexpr (!kHasPadding) return;
 #pragma unroll
     for (int i = 0; i < kPiecesPerThread; ++i) {
       if (offset_[i] >= 0 || !is_piece(i)) continue;

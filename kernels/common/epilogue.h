@@ -57,8 +57,14 @@ __device__ __forceinline__ void finish_floats(float (&x)[8], const Vector16& res
 }
 template <class Element, scalar::PointwiseOp kActivation, scalar::ResidualMode kResidual>
 __device__ __forceinline__ Vector16 finish8(float (&x)[8], const Vector16& residual, float alpha, float beta) {
-  finish_floats<Element, kActivation, kResidual>(x, residual, alpha, beta);
-  return pack8<Element>(x);
+  // Rounding and Relu are one instruction.
+  constexpr bool kPacksRelu = kActivation == scalar::PointwiseOp::Relu && kResidual != scalar::ResidualMode::AfterActivation;
+  finish_floats<Element, kPacksRelu ? scalar::PointwiseOp::Identity : kActivation, kResidual>(x, residual, alpha, beta);
+  if constexpr (!kPacksRelu) return pack8<Element>(x);
+  Vector16 out;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) out.word[i] = Element::pack_relu(x[2 * i], x[2 * i + 1]);
+  return out;
 }
 
 }  // namespace edgert::device

@@ -138,6 +138,12 @@ struct F16 {
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
     return out;
   }
+  /// What is negative becomes zero.
+  __device__ static __forceinline__ uint32 pack_relu(float low, float high) {
+    uint32 out;
+    asm("cvt.rn.relu.f16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
+    return out;
+  }
   __device__ static __forceinline__ void unpack(uint32 in, float& low, float& high) {
     asm("{.reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h;}" : "=f"(low), "=f"(high) : "r"(in));
   }
@@ -179,6 +185,12 @@ struct BF16 {
   __device__ static __forceinline__ uint32 pack(float low, float high) {
     uint32 out;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
+    return out;
+  }
+  /// What is negative becomes zero.
+  __device__ static __forceinline__ uint32 pack_relu(float low, float high) {
+    uint32 out;
+    asm("cvt.rn.relu.bf16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
     return out;
   }
   __device__ static __forceinline__ void unpack(uint32 in, float& low, float& high) {

@@ -165,6 +165,7 @@ struct F16 {
   static uint16 from_float(float x) { return scalar::to_half(x).bits; }
   static float to_float(uint16 x) { return scalar::to_float(scalar::Half{x}); }
   static uint32 pack(float low, float high) { return from_float(low) | static_cast<uint32>(from_float(high)) << 16; }
+  static uint32 pack_relu(float low, float high) { return pack(low < 0.0f ? 0.0f : low, high < 0.0f ? 0.0f : high); }
   static void unpack(uint32 in, float& low, float& high) {
     low = to_float(static_cast<uint16>(in));
     high = to_float(static_cast<uint16>(in >> 16));
@@ -184,6 +185,7 @@ struct BF16 {
   static uint16 from_float(float x) { return scalar::to_bfloat16(x).bits; }
   static float to_float(uint16 x) { return scalar::to_float(scalar::BFloat16{x}); }
   static uint32 pack(float low, float high) { return from_float(low) | static_cast<uint32>(from_float(high)) << 16; }
+  static uint32 pack_relu(float low, float high) { return pack(low < 0.0f ? 0.0f : low, high < 0.0f ? 0.0f : high); }
   static void unpack(uint32 in, float& low, float& high) {
     low = to_float(static_cast<uint16>(in));
     high = to_float(static_cast<uint16>(in >> 16));
