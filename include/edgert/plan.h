@@ -81,6 +81,17 @@ class PlanView {
   TensorView output(std::uint32_t profile_index, std::uint32_t i) const noexcept {
     return tensor(profile_index, profile(profile_index).outputs()->Get(i));
   }
+  /// Bytes of input b, or of output b - input_count(), in its largest profile.
+  std::uint64_t binding_bytes(std::uint32_t binding) const noexcept {
+    std::uint64_t largest = 0;
+    for (std::uint32_t p = 0; p < profile_count(); ++p) {
+      const auto* of = binding < input_count() ? profile(p).inputs() : profile(p).outputs();
+      const std::uint32_t tensor = of->Get(binding < input_count() ? binding : binding - input_count());
+      const std::uint64_t size = profile(p).storages()->Get(profile(p).tensors()->Get(tensor)->storage())->size();
+      if (size > largest) largest = size;
+    }
+    return largest;
+  }
   TensorView tensor(std::uint32_t profile_index, std::uint32_t index) const noexcept {
     TensorView view;
     (void)rules::describe(*profile(profile_index).tensors()->Get(index), view);

@@ -16,6 +16,7 @@
 #include "edgert/golden.h"
 #include "edgert/plan.h"
 #include "edgert/session_memory.h"
+#include "edgert/session_needs.h"
 #include "edgert/shape.h"
 
 namespace edgert {
@@ -49,14 +50,7 @@ class Session {
 
   /// What prepare() will need. Runs every operator's check, so a plan that passes here passes in prepare().
   static Result<SessionNeeds> needs(const PlanView& plan, const LogSink& log = {}, bool skip_launches = false) noexcept {
-    SessionNeeds total;
-    total.bindings = plan.input_count() + plan.output_count();
-    total.state_bytes = plan.table().state_bytes();
-    for (std::uint32_t b = 0; b < total.bindings; ++b) total.io_bytes += align_up(binding_bytes(plan, b), 64);
-    for (std::uint32_t p = 0; p < plan.profile_count(); ++p) {
-      EDGERT_RETURN_IF_ERROR(add_profile_needs(plan, p, log, skip_launches, total));
-    }
-    return total;
+    return detail::session_needs<Operators>(plan, log, skip_launches);
   }
 
   /// Bytes that prepare() needs for these options.
@@ -248,91 +242,6 @@ class Session {
     return options.pool.run == nullptr || options.pool.threads == 0 ? 1u : options.pool.threads;
   }
 
-  /// Of input b, or of output b - input_count, in its largest profile.
-  static std::uint64_t binding_bytes(const PlanView& plan, std::uint32_t binding) noexcept {
-    std::uint64_t largest = 0;
-    for (std::uint32_t p = 0; p < plan.profile_count(); ++p) {
-      const schema::Profile& profile = plan.profile(p);
-      const std::uint32_t tensor = binding < plan.input_count() ? profile.inputs()->Get(binding)
-                                                                : profile.outputs()->Get(binding - plan.input_count());
-      const std::uint64_t size = profile.storages()->Get(profile.tensors()->Get(tensor)->storage())->size();
-      if (size > largest) largest = size;
-    }
-    return largest;
-  }
-
-  static void maximize(std::uint32_t& value, std::uint32_t other) noexcept {
-    if (other > value) value = other;
-  }
-  static void maximize(std::uint64_t& value, std::uint64_t other) noexcept {
-    if (other > value) value = other;
-  }
-
-  static Status add_profile_needs(const PlanView& plan, std::uint32_t p, const LogSink& log, bool skip_launches, SessionNeeds& total) noexcept {
-    const schema::Profile& profile = plan.profile(p);
-    std::uint32_t operands = 0;
-    std::uint32_t steps = 0;
-    for (std::uint32_t l = 0; l < rules::count(profile.lists()); ++l) {
-      const schema::StepList& list = *profile.lists()->Get(l);
-      steps += rules::count(list.steps());
-      for (std::uint32_t i = 0; i < rules::count(list.steps()); ++i) {
-        const schema::Step& step = *list.steps()->Get(i);
-        if (skip_launches && step.launch() != nullptr) continue;
-        operands += rules::count(step.inputs()) + rules::count(step.outputs());
-        std::uint64_t scratch = 0;
-        EDGERT_RETURN_IF_ERROR(check_operator(plan, p, step, i, log, scratch));
-        maximize(total.scratch_bytes, scratch);
-      }
-    }
-    // One more tensor stands for every absent operand.
-    maximize(total.tensors, rules::count(profile.tensors()) + 1);
-    maximize(total.operands, operands);
-    maximize(total.steps, steps);
-    maximize(total.lists, rules::count(profile.lists()));
-    maximize(total.arena_bytes, profile.arena_bytes());
-    return {};
-  }
-
-  /// The operator's own check on views without data, and the scratch it asks for.
-  static Status check_operator(const PlanView& plan, std::uint32_t profile, const schema::Step& step, std::uint32_t index,
-                               const LogSink& log, std::uint64_t& scratch) noexcept {
-    const cpu::OperatorEntry* entry = Operators::find(step.op());
-    if (entry == nullptr) {
-      Message message;
-      message << "step " << index << ": this program's operator set has no operator " << std::uint32_t{step.op()};
-      message.to(log);
-      return {Error::UnknownOperator, index, step.op()};
-    }
-    if (rules::count(step.attributes()) != entry->attribute_bytes) {
-      return rules::violated(log, Rule::OperatorAttributes, entry->name, index, "attributes have the wrong size");
-    }
-    if (rules::count(step.bodies()) != entry->bodies) {
-      return rules::violated(log, Rule::OperatorOperands, entry->name, index, "owns the wrong number of bodies");
-    }
-    constexpr std::uint32_t kMaxOperands = 64;
-    const std::uint32_t inputs = rules::count(step.inputs());
-    const std::uint32_t outputs = rules::count(step.outputs());
-    if (inputs + outputs > kMaxOperands) return rules::violated(log, Rule::OperatorOperands, entry->name, index, "too many operands");
-    TensorView views[kMaxOperands];
-    const TensorView* pointers[kMaxOperands];
-    for (std::uint32_t i = 0; i < inputs + outputs; ++i) {
-      const std::uint32_t tensor = i < inputs ? step.inputs()->Get(i) : step.outputs()->Get(i - inputs);
-      if (tensor != 0xffffffffu) views[i] = plan.tensor(profile, tensor);
-      pointers[i] = &views[i];
-    }
-    cpu::Operands operands;
-    operands.inputs = {pointers, inputs};
-    operands.outputs = {pointers + inputs, outputs};
-    operands.attributes = step.attributes() != nullptr ? step.attributes()->Data() : nullptr;
-    operands.attribute_bytes = entry->attribute_bytes;
-    const char* problem = entry->check(operands);
-    if (problem != nullptr) return rules::violated(log, Rule::OperatorOperands, entry->name, index, problem);
-    scratch = entry->scratch_bytes(operands);
-    if (scratch > rules::kMaxRegionBytes) return rules::violated(log, Rule::OperatorOperands, entry->name, index, "needs too much scratch");
-    scratch = align_up(scratch, 64);
-    return {};
-  }
-
   void carve(std::byte* memory, const SessionNeeds& needs) noexcept {
     const auto take = [&memory](std::uint64_t bytes) {
       std::byte* piece = memory;
@@ -348,7 +257,7 @@ class Session {
     arena_ = take(needs.arena_bytes);
     state_ = take(needs.state_bytes);
     for (std::uint32_t b = 0; b < needs.bindings; ++b) {
-      bindings_[b] = options_.external_io ? nullptr : take(binding_bytes(plan_, b));
+      bindings_[b] = options_.external_io ? nullptr : take(plan_.binding_bytes(b));
     }
     scratch_ = memory;
     scratch_bytes_ = needs.scratch_bytes;
@@ -455,7 +364,7 @@ class Session {
   }
 
   Status bind(std::uint32_t binding, void* data, std::size_t bytes) noexcept {
-    const std::uint64_t needed = binding_bytes(plan_, binding);
+    const std::uint64_t needed = plan_.binding_bytes(binding);
     if (data == nullptr || bytes < needed) return {Error::ArenaTooSmall, binding, needed};
     if (reinterpret_cast<std::uintptr_t>(data) % 64 != 0) return {Error::ArenaMisaligned, binding, 64};
     bindings_[binding] = data;

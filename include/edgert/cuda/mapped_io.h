@@ -34,7 +34,7 @@ class MappedIo {
     if (!scope.ok()) return program.driver().check(DriverResult::InvalidContext, "cuCtxPushCurrent", log);
     std::uint64_t bytes = kDeviceAlignment;  // never nothing
     const std::uint32_t count = plan.input_count() + plan.output_count();
-    for (std::uint32_t b = 0; b < count; ++b) bytes += align_up(Session::binding_bytes(plan, b), kDeviceAlignment);
+    for (std::uint32_t b = 0; b < count; ++b) bytes += align_up(plan.binding_bytes(b), kDeviceAlignment);
     void* memory = nullptr;
     EDGERT_RETURN_IF_ERROR(program.driver().check(program.driver().host_alloc(&memory, bytes, kHostAllocMapped), "cuMemHostAlloc", log));
     program_ = &program;
@@ -48,7 +48,7 @@ class MappedIo {
     DevicePointer next = device_;
     for (std::uint32_t b = 0; b < count; ++b) {
       bindings_[b] = next;
-      next += align_up(Session::binding_bytes(plan, b), kDeviceAlignment);
+      next += align_up(plan.binding_bytes(b), kDeviceAlignment);
     }
     return {};
   }

@@ -11,7 +11,7 @@ namespace edgert::cuda {
 inline std::uint64_t self_test_bytes(const PlanView& plan) noexcept {
   std::uint64_t largest = 0;
   for (std::uint32_t i = 0; i < plan.output_count(); ++i) {
-    const std::uint64_t bytes = Session::binding_bytes(plan, plan.input_count() + i);
+    const std::uint64_t bytes = plan.binding_bytes(plan.input_count() + i);
     if (bytes > largest) largest = bytes;
   }
   return largest;

@@ -36,21 +36,8 @@ class Session {
   /// Device memory that prepare() needs, exactly: arena, states, and buffers of inputs and outputs unless the caller binds.
   static std::uint64_t device_bytes(const PlanView& plan, bool external_io = false) noexcept {
     std::uint64_t bytes = arena_bytes(plan) + align_up(plan.table().state_bytes(), kDeviceAlignment);
-    for (std::uint32_t b = 0; !external_io && b < binding_count(plan); ++b) bytes += align_up(binding_bytes(plan, b), kDeviceAlignment);
+    for (std::uint32_t b = 0; !external_io && b < binding_count(plan); ++b) bytes += align_up(plan.binding_bytes(b), kDeviceAlignment);
     return bytes;
-  }
-
-  /// Of the buffer of input b, or of output b - input_count, in its largest profile.
-  static std::uint64_t binding_bytes(const PlanView& plan, std::uint32_t binding) noexcept {
-    std::uint64_t largest = 0;
-    for (std::uint32_t p = 0; p < plan.profile_count(); ++p) {
-      const schema::Profile& profile = plan.profile(p);
-      const std::uint32_t tensor =
-          binding < plan.input_count() ? profile.inputs()->Get(binding) : profile.outputs()->Get(binding - plan.input_count());
-      const std::uint64_t size = profile.storages()->Get(profile.tensors()->Get(tensor)->storage())->size();
-      if (size > largest) largest = size;
-    }
-    return largest;
   }
 
   /// Captures a graph for every profile (every segment of launches, where it has CPU steps between them) and set of bindings
@@ -123,7 +110,7 @@ class Session {
   /// Copies host memory into input i, or output i into host memory, and waits. `bytes` is at most the binding's size.
   Status write_input(std::uint32_t i, const void* data, std::size_t bytes) noexcept {
     EDGERT_RETURN_IF_ERROR(usable());
-    if (i >= program_->plan().input_count() || bytes > binding_bytes(program_->plan(), i)) return {Error::InvalidArgument, i};
+    if (i >= program_->plan().input_count() || bytes > program_->plan().binding_bytes(i)) return {Error::InvalidArgument, i};
     const ContextScope scope(driver(), program_->context());
     EDGERT_RETURN_IF_ERROR(entered(scope));
     EDGERT_RETURN_IF_ERROR(device(driver().copy_to_device_async(input(i), data, bytes, stream_), "cuMemcpyHtoDAsync"));
@@ -132,7 +119,7 @@ class Session {
   Status read_output(std::uint32_t i, void* data, std::size_t bytes) noexcept {
     EDGERT_RETURN_IF_ERROR(usable());
     const PlanView& plan = program_->plan();
-    if (i >= plan.output_count() || bytes > binding_bytes(plan, plan.input_count() + i)) return {Error::InvalidArgument, i};
+    if (i >= plan.output_count() || bytes > plan.binding_bytes(plan.input_count() + i)) return {Error::InvalidArgument, i};
     const ContextScope scope(driver(), program_->context());
     EDGERT_RETURN_IF_ERROR(entered(scope));
     EDGERT_RETURN_IF_ERROR(device(driver().copy_to_host_async(data, output(i), bytes, stream_), "cuMemcpyDtoHAsync"));
@@ -356,7 +343,7 @@ class Session {
     for (std::uint32_t b = 0; b < sets_ * binding_count(plan); ++b) {
       bindings_[b] = external_io_ ? options_.bindings[b] : next;
       if (bindings_[b] % kDeviceAlignment != 0) return {Error::ArenaMisaligned, b, kDeviceAlignment};
-      if (!external_io_) next += align_up(binding_bytes(plan, b), kDeviceAlignment);
+      if (!external_io_) next += align_up(plan.binding_bytes(b), kDeviceAlignment);
     }
     return {};
   }
