@@ -10,7 +10,7 @@
 namespace edgert::cli {
 
 enum class CacheState : std::uint8_t {
-  Warm,  ///< as the run before left it
+  Warm,  ///< as the run before left it, which ends when this one begins
   Cold,  ///< before each run a buffer four times as large as the L2 cache was written
 };
 
@@ -23,7 +23,7 @@ class DeviceTiming {
   DeviceTiming& operator=(const DeviceTiming&) = delete;
   ~DeviceTiming();
 
-  /// Of one graph launch, between events.
+  /// Of one graph launch, between events, queued before the GPU is ready for it.
   std::vector<double> gpu(std::size_t runs, CacheState cache);
 
   struct Host {
@@ -43,6 +43,7 @@ class DeviceTiming {
   struct Captured;
   const cuda::Driver& driver() const { return program_.driver(); }
   void must(cuda::DriverResult result, const char* call) const;
+  void launch(cuda::GraphExec exec);
   double run(cuda::GraphExec exec, CacheState cache);
   void make_cold();
 
