@@ -23,6 +23,7 @@ extern const OperatorDef kConv;
 extern const OperatorDef kDepthwiseConv;
 extern const OperatorDef kWinogradConv;
 extern const OperatorDef kInvertedResidual;
+extern const OperatorDef kStemBlock;
 extern const OperatorDef kMatMul;
 extern const OperatorDef kPool;
 extern const OperatorDef kReduce;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // InvertedResidual: what fuse_inverted_residual makes of a depthwise convolution and its pointwise neighbours. Weights
 // come as the convolutions had them, [E, C, 1, 1], [E, 1, kh, kw] and [M, E, 1, 1], and are packed at last.
-#include "edgert/cpu/ops/inverted_residual.h"
+#include "ops/inverted_residual.h"
 
 #include <algorithm>
 
@@ -56,35 +56,62 @@ std::int64_t pointwise_channels(const InferContext& context, std::size_t weights
   return to;
 }
 
+/// The image between the convolutions.
+ir::Dims wide_dims(const InferContext& context) {
+  require_inputs(context, 2, In::kCount);
+  ir::Dims dims = context.type(In::kX).dims;
+  require(dims.size() == 4, "the input must have rank 4, not " + std::to_string(dims.size()));
+  dims[1] = pointwise_channels(context, In::kExpand, dims[1]);
+  return dims;
+}
+
 std::vector<ir::TensorType> infer(const InferContext& context) {
+  return {infer_block(context, context.attributes.as<InvertedResidualAttributes>(), wide_dims(context))};
+}
+
+std::string describe(const ir::AttributeBlob& blob) { return describe_block(blob.as<InvertedResidualAttributes>()); }
+
+std::uint64_t work(const InferContext& context) {
+  return block_work(context, context.attributes.as<InvertedResidualAttributes>(), wide_dims(context), infer(context)[0].dims,
+                    context.has(In::kExpand) ? context.type(In::kX).dims[1] : 0);
+}
+
+void pack_product(ir::Graph& graph, ir::NodeId id, std::size_t input) {
+  if (graph.node(id).inputs[input] == ir::kNone) return;
+  const ir::Value& w = constant_weights(graph, graph.node(id), input);
+  if (w.format != WeightFormat::Strided) return;
+  const std::int64_t to = w.type.dims[0], from = ir::element_count({w.type.dims[1], w.type.dims[2], w.type.dims[3]});
+  const float* data = w.constant.as<float>();
+  ir::Bytes bytes = pack_panels(1, from, to, [&](std::int64_t, std::int64_t k, std::int64_t m) { return data[m * from + k]; });
+  graph.set_input(id, input, graph.add_constant(w.name, {DType::F32, {1, from, to}}, std::move(bytes), WeightFormat::PanelF32x16));
+}
+
+}  // namespace
+
+ir::TensorType infer_block(const InferContext& context, const InvertedResidualAttributes& a, const ir::Dims& wide) {
   require_inputs(context, 2, In::kCount);
   require(context.inputs.size() == In::kCount, "a block has " + std::to_string(In::kCount) + " inputs");
-  const auto& a = context.attributes.as<InvertedResidualAttributes>();
-  const ir::TensorType& x = context.type(In::kX);
   const ir::TensorType& w = context.type(In::kDepthwise);
-  require_type(x, DType::F32, "the input");
+  require_type(context.type(In::kX), DType::F32, "the input");
   require_type(w, DType::F32, "the weights");
-  require(x.dims.size() == 4, "the input must have rank 4, not " + std::to_string(x.dims.size()));
-  const std::int64_t hidden = pointwise_channels(context, In::kExpand, x.dims[1]);
+  const std::int64_t hidden = wide[1];
   require_dims(w.dims,
                w.dims.size() == 3 ? ir::Dims{a.kernel[0], a.kernel[1], hidden} : ir::Dims{hidden, 1, a.kernel[0], a.kernel[1]},
                "the depthwise weights");
   if (context.has(In::kDepthwiseBias)) require_dims(context.type(In::kDepthwiseBias).dims, {hidden}, "the bias");
   const std::int64_t filters = pointwise_channels(context, In::kProject, hidden);
   const cpu::DepthwiseConvAttributes window = window_of(a);
-  ir::TensorType y{DType::F32,
-                   {x.dims[0], filters, window_output(window, 0, x.dims[2]), window_output(window, 1, x.dims[3])}};
+  ir::TensorType y{DType::F32, {wide[0], filters, window_output(window, 0, wide[2]), window_output(window, 1, wide[3])}};
   require(context.has(In::kResidual) == (a.project.residual != scalar::ResidualMode::None),
           "a residual without its mode, or the reverse");
   if (context.has(In::kResidual)) {
     require(context.has(In::kProject), "a residual without a projection");
     require_dims(context.type(In::kResidual).dims, y.dims, "the residual");
   }
-  return {y};
+  return y;
 }
 
-std::string describe(const ir::AttributeBlob& blob) {
-  const auto& a = blob.as<InvertedResidualAttributes>();
+std::string describe_block(const InvertedResidualAttributes& a) {
   const auto part = [](const char* name, const scalar::Epilogue& epilogue) {
     const std::string text = describe_epilogue(epilogue);
     return text.empty() ? text : std::string(" ") + name + ":" + text;
@@ -92,37 +119,22 @@ std::string describe(const ir::AttributeBlob& blob) {
   return describe_window(window_of(a)) + part("expand", a.expand) + part("depthwise", a.depthwise) + part("project", a.project);
 }
 
-std::uint64_t work(const InferContext& context) {
-  const auto& a = context.attributes.as<InvertedResidualAttributes>();
-  const ir::TensorType y = infer(context)[0];
-  const ir::Dims& x = context.type(In::kX).dims;
-  const std::int64_t hidden = pointwise_channels(context, In::kExpand, x[1]);
-  const std::int64_t pixels = y.dims[0] * y.dims[2] * y.dims[3];
-  std::int64_t products = ir::element_count({pixels, hidden, a.kernel[0], a.kernel[1]});
-  if (context.has(In::kExpand)) products += ir::element_count({x[0], x[2], x[3], x[1], hidden});
-  if (context.has(In::kProject)) products += ir::element_count({pixels, hidden, y.dims[1]});
-  const std::int64_t rows = y.dims[0] * y.dims[2];
+std::uint64_t block_work(const InferContext& context, const InvertedResidualAttributes& a, const ir::Dims& wide,
+                         const ir::Dims& y, std::int64_t depth) {
+  const std::int64_t pixels = y[0] * y[2] * y[3];
+  std::int64_t products = ir::element_count({pixels, wide[1], a.kernel[0], a.kernel[1]});
+  products += ir::element_count({wide[0], wide[2], wide[3], depth, wide[1]});
+  if (context.has(In::kProject)) products += ir::element_count({pixels, wide[1], y[1]});
+  const std::int64_t rows = y[0] * y[2];
   const std::int64_t parts = rows < kRowsPerPart ? 1 : std::max<std::int64_t>(2, rows / kRowsPerPart);
   return std::min(static_cast<std::uint64_t>(products), static_cast<std::uint64_t>(parts) * ir::kMultiplyAddsPerPart);
 }
 
-void pack_pointwise(ir::Graph& graph, ir::NodeId id, std::size_t input) {
-  if (graph.node(id).inputs[input] == ir::kNone) return;
-  const ir::Value& w = constant_weights(graph, graph.node(id), input);
-  if (w.format != WeightFormat::Strided) return;
-  const std::int64_t to = w.type.dims[0], from = w.type.dims[1];
-  const float* data = w.constant.as<float>();
-  ir::Bytes bytes = pack_panels(1, from, to, [&](std::int64_t, std::int64_t k, std::int64_t m) { return data[m * from + k]; });
-  graph.set_input(id, input, graph.add_constant(w.name, {DType::F32, {1, from, to}}, std::move(bytes), WeightFormat::PanelF32x16));
-}
-
-void pack(ir::Graph& graph, ir::NodeId id) {
+void pack_block(ir::Graph& graph, ir::NodeId id) {
   pack_depthwise(graph, id, In::kDepthwise);
-  pack_pointwise(graph, id, In::kExpand);
-  pack_pointwise(graph, id, In::kProject);
+  pack_product(graph, id, In::kExpand);
+  pack_product(graph, id, In::kProject);
 }
-
-}  // namespace
 
 extern const OperatorDef kInvertedResidual = [] {
   OperatorDef op;
@@ -133,7 +145,7 @@ extern const OperatorDef kInvertedResidual = [] {
   op.kernel = &kEntry;
   op.layout = LayoutRule::ChannelsLast;
   op.work = &work;
-  op.pack = &pack;
+  op.pack = &pack_block;
   return op;
 }();
 

@@ -30,7 +30,8 @@ const Order kChannelsLast{0, 2, 3, 1};
 
 /// The dimension of its first input along which a kernel that is channels last needs stride 1.
 std::size_t dense_dim(const Node& node) {
-  return node.op == &ops::kConv && node.as<cpu::ConvAttributes>().planar != 0 ? 3 : 1;
+  const bool planar = node.op == &ops::kStemBlock || (node.op == &ops::kConv && node.as<cpu::ConvAttributes>().planar != 0);
+  return planar ? 3 : 1;
 }
 
 class LayoutChooser {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// A depthwise convolution together with the pointwise one before it and the one behind it, where the image between them
-// is too large for the caches: the fused kernel keeps a few rows of it instead.
+// A depthwise convolution together with the pointwise one before it, or a network's first convolution, and the pointwise one
+// behind it, where the image between them is too large for the caches: the fused kernel keeps a few rows of it instead.
 #include "edgert/cpu/ops/conv.h"
 #include "edgert/cpu/ops/depthwise_conv.h"
 #include "edgert/cpu/ops/inverted_residual.h"
+#include "edgert/cpu/ops/stem_block.h"
 #include "passes/pattern.h"
 #include "passes/pipeline.h"
 
@@ -30,6 +31,13 @@ bool is_pointwise(const Node* node) {
          a.planar == 0;
 }
 
+/// A first convolution as StemBlock computes it; choose_planar has looked at groups and columns.
+bool is_first(const Node* node) {
+  if (!is(node, ops::kConv)) return false;
+  const auto& a = node->as<cpu::ConvAttributes>();
+  return a.planar != 0 && a.dilation[0] == 1;
+}
+
 ValueId input_or_none(const Node& node, std::size_t i) { return i < node.inputs.size() ? node.inputs[i] : kNone; }
 
 /// Why no block is made around the depthwise convolution; null where one can be.
@@ -42,9 +50,8 @@ const char* depthwise_refusal(const Graph& graph, const Node& node) {
   return w.type.dims[1] == 1 ? nullptr : "the groups have more than one channel";
 }
 
-/// Why a block does not take over the pointwise convolution between which and the depthwise one `hidden` lies; null when it
-/// does.
-const char* pointwise_refusal(const Graph& graph, const Node& node, ValueId hidden) {
+/// Why a block does not take over the convolution between which and the depthwise one `hidden` lies; null when it does.
+const char* neighbour_refusal(const Graph& graph, const Node& node, ValueId hidden) {
   const ir::Value& w = graph.value(node.inputs[1]);
   if (!graph.has_single_use(hidden)) return "the image between them is read elsewhere too";
   if (bytes_of(graph, hidden) < kFewestHiddenBytes) return "the image between them is small enough for the caches";
@@ -55,10 +62,10 @@ const char* pointwise_refusal(const Graph& graph, const Node& node, ValueId hidd
   return !expands && input_or_none(node, 3) == hidden ? "it adds what it reads" : nullptr;
 }
 
-/// The pointwise convolutions that make the input and read the result of something.
-const Node* pointwise_before(const Graph& graph, ValueId x) {
+/// The convolutions that make the input and read the result of something.
+const Node* neighbour_before(const Graph& graph, ValueId x) {
   const Node* node = graph.producer(x);
-  return is_pointwise(node) ? node : nullptr;
+  return is_pointwise(node) || is_first(node) ? node : nullptr;
 }
 std::vector<NodeId> pointwise_behind(const Graph& graph, ValueId y) {
   std::vector<NodeId> found;
@@ -81,13 +88,25 @@ Block block_around(const Graph& graph, NodeId id) {
   Block block;
   if (depthwise_refusal(graph, node) != nullptr) return block;
   const ValueId x = node.inputs[0];
-  const Node* expand = pointwise_before(graph, x);
-  if (expand != nullptr && pointwise_refusal(graph, *expand, x) == nullptr) block.expand = graph.value(x).producer;
+  const Node* expand = neighbour_before(graph, x);
+  if (expand != nullptr && neighbour_refusal(graph, *expand, x) == nullptr) block.expand = graph.value(x).producer;
   for (const NodeId project : pointwise_behind(graph, node.outputs[0])) {
-    if (pointwise_refusal(graph, graph.node(project), node.outputs[0]) == nullptr) block.project = project;
+    if (neighbour_refusal(graph, graph.node(project), node.outputs[0]) == nullptr) block.project = project;
   }
   if (block.expand != kNone || block.project != kNone) block.depthwise = id;
   return block;
+}
+
+cpu::StemBlockAttributes stem_attributes(const cpu::ConvAttributes& first, const cpu::InvertedResidualAttributes& block) {
+  cpu::StemBlockAttributes attributes{};
+  for (int i = 0; i < 2; ++i) {
+    attributes.kernel[i] = first.kernel[i];
+    attributes.stride[i] = first.stride[i];
+    attributes.pad_begin[i] = first.pad_begin[i];
+    attributes.pad_end[i] = first.pad_end[i];
+  }
+  attributes.block = block;
+  return attributes;
 }
 
 void fuse(Graph& graph, const Block& block) {
@@ -124,8 +143,11 @@ void fuse(Graph& graph, const Block& block) {
     nodes.push_back(block.project);
   }
   const ValueId y = graph.node(nodes.back()).outputs[0];
-  const NodeId fresh =
-      graph.add_node(ops::kInvertedResidual, inputs, ir::AttributeBlob::of(attributes), joined_provenance(graph, nodes));
+  const bool first = block.expand != kNone && is_first(&graph.node(block.expand));
+  const ir::AttributeBlob blob =
+      first ? ir::AttributeBlob::of(stem_attributes(graph.node(block.expand).as<cpu::ConvAttributes>(), attributes))
+            : ir::AttributeBlob::of(attributes);
+  const NodeId fresh = graph.add_node(first ? ops::kStemBlock : ops::kInvertedResidual, inputs, blob, joined_provenance(graph, nodes));
   take_place(graph, y, graph.node(fresh).outputs[0]);
 }
 
@@ -146,14 +168,14 @@ int fuse_inverted_residual(ir::Graph& graph) {
 void explain_fuse_inverted_residual(const ir::Graph& graph, std::vector<Refusal>& refusals) {
   for (const NodeId id : graph.topological_order()) {
     const Node& node = graph.node(id);
-    const bool block = node.op == &ops::kInvertedResidual;
+    const bool block = node.op == &ops::kInvertedResidual || node.op == &ops::kStemBlock;
     if (!block && node.op != &ops::kDepthwiseConv) continue;
     const char* all = block ? nullptr : depthwise_refusal(graph, node);
     const auto add = [&](const Node& pointwise, ValueId hidden) {
-      const char* reason = all != nullptr ? all : pointwise_refusal(graph, pointwise, hidden);
+      const char* reason = all != nullptr ? all : neighbour_refusal(graph, pointwise, hidden);
       if (reason != nullptr) refusals.push_back({"fuse_inverted_residual", names_of(pointwise), names_of(node), reason});
     };
-    const Node* expand = pointwise_before(graph, node.inputs[0]);
+    const Node* expand = neighbour_before(graph, node.inputs[0]);
     if (expand != nullptr && (!block || node.inputs[In::kExpand] == kNone)) add(*expand, node.inputs[0]);
     if (block && node.inputs[In::kProject] != kNone) continue;
     for (const NodeId project : pointwise_behind(graph, node.outputs[0])) add(graph.node(project), node.outputs[0]);

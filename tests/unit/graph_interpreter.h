@@ -12,6 +12,7 @@
 #include "edgert/cpu/ops/conv.h"
 #include "edgert/cpu/ops/depthwise_conv.h"
 #include "edgert/cpu/ops/inverted_residual.h"
+#include "edgert/cpu/ops/stem_block.h"
 #include "edgert/cpu/ops/matmul.h"
 #include "edgert/cpu/ops/normalize.h"
 #include "edgert/cpu/ops/pad.h"
@@ -155,7 +156,14 @@ class GraphInterpreter {
       return conv(node, w, node.as<cpu::DepthwiseConvAttributes>(), out_dims(node)[1] / w.dims[1]);
     }
     if (node.op == &ops::kWinogradConv) return winograd(node);
-    if (node.op == &ops::kInvertedResidual) return inverted_residual(node);
+    if (node.op == &ops::kInvertedResidual) {
+      return block(node, node.as<cpu::InvertedResidualAttributes>(), {{1, 1}, {1, 1}, {1, 1}, {0, 0}, 1, 0, {}, {0, 0}});
+    }
+    if (node.op == &ops::kStemBlock) {
+      const auto& a = node.as<cpu::StemBlockAttributes>();
+      return block(node, a.block, {{a.kernel[0], a.kernel[1]}, {a.stride[0], a.stride[1]}, {1, 1},
+                                   {a.pad_begin[0], a.pad_begin[1]}, 1, 0, {}, {a.pad_end[0], a.pad_end[1]}});
+    }
     if (node.op == &ops::kMatMul) return matmul(node);
     if (node.op == &ops::kPool) return pool(node);
     if (node.op == &ops::kReduce) return reduce(node);
@@ -280,10 +288,9 @@ class GraphInterpreter {
     return conv(node, w, as_conv, 1);
   }
 
-  /// As the three convolutions that it is.
-  Tensor inverted_residual(const ir::Node& node) const {
+  /// As the three convolutions that it is, the first one with that window.
+  Tensor block(const ir::Node& node, const cpu::InvertedResidualAttributes& a, const cpu::ConvAttributes& first) const {
     using In = cpu::InvertedResidualInput;
-    const auto& a = node.as<cpu::InvertedResidualAttributes>();
     ir::Graph parts;
     std::vector<Tensor> inputs;
     const auto input = [&](std::size_t i) {
@@ -294,18 +301,20 @@ class GraphInterpreter {
     const auto add = [&](const ops::OperatorDef& op, const std::vector<ir::ValueId>& operands, const auto& attributes) {
       return parts.node(parts.add_node(op, operands, ir::AttributeBlob::of(attributes), {})).outputs[0];
     };
-    const auto pointwise = [&](ir::ValueId x, std::size_t weights, ir::ValueId residual, const scalar::Epilogue& epilogue) {
+    const auto dense = [&](ir::ValueId x, std::size_t weights, ir::ValueId residual, const scalar::Epilogue& epilogue,
+                           cpu::ConvAttributes as_conv) {
       if (!has(node, weights)) return x;
-      const cpu::ConvAttributes as_conv = {{1, 1}, {1, 1}, {1, 1}, {0, 0}, 1, 0, epilogue, {0, 0}};
+      as_conv.epilogue = epilogue;
       return add(ops::kConv, {x, input(weights), input(weights + 1), residual}, as_conv);
     };
     const cpu::DepthwiseConvAttributes window = {{a.kernel[0], a.kernel[1]}, {a.stride[0], a.stride[1]}, {1, 1},
                                                  {a.pad_begin[0], a.pad_begin[1]}, a.depthwise,
                                                  {a.pad_end[0], a.pad_end[1]}};
-    const ir::ValueId wide = pointwise(input(In::kX), In::kExpand, ir::kNone, a.expand);
+    const ir::ValueId wide = dense(input(In::kX), In::kExpand, ir::kNone, a.expand, first);
     const ir::ValueId filtered =
         add(ops::kDepthwiseConv, {wide, input(In::kDepthwise), input(In::kDepthwiseBias), ir::kNone}, window);
-    parts.add_output("y", pointwise(filtered, In::kProject, input(In::kResidual), a.project));
+    const cpu::ConvAttributes pointwise = {{1, 1}, {1, 1}, {1, 1}, {0, 0}, 1, 0, {}, {0, 0}};
+    parts.add_output("y", dense(filtered, In::kProject, input(In::kResidual), a.project, pointwise));
     return GraphInterpreter(parts).run(inputs)[0];
   }
 

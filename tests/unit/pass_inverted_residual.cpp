@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // fuse_inverted_residual: which convolutions become one step, and that they stay what they are.
+#include "edgert/cpu/ops/stem_block.h"
 #include "pass_net.h"
 
 using namespace edgert;
@@ -74,4 +75,20 @@ TEST_CASE("fuse_inverted_residual leaves what would not gain, or cannot be done"
   shared.output(shared.wide);
   shared.output(shared.filtered);
   CHECK(shared.check(&passes::fuse_inverted_residual) == 0);
+}
+
+TEST_CASE("fuse_inverted_residual: a network's first convolution") {
+  Net net;
+  const ValueId x = net.input({1, 3, 90, 90});
+  const ValueId first = net.unary(PointwiseOp::Relu, net.conv(x, 16, 3, 0, true));
+  net.output(net.conv(net.depthwise(first, 3), 4, 1, 0, true));
+  passes::fuse_epilogue(net.graph);
+  passes::choose_planar(net.graph);
+  CHECK(net.check(&passes::fuse_inverted_residual) == 1);
+  CHECK(net.count(ops::kConv) == 0);
+  REQUIRE(net.maker_of_output().op == &ops::kStemBlock);
+  CHECK(net.maker_of_output().as<cpu::StemBlockAttributes>().kernel[0] == 3);
+  passes::choose_layout(net.graph);
+  ir::verify(net.graph);
+  CHECK(net.count(ops::kCopy) == 1);  // of the result, into the caller's order
 }

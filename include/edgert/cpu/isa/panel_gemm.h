@@ -214,13 +214,7 @@ class PanelGemmRun {
   void chunk(std::int64_t problem, std::int64_t row, std::int64_t count, std::int64_t panel, std::int64_t panel_end,
              const float* b, bool first) noexcept {
     const std::int64_t tiles = ceil_div(count, shape_.rows);
-    const std::int64_t low_height = count / tiles;
-    const std::int64_t higher_tiles = count % tiles;  // the first ones are a row higher
-    const auto height_of = [&](std::int64_t t) { return static_cast<int>(low_height + (t < higher_tiles ? 1 : 0)); };
-    source_.begin_chunk();
-    for (std::int64_t t = 0, above = 0; t < tiles && gemm_.depth() != 0; above += height_of(t++)) {
-      tiles_[t] = source_.rows(problem, row + above, height_of(t), scratch_.table + above * gemm_.taps);
-    }
+    const std::int64_t runs = find_rows(problem, row, count, tiles);
     float* const y = gemm_.y + gemm_.problems.offset(problem, gemm_.y_problem_strides) +
                      gemm_.rows.offset(row, gemm_.y_strides);
     const float* const residual =
@@ -238,18 +232,51 @@ class PanelGemmRun {
       job.ahead = ahead;
       job.ahead_lines = first ? lines_ahead(tiles, panel_end - next) : 0;
       const std::int64_t ahead_step = job.ahead_lines == 0 ? 0 : job.ahead_lines * ahead_intervals() * kLineFloats;
-      for (std::int64_t t = 0; t < tiles; ++t) {
-        const int height = height_of(t);
-        job.rows = tiles_[t].table;
-        job.row_pitch = tiles_[t].pitch;
-        job.row_offset = tiles_[t].offset;
-        tile(job, height, static_cast<int>(next - panel), gemm_.columns - column);
-        job.y += height * y_pitch_;
-        job.ahead += ahead_step;
-        if (job.residual != nullptr) job.residual += height * residual_pitch_;
+      for (std::int64_t i = 0; i < runs; ++i) {
+        const TileRun& run = tile_runs_[i];
+        job.rows = run.rows.table;
+        job.row_pitch = run.rows.pitch;
+        job.row_offset = run.rows.offset;
+        job.count = run.count;
+        tile(job, run.height, static_cast<int>(next - panel), gemm_.columns - column);
+        const std::int64_t rows = run.count * run.height;
+        job.y += rows * y_pitch_;
+        job.ahead += run.count * ahead_step;
+        if (job.residual != nullptr) job.residual += rows * residual_pitch_;
       }
       b = ahead;
     }
+  }
+
+  /// Tiles of one height whose rows lie one below the other.
+  struct TileRun {
+    GemmRows rows;  ///< of the first one
+    int height;
+    std::int64_t count;
+  };
+
+  /// Asks the source for the rows of a chunk's tiles and says how many runs of tiles they make.
+  std::int64_t find_rows(std::int64_t problem, std::int64_t row, std::int64_t count, std::int64_t tiles) noexcept {
+    const std::int64_t low_height = count / tiles;
+    const std::int64_t higher_tiles = count % tiles;  // the first ones are a row higher
+    std::int64_t runs = 0;
+    source_.begin_chunk();
+    for (std::int64_t t = 0, above = 0; t < tiles; ++t) {
+      const int height = static_cast<int>(low_height + (t < higher_tiles ? 1 : 0));
+      const GemmRows rows =
+          gemm_.depth() == 0 ? GemmRows{} : source_.rows(problem, row + above, height, scratch_.table + above * gemm_.taps);
+      above += height;
+      if (runs != 0) {
+        TileRun& last = tile_runs_[runs - 1];
+        if (last.height == height && rows.pitch != kNoRowPitch && last.rows.pitch == rows.pitch &&
+            last.rows.table == rows.table && last.rows.offset + last.count * height * rows.pitch == rows.offset) {
+          ++last.count;
+          continue;
+        }
+      }
+      tile_runs_[runs++] = {rows, height, 1};
+    }
+    return runs;
   }
 
   /// How many panels the next tiles take, of those before `panel_end`.
@@ -283,7 +310,7 @@ class PanelGemmRun {
     return scratch_.init;
   }
 
-  /// `columns_left`: columns of the product from the tile's first one on.
+  /// `direct.count` tiles. `columns_left`: columns of the product from their first one on.
   void tile(const GemmTile& direct, int height, int panels, std::int64_t columns_left) noexcept {
     const std::int64_t panel_columns = panels * kPanelColumns;
     const bool whole = panel_columns <= columns_left;
@@ -298,10 +325,18 @@ class PanelGemmRun {
     sums.residual = nullptr;
     sums.low = -scalar::infinity_f32();
     sums.high = scalar::infinity_f32();
-    EDGERT_ISA_DISPATCH(gemm_.isa, gemm_tile(height, panels, half, sums));
-    const FinishRows rest = {sums.y, sums.y_stride, direct.y, direct.y_stride, direct.residual, direct.residual_stride,
-                             height, whole ? panels * kPanelColumns : columns_left, gemm_.epilogue.epilogue};
-    EDGERT_ISA_DISPATCH(gemm_.isa, finish_rows(rest));
+    sums.count = 1;
+    FinishRows rest = {sums.y, sums.y_stride, direct.y, direct.y_stride, direct.residual, direct.residual_stride,
+                       height, whole ? panels * kPanelColumns : columns_left, gemm_.epilogue.epilogue};
+    for (std::int64_t t = 0; t < direct.count; ++t) {
+      EDGERT_ISA_DISPATCH(gemm_.isa, gemm_tile(height, panels, half, sums));
+      EDGERT_ISA_DISPATCH(gemm_.isa, finish_rows(rest));
+      if (direct.count == 1) break;
+      sums.row_offset += height * direct.row_pitch;
+      sums.ahead += direct.ahead_lines * ahead_intervals() * kLineFloats;
+      rest.y += height * direct.y_stride;
+      if (rest.residual != nullptr) rest.residual += height * direct.residual_stride;
+    }
   }
 
   const PanelGemm& gemm_;
@@ -314,7 +349,7 @@ class PanelGemmRun {
   bool wide_ = false;     ///< tiles of kRowPanels panels
   std::int64_t y_pitch_ = 0;
   std::int64_t residual_pitch_ = 0;
-  GemmRows tiles_[kMaxGemmTiles] = {};  ///< of the chunk
+  TileRun tile_runs_[kMaxGemmTiles] = {};  ///< of the chunk
 };
 
 }  // namespace edgert::cpu

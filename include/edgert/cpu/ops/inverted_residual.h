@@ -40,14 +40,20 @@ struct InvertedResidualProblem {
   const TensorView& x;
   const TensorView& y;
   bool expands, projects;
-  std::int64_t channels, hidden, filters;  ///< C, E, M
-  std::int64_t pitch;                      ///< floats between pixels of the hidden image
+  std::int64_t depth;            ///< products of an element of the hidden image: C where the expansion is pointwise
+  std::int64_t hidden, filters;  ///< E, M
+  std::int64_t height, width;    ///< of the hidden image
+  std::int64_t pitch;            ///< floats between pixels of the hidden image
 
   explicit InvertedResidualProblem(const Operands& operands) noexcept
-      : attributes(operands.as<InvertedResidualAttributes>()), x(operands.in(0)), y(operands.out(0)),
+      : InvertedResidualProblem(operands, operands.as<InvertedResidualAttributes>(), operands.in(0).dims[1],
+                                operands.in(0).dims[2], operands.in(0).dims[3]) {}
+  InvertedResidualProblem(const Operands& operands, const InvertedResidualAttributes& attributes_, std::int64_t depth_,
+                          std::int64_t height_, std::int64_t width_) noexcept
+      : attributes(attributes_), x(operands.in(0)), y(operands.out(0)),
         expands(operands.has(InvertedResidualInput::kExpand)), projects(operands.has(InvertedResidualInput::kProject)),
-        channels(x.dims[1]), hidden(operands.in(InvertedResidualInput::kDepthwise).dims[2]), filters(y.dims[1]),
-        pitch(hidden_pitch(hidden)) {}
+        depth(depth_), hidden(operands.in(InvertedResidualInput::kDepthwise).dims[2]), filters(y.dims[1]),
+        height(height_), width(width_), pitch(hidden_pitch(hidden)) {}
 
   /// Whole panels. Pixels at multiples of 2048 bytes would meet in few sets of a first-level cache.
   static constexpr std::int64_t hidden_pitch(std::int64_t hidden) noexcept {
@@ -60,27 +66,37 @@ struct InvertedResidualProblem {
   std::int64_t table_pitch() const noexcept { return (y.dims[3] - 1) * attributes.stride[1] + attributes.kernel[1]; }
 };
 
-/// Rows of a product that are the pixels of an image row.
-struct PixelSource {
+/// Rows of a product that are the pixels of an image row: of the pointwise convolutions.
+struct PixelRows {
   const float* first = nullptr;
   std::int64_t pitch = 0;
 
+  static constexpr std::int64_t taps() noexcept { return 1; }
+  std::int64_t row_pitch() const noexcept { return pitch; }
+  void prepare() noexcept {}
+  /// The rows are from now on what row `h` of the hidden image is made of.
+  void seek(const TensorView& x, std::int64_t image, std::int64_t h) noexcept {
+    first = x.as<const float>() + image * x.strides[0] + h * x.strides[2];
+  }
+
   void begin_chunk() noexcept {}
-  GemmRows rows(std::int64_t, std::int64_t row, int, const float** table) const noexcept {
-    *table = first + row * pitch;
-    return {table, pitch, 0};
+  GemmRows rows(std::int64_t, std::int64_t row, int, const float**) const noexcept {
+    return {&first, pitch, row * pitch};
   }
   const float* panels(std::int64_t, std::int64_t, int) noexcept { return nullptr; }
 };
 
+/// `Expansion` finds the operands of the first convolution, as PixelRows does.
+template <class Expansion>
 class InvertedResidualRun {
  public:
-  InvertedResidualRun(const Operands& operands, ScratchPieces& pieces) noexcept
-      : problem_(operands), rows_(problem_.attributes.kernel, problem_.attributes.stride[1], 1, problem_.hidden, 1, pieces),
-        scratch_(pieces, 1, gemm_chunk_rows(1, problem_.channels < problem_.hidden && problem_.expands
-                                                   ? problem_.channels : problem_.hidden)) {
-    const std::int64_t width = problem_.expands ? problem_.x.dims[3] : 0;
-    ring_ = pieces.take<float>(problem_.ring_rows() * width * problem_.pitch);
+  InvertedResidualRun(const InvertedResidualProblem& problem, const Expansion& expansion, ScratchPieces& pieces) noexcept
+      : problem_(problem), expansion_(expansion),
+        rows_(problem_.attributes.kernel, problem_.attributes.stride[1], 1, problem_.hidden, 1, pieces),
+        scratch_(pieces, expansion.taps(),
+                 gemm_chunk_rows(expansion.taps(), problem_.depth < problem_.hidden && problem_.expands ? problem_.depth
+                                                                                                     : problem_.hidden)) {
+    ring_ = pieces.take<float>(problem_.ring_rows() * (problem_.expands ? problem_.width : 0) * problem_.pitch);
     row_ = pieces.take<float>(problem_.projects ? problem_.y.dims[3] * problem_.pitch : 0);
     zeros_ = pieces.take<float>(problem_.pitch);
     bias_ = pieces.take<float>(problem_.pitch);
@@ -89,9 +105,9 @@ class InvertedResidualRun {
 
   void part(const Work& work) noexcept {
     prepare(work);
-    RowProduct expand(problem_.expands ? expansion(work) : PanelGemm{}, scratch_, problem_.x.strides[3]);
-    RowProduct project(problem_.projects ? projection(work) : PanelGemm{}, scratch_, problem_.pitch);
-    project.source.first = row_;
+    PixelRows filtered = {row_, problem_.pitch};
+    RowProduct<Expansion> expand(problem_.expands ? expansion(work) : PanelGemm{}, scratch_, expansion_);
+    RowProduct<PixelRows> project(problem_.projects ? projection(work) : PanelGemm{}, scratch_, filtered);
     const TensorView& y = problem_.y;
     const PartRange range = part_range(y.dims[0] * y.dims[2], work.part, work.parts);
     std::int64_t image = -1;
@@ -99,7 +115,7 @@ class InvertedResidualRun {
     for (std::int64_t item = range.begin; item < range.end; ++item) {
       const std::int64_t row = item % y.dims[2];
       const std::int64_t top = row * problem_.attributes.stride[0] - problem_.attributes.pad_begin[0];
-      const PartRange inside = rows_inside(top, problem_.x.dims[2], problem_.attributes.kernel[0], 1);
+      const PartRange inside = rows_inside(top, problem_.height, problem_.attributes.kernel[0], 1);
       if (image != item / y.dims[2]) {
         image = item / y.dims[2];
         next = 0;
@@ -113,14 +129,14 @@ class InvertedResidualRun {
   }
 
  private:
-  /// A product whose rows are the pixels of one image row after the other.
+  /// A product that makes one image row after the other.
+  template <class Source>
   struct RowProduct {
     PanelGemm gemm;
-    PixelSource source;
-    PanelGemmRun<PixelSource> run;
+    PanelGemmRun<Source> run;
 
-    RowProduct(const PanelGemm& gemm_, const PanelGemmScratch& scratch, std::int64_t pitch) noexcept
-        : gemm(gemm_), source{nullptr, pitch}, run(gemm, scratch, source) {}
+    RowProduct(const PanelGemm& gemm_, const PanelGemmScratch& scratch, Source& source) noexcept
+        : gemm(gemm_), run(gemm, scratch, source) {}
     RowProduct(const RowProduct&) = delete;
     RowProduct& operator=(const RowProduct&) = delete;
   };
@@ -136,6 +152,7 @@ class InvertedResidualRun {
     std::memset(zeros_, 0, bytes);
     std::memset(bias_, 0, bytes);
     if (!problem_.expands) return;
+    expansion_.prepare();
     if (work.has(In::kExpandBias) && problem_.hidden != 0) {
       std::memcpy(bias_, work.in(In::kExpandBias).as<const float>(),
                   sizeof(float) * static_cast<std::size_t>(problem_.hidden));
@@ -146,10 +163,10 @@ class InvertedResidualRun {
     }
   }
 
-  float* ring_row(std::int64_t slot) const noexcept { return ring_ + slot * problem_.x.dims[3] * problem_.pitch; }
+  float* ring_row(std::int64_t slot) const noexcept { return ring_ + slot * problem_.width * problem_.pitch; }
   const float** table_row(std::int64_t slot) const noexcept { return table_ + slot * problem_.table_pitch(); }
   void fill_slot(std::int64_t slot, const float* line, std::int64_t step) noexcept {
-    fill_pixel_table(line, problem_.x.dims[3], step, -std::int64_t{problem_.attributes.pad_begin[1]}, zeros_,
+    fill_pixel_table(line, problem_.width, step, -std::int64_t{problem_.attributes.pad_begin[1]}, zeros_,
                      problem_.table_pitch(), table_row(slot));
   }
 
@@ -163,12 +180,13 @@ class InvertedResidualRun {
     gemm.epilogue = resolve_epilogue(epilogue);
     return gemm;
   }
-  /// Pixels of a row of x to whole panels in the ring.
+  /// A row of the hidden image, as whole panels in the ring.
   PanelGemm expansion(const Work& work) const noexcept {
-    PanelGemm gemm = pixel_gemm(work, InvertedResidualInput::kExpand, problem_.x.dims[3], problem_.attributes.expand);
+    PanelGemm gemm = pixel_gemm(work, InvertedResidualInput::kExpand, problem_.width, problem_.attributes.expand);
     gemm.columns = problem_.panel_columns();
-    gemm.chunk = problem_.channels;
-    gemm.a_pitch = problem_.x.strides[3];
+    gemm.taps = expansion_.taps();
+    gemm.chunk = gemm.taps == 0 ? 0 : problem_.depth / gemm.taps;
+    gemm.a_pitch = expansion_.row_pitch();
     gemm.bias = bias_;
     gemm.y_strides[0] = problem_.pitch;
     return gemm;
@@ -190,17 +208,17 @@ class InvertedResidualRun {
   }
 
   /// Makes row `h` of the hidden image, or says where it lies.
-  void bring_row(RowProduct& expand, std::int64_t image, std::int64_t h) noexcept {
+  void bring_row(RowProduct<Expansion>& expand, std::int64_t image, std::int64_t h) noexcept {
     const TensorView& x = problem_.x;
     const std::int64_t slot = h % problem_.ring_rows();
-    const float* line = x.as<const float>() + image * x.strides[0] + h * x.strides[2];
     if (!problem_.expands) {
+      const float* line = x.as<const float>() + image * x.strides[0] + h * x.strides[2];
       fill_slot(slot, line, x.strides[3]);
       fill_slot(slot + problem_.ring_rows(), line, x.strides[3]);
       return;
     }
     expand.gemm.y = ring_row(slot);
-    expand.source.first = line;
+    expansion_.seek(x, image, h);
     expand.run.part(0, 1);
   }
 
@@ -218,7 +236,7 @@ class InvertedResidualRun {
     }
   }
 
-  void project_row(RowProduct& project, std::int64_t image, std::int64_t row) noexcept {
+  void project_row(RowProduct<PixelRows>& project, std::int64_t image, std::int64_t row) noexcept {
     const TensorView& y = problem_.y;
     project.gemm.y = y.as<float>() + image * y.strides[0] + row * y.strides[2];
     if (residual_ != nullptr) {
@@ -228,6 +246,7 @@ class InvertedResidualRun {
   }
 
   InvertedResidualProblem problem_;
+  Expansion expansion_;
   DepthwiseRows rows_;
   PanelGemmScratch scratch_;
   float* ring_ = nullptr;         ///< [kernel rows][W][pitch]: row h of the hidden image is in slot h % kernel rows
@@ -238,85 +257,98 @@ class InvertedResidualRun {
   const TensorView* residual_ = nullptr;
 };
 
+/// What all blocks check: window and epilogues, the weights of the depthwise convolution and of the pointwise ones. The
+/// first convolution, `depth` products to an element, may be absent where `may_start_depthwise`. x has stride 1 along
+/// dimension `x_dense_dim`.
+inline const char* check_inverted_residual(const Operands& operands, const InvertedResidualAttributes& attributes,
+                                           std::uint32_t x_dense_dim, std::int64_t depth,
+                                           bool may_start_depthwise) noexcept {
+  using In = InvertedResidualInput;
+  constexpr std::int32_t kOnes[2] = {1, 1};
+  const TensorView& y = operands.out(0);
+  if (const char* reason = check_window(operands.in(0), y, attributes.kernel, attributes.stride, kOnes,
+                                        attributes.pad_begin, x_dense_dim)) {
+    return reason;
+  }
+  const TensorView& w = operands.in(In::kDepthwise);
+  if (!is_f32(w, 3) || !is_dense(w)) return "depthwise weights: not a dense f32 tensor of rank 3";
+  if (w.dims[0] != attributes.kernel[0] || w.dims[1] != attributes.kernel[1]) {
+    return "depthwise weights: dims are not [kh, kw, E]";
+  }
+  const std::int64_t hidden = w.dims[2];
+  if (hidden > kMaxDenseExtent) return "depthwise weights: E too large";
+  if (operands.has(In::kDepthwiseBias) && !is_bias(operands.in(In::kDepthwiseBias), hidden)) {
+    return "depthwise bias: not [E] with stride 1";
+  }
+  // The product from `from` to `to` channels whose weights are operand `weights`, their bias the next.
+  const auto check_product = [&operands](std::size_t weights, std::int64_t from, std::int64_t to, bool may_be_absent) {
+    if (!operands.has(weights)) {
+      if (operands.has(weights + 1)) return "bias: without its weights";
+      return may_be_absent && from == to ? nullptr : "weights: absent, but the numbers of channels differ";
+    }
+    const TensorView& panels = operands.in(weights);
+    if (panels.dtype != DType::F32 || panels.format != WeightFormat::PanelF32x16 || panels.rank != 3) {
+      return "weights: not f32 panels";
+    }
+    if (panels.dims[0] != 1 || panels.dims[1] != from || panels.dims[2] != to) return "weights: dims are not [1, from, to]";
+    if (operands.has(weights + 1) && !is_bias(operands.in(weights + 1), to)) return "bias: not [to] with stride 1";
+    return static_cast<const char*>(nullptr);
+  };
+  if (const char* reason = check_product(In::kExpand, depth, hidden, may_start_depthwise)) return reason;
+  if (const char* reason = check_product(In::kProject, hidden, y.dims[1], true)) return reason;
+  const auto is_activation = [](const scalar::Epilogue& epilogue) {
+    return scalar::arity(epilogue.activation) == 1 && scalar::has_float_form(epilogue.activation) &&
+           epilogue.residual == scalar::ResidualMode::None;
+  };
+  if (!is_activation(attributes.expand) || !is_activation(attributes.depthwise)) return "epilogue: not an activation";
+  if (!operands.has(In::kProject) && operands.has(In::kResidual)) return "residual: without a projection";
+  return check_epilogue(operands, attributes.project, In::kResidual, 1);
+}
+
+/// The scratch is a few rows of images that fit into memory, or could; nothing overflows.
+inline const char* check_inverted_residual_rows(const InvertedResidualProblem& problem) noexcept {
+  std::uint64_t floats = static_cast<std::uint64_t>(problem.pitch);
+  const auto width = static_cast<std::uint64_t>(problem.width + problem.y.dims[3] + 1);
+  if (!checked_mul(floats, width, floats) || floats > std::uint64_t{kMaxDenseExtent}) return "rows: too large";
+  const auto ring_rows = static_cast<std::uint64_t>(problem.ring_rows());
+  if (!checked_mul(floats, ring_rows, floats) || floats > std::uint64_t{kMaxDenseExtent}) return "rows: too large";
+  std::uint64_t entries = static_cast<std::uint64_t>(problem.table_pitch());
+  if (!checked_mul(entries, 2 * ring_rows, entries) || entries > std::uint64_t{kMaxDenseExtent}) {
+    return "rows: too large";
+  }
+  return nullptr;
+}
+
 struct InvertedResidual {
   static constexpr std::uint16_t kId = 16;
   static constexpr const char* kName = "InvertedResidual";
   using Attributes = InvertedResidualAttributes;
 
   static const char* check(const Operands& operands) {
-    using In = InvertedResidualInput;
-    if (operands.inputs.size() != In::kCount || operands.outputs.size() != 1) return "needs 8 inputs and 1 output";
-    constexpr std::int32_t kOnes[2] = {1, 1};
-    const Attributes& attributes = operands.as<Attributes>();
-    const TensorView& x = operands.in(0);
-    const TensorView& y = operands.out(0);
-    if (const char* reason = check_window(x, y, attributes.kernel, attributes.stride, kOnes, attributes.pad_begin)) {
-      return reason;
+    if (operands.inputs.size() != InvertedResidualInput::kCount || operands.outputs.size() != 1) {
+      return "needs 8 inputs and 1 output";
     }
-    const TensorView& w = operands.in(In::kDepthwise);
-    if (!is_f32(w, 3) || !is_dense(w)) return "depthwise weights: not a dense f32 tensor of rank 3";
-    if (w.dims[0] != attributes.kernel[0] || w.dims[1] != attributes.kernel[1]) {
-      return "depthwise weights: dims are not [kh, kw, E]";
-    }
-    const std::int64_t hidden = w.dims[2];
-    if (hidden > kMaxDenseExtent) return "depthwise weights: E too large";
-    if (operands.has(In::kDepthwiseBias) && !is_bias(operands.in(In::kDepthwiseBias), hidden)) {
-      return "depthwise bias: not [E] with stride 1";
-    }
-    if (const char* reason = check_pointwise(operands, In::kExpand, x.dims[1], hidden)) return reason;
-    if (const char* reason = check_pointwise(operands, In::kProject, hidden, y.dims[1])) return reason;
-    if (!is_activation(attributes.expand) || !is_activation(attributes.depthwise)) return "epilogue: not an activation";
-    if (!operands.has(In::kProject) && operands.has(In::kResidual)) return "residual: without a projection";
-    if (const char* reason = check_epilogue(operands, attributes.project, In::kResidual, 1)) return reason;
-    return check_rows(InvertedResidualProblem(operands));
+    const char* reason = check_inverted_residual(operands, operands.as<Attributes>(), 1, operands.in(0).dims[1], true);
+    return reason != nullptr ? reason : check_inverted_residual_rows(InvertedResidualProblem(operands));
   }
 
   static std::uint64_t scratch_bytes(const Operands& operands) {
     if (is_empty(operands.out(0))) return 0;
     ScratchPieces pieces(nullptr);
-    static_cast<void>(InvertedResidualRun(operands, pieces));
+    static_cast<void>(block_of(operands, pieces));
     return pieces.used();
   }
 
   static Status run(const Work& work) {
     if (is_empty(work.out(0))) return {};
     ScratchPieces pieces(work.scratch);
-    InvertedResidualRun(work, pieces).part(work);
+    block_of(work, pieces).part(work);
     return {};
   }
 
  private:
-  static constexpr bool is_activation(const scalar::Epilogue& epilogue) noexcept {
-    return scalar::arity(epilogue.activation) == 1 && scalar::has_float_form(epilogue.activation) &&
-           epilogue.residual == scalar::ResidualMode::None;
-  }
-
-  /// The pointwise convolution from `from` to `to` channels whose weights are operand `weights`, their bias the next.
-  static const char* check_pointwise(const Operands& operands, std::size_t weights, std::int64_t from,
-                                     std::int64_t to) noexcept {
-    if (!operands.has(weights)) {
-      if (operands.has(weights + 1)) return "bias: without its weights";
-      return from == to ? nullptr : "weights: absent, but the numbers of channels differ";
-    }
-    const TensorView& w = operands.in(weights);
-    if (w.dtype != DType::F32 || w.format != WeightFormat::PanelF32x16 || w.rank != 3) return "weights: not f32 panels";
-    if (w.dims[0] != 1 || w.dims[1] != from || w.dims[2] != to) return "weights: dims are not [1, from, to]";
-    if (operands.has(weights + 1) && !is_bias(operands.in(weights + 1), to)) return "bias: not [to] with stride 1";
-    return nullptr;
-  }
-
-  /// The scratch is a few rows of images that fit into memory, or could; nothing overflows.
-  static const char* check_rows(const InvertedResidualProblem& problem) noexcept {
-    std::uint64_t floats = static_cast<std::uint64_t>(problem.pitch);
-    const auto width = static_cast<std::uint64_t>(problem.x.dims[3] + problem.y.dims[3] + 1);
-    if (!checked_mul(floats, width, floats) || floats > std::uint64_t{kMaxDenseExtent}) return "rows: too large";
-    const auto ring_rows = static_cast<std::uint64_t>(problem.ring_rows());
-    if (!checked_mul(floats, ring_rows, floats) || floats > std::uint64_t{kMaxDenseExtent}) return "rows: too large";
-    std::uint64_t entries = static_cast<std::uint64_t>(problem.table_pitch());
-    if (!checked_mul(entries, 2 * ring_rows, entries) || entries > std::uint64_t{kMaxDenseExtent}) {
-      return "rows: too large";
-    }
-    return nullptr;
+  static InvertedResidualRun<PixelRows> block_of(const Operands& operands, ScratchPieces& pieces) noexcept {
+    return {InvertedResidualProblem(operands), PixelRows{nullptr, operands.in(0).strides[3]}, pieces};
   }
 };
 
