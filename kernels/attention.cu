@@ -36,7 +36,7 @@ constexpr int kAhead = kBuffers >= kChunks ? kChunks : kBuffers - 1;
 constexpr int kQueryBytes = kTileQ * kKeyPitch;
 constexpr int kStageBytes = kStageRows * (kKeyPitch + kValuePitch);
 constexpr int kPartialPitch = kValueSteps * 16 + 8;  // floats
-constexpr int kPartialBytes = kWarpsK * kTileQ * (kPartialPitch + 2) * 4;
+constexpr int kPartialBytes = kWarpsK == 1 ? 0 : kWarpsK * kTileQ * (kPartialPitch + 2) * 4;
 static_assert(kChunk % (16 * kWarpsK) == 0, "the chunk does not divide among warps");
 static_assert(kDepth % 8 == 0 && kValueDepth % 8 == 0, "rows are read 16 bytes at a time");
 static_assert((kQueryBytes + kBuffers * kStageBytes > kPartialBytes ? kQueryBytes + kBuffers * kStageBytes : kPartialBytes) == kSharedBytes,
@@ -59,8 +59,13 @@ __device__ __forceinline__ void load_rows(uint32 to, const uint16* from, int fir
 }
 
 using Scores = float[kKeyBlocks][2][4];  // of 16 queries and the warp's keys, as m16n8 accumulators
+constexpr bool kLoadsMask = kMask != Mask::None && kMask != Mask::Causal;
+using MaskValues = float[kLoadsMask ? kKeyBlocks : 1][2][4];
 
 constexpr float kLog2E = 1.44269504f;
+/// Without a mask that adds, scores stay as they are multiplied, and the exponent's multiplication scales them as well.
+constexpr bool kRawScores = kScale > 0.0f && (kMask == Mask::None || kMask == Mask::Causal);
+constexpr float kExponentScale = kRawScores ? kScale * kLog2E : 1.0f;
 
 /// What the mask adds to the score of a query's row and a key that exists, times log2(e).
 __device__ __forceinline__ float mask_of(const void* mask, int row, int key) {
@@ -73,43 +78,65 @@ __device__ __forceinline__ float mask_of(const void* mask, int row, int key) {
     return static_cast<const unsigned char*>(mask)[at] == 0 ? kHidden * kLog2E : 0.0f;
   } else if constexpr (kMask == Mask::Hide) {
     return static_cast<const unsigned char*>(mask)[at] != 0 ? kHidden * kLog2E : 0.0f;
-  } else if constexpr (kMask == Mask::Causal) {
-    return key > row + kCausalOffset ? -scalar::infinity_f32() : 0.0f;
   } else {
     return 0.0f;
   }
 }
 
 /// mask_of() for a warp's scores; minus infinity where there is no key.
-__device__ __forceinline__ void load_mask(Scores& to, const void* mask, int query, int first_key) {
+__device__ __forceinline__ void load_mask(MaskValues& to, const void* mask, int query, int first_key) {
+  if constexpr (kLoadsMask) {
 #pragma unroll
-  for (int b = 0; b < kKeyBlocks; ++b) {
+    for (int b = 0; b < kKeyBlocks; ++b) {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      const int key = first_key + b * 16 * kWarpsK + i / 4 * 8 + i % 2;
-      const int row = query + i / 2 % 2 * 8;
-      float add = 0.0f;
-      if (key >= kKeys) add = -scalar::infinity_f32();
-      else if (row < kQueries) add = mask_of(mask, row, key);
-      to[b][i / 4][i % 4] = add;
+      for (int i = 0; i < 8; ++i) {
+        const int key = first_key + b * 16 * kWarpsK + i / 4 * 8 + i % 2;
+        const int row = query + i / 2 % 2 * 8;
+        float add = 0.0f;
+        if (key >= kKeys) add = -scalar::infinity_f32();
+        else if (row < kQueries) add = mask_of(mask, row, key);
+        to[b][i / 4][i % 4] = add;
+      }
     }
   }
 }
 
-/// A warp's 16 queries: running maximum (of scores times log2(e)) and sum of rows lane / 4 and lane / 4 + 8, and output.
+/// Minus infinity for the keys of a block, `first_key` its first, that do not exist, or lie ahead of a query.
+__device__ __forceinline__ void hide_keys(float (&score)[2][4], int first_query, int first_key) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const bool all_seen = first_key + 16 <= kKeys && (kMask != Mask::Causal || first_key + 15 <= first_query + kCausalOffset);
+  if (all_seen) return;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const int key = first_key + lane % 4 * 2 + i / 4 * 8 + i % 2;
+    const int row = first_query + lane / 4 + i / 2 % 2 * 8;
+    if (key >= kKeys || (kMask == Mask::Causal && key > row + kCausalOffset)) score[i / 4][i % 4] = -scalar::infinity_f32();
+  }
+}
+
+/// A warp's 16 queries: running maximum (of scores, times log2(e) if not kRawScores) and sum of rows lane / 4 and lane / 4 + 8,
+/// and output.
 struct State {
   float maximum[2] = {-scalar::infinity_f32(), -scalar::infinity_f32()};
   float sum[2] = {};
   float output[2 * kValueSteps][4] = {};
 };
 
-__device__ __forceinline__ void score_keys(Scores& score, const uint32 (&query)[kDepthSteps][4], uint32 keys, const Scores& mask,
+/// Whether all keys of a warp's block number b of a chunk are there and seen, as far as that is known beforehand: what does not
+/// depend on it lets the products of several blocks overlap. kWhole: the chunk has all its keys.
+template <bool kWhole>
+__device__ constexpr bool is_whole(int b) {
+  return kWhole || (kMask != Mask::Causal && kChunks == 1 && (b + 1) * kWarpsK * 16 <= kKeys);
+}
+
+template <bool kWhole>
+__device__ __forceinline__ void score_keys(Scores& score, const uint32 (&query)[kDepthSteps][4], uint32 keys, const MaskValues& mask, int first_query,
                                            int first_block, int chunk, int keys_end) {
 #pragma unroll
   for (int b = 0; b < kKeyBlocks; ++b) {
     const int block = first_block + b * kWarpsK;
     float product[2][4] = {};
-    if (chunk * kChunk + block * 16 < keys_end) {
+    if (is_whole<kWhole>(b) || chunk * kChunk + block * 16 < keys_end) {
       const int lane = static_cast<int>(threadIdx.x) % 32;
       const uint32 row = keys + static_cast<uint32>((block * 16 + lane % 8 + lane / 16 * 8) * kKeyPitch + lane / 8 % 2 * 16);
 #pragma unroll
@@ -121,7 +148,13 @@ __device__ __forceinline__ void score_keys(Scores& score, const uint32 (&query)[
       }
     }
 #pragma unroll
-    for (int i = 0; i < 8; ++i) score[b][i / 4][i % 4] = product[i / 4][i % 4] * (kScale * kLog2E) + mask[b][i / 4][i % 4];
+    for (int i = 0; i < 8; ++i) {
+      float& x = score[b][i / 4][i % 4];
+      x = product[i / 4][i % 4];
+      if constexpr (!kRawScores) x *= kScale * kLog2E;
+      if constexpr (kLoadsMask) x += mask[b][i / 4][i % 4];
+    }
+    if (!kLoadsMask && !is_whole<kWhole>(b)) hide_keys(score[b], first_query, chunk * kChunk + block * 16);
   }
 }
 
@@ -137,9 +170,9 @@ __device__ __forceinline__ void take_exponentials(Scores& score, State& state) {
     }
     maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffffu, maximum, 1));
     maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffffu, maximum, 2));
-    const float base = maximum == -scalar::infinity_f32() ? 0.0f : maximum;  // all keys forbidden so far
+    const float base = maximum == -scalar::infinity_f32() ? 0.0f : maximum * kExponentScale;  // all keys forbidden so far
     if constexpr (kChunks > 1) {
-      const float scale = exp2_approximate(state.maximum[r] - base);
+      const float scale = exp2_approximate(state.maximum[r] * kExponentScale - base);
       state.sum[r] *= scale;
 #pragma unroll
       for (int d = 0; d < 2 * kValueSteps; ++d) state.output[d][r * 2] *= scale, state.output[d][r * 2 + 1] *= scale;
@@ -150,19 +183,20 @@ __device__ __forceinline__ void take_exponentials(Scores& score, State& state) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         float& x = score[b][i / 2][r * 2 + i % 2];
-        x = exp2_approximate(x - base);
+        x = exp2_approximate(x * kExponentScale - base);
         state.sum[r] += x;
       }
     }
   }
 }
 
+template <bool kWhole>
 __device__ __forceinline__ void add_values(State& state, const Scores& probability, uint32 values, int first_block, int chunk,
                                            int keys_end) {
 #pragma unroll
   for (int b = 0; b < kKeyBlocks; ++b) {
     const int block = first_block + b * kWarpsK;
-    if (chunk * kChunk + block * 16 >= keys_end) break;
+    if (!is_whole<kWhole>(b) && chunk * kChunk + block * 16 >= keys_end) break;
     const auto& p = probability[b];
     const uint32 a[4] = {Element::pack(p[0][0], p[0][1]), Element::pack(p[0][2], p[0][3]), Element::pack(p[1][0], p[1][1]),
                          Element::pack(p[1][2], p[1][3])};
@@ -194,7 +228,7 @@ __device__ __forceinline__ void spill(float* partial, State& state, int warp_q, 
     sum += __shfl_xor_sync(0xffffffffu, sum, 1);
     sum += __shfl_xor_sync(0xffffffffu, sum, 2);
     float2* to = reinterpret_cast<float2*>(partial + kWarpsK * kTileQ * kPartialPitch) + row + r * 8;
-    if (lane % 4 == 0) *to = make_float2(state.maximum[r], sum);
+    if (lane % 4 == 0) *to = make_float2(state.maximum[r] * kExponentScale, sum);
   }
 }
 
@@ -229,10 +263,30 @@ __device__ __forceinline__ void finish(const float* partial, uint16* y, int firs
   }
 }
 
+/// The only warp of its queries stores what it has.
+__device__ __forceinline__ void store_alone(State& state, uint16* y, int first_query) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    float sum = state.sum[r];
+    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+    const float inverse = kZeroHidden && sum == 0.0f ? 0.0f : 1.0f / sum;  // as in finish()
+    const int row = first_query + lane / 4 + r * 8;
+    if (row >= kQueries) continue;
+#pragma unroll
+    for (int d = 0; d < 2 * kValueSteps; ++d) {
+      const int channel = d * 8 + lane % 4 * 2;
+      if (kValueDepth % 16 != 0 && channel >= kValueDepth) break;
+      *reinterpret_cast<uint32*>(y + row * kYRow + channel) = Element::pack(state.output[d][r * 2] * inverse, state.output[d][r * 2 + 1] * inverse);
+    }
+  }
+}
+
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uint16* q, const uint16* k, const uint16* v, const void* mask,
-                                                                    uint16* y, const char* prefetch, uint32 prefetch_bytes) {
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
+    EDGERT_ENTRY(const uint16* q, const uint16* k, const uint16* v, const void* mask, uint16* y, const char* prefetch, uint32 prefetch_bytes) {
   allow_next_grid();
   prefetch_weights(prefetch, prefetch_bytes, kThreads);
   const int index = static_cast<int>(blockIdx.x);
@@ -280,9 +334,11 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uin
   int buffer = 0;
 #pragma unroll 1
   for (int chunk = 0; chunk < chunks; ++chunk) {
-    Scores score, mask_value;
+    Scores score;
+    MaskValues mask_value;
     load_mask(mask_value, mask_here, first_query + warp_q * 16 + lane / 4, chunk * kChunk + warp_k * 16 + lane % 4 * 2);
-    copy_async_wait<2 * kAhead - 1>();
+    // The only chunk's values come while its keys are multiplied; of several they have had the time of a chunk.
+    copy_async_wait<2 * kAhead - (kChunks == 1 ? 1 : 2)>();
     __syncthreads();
     if (chunk == 0) {
       const uint32 row = queries + static_cast<uint32>((warp_q * 16 + lane % 16) * kKeyPitch + lane / 16 * 16);
@@ -291,14 +347,21 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uin
     }
     load_chunk(kAhead < kChunks ? chunk + kAhead : kChunks, buffer == 0 ? kBuffers - 1 : buffer - 1);
     const uint32 keys = stages + static_cast<uint32>(buffer * kStageBytes);
-    score_keys(score, query, keys, mask_value, warp_k, chunk, keys_end);
+    // All chunks but the last one, which may lack keys.
+    const bool whole = kMask != Mask::Causal && (chunk + 1) * kChunk <= kKeys;
+    if (whole) score_keys<true>(score, query, keys, mask_value, first_query + warp_q * 16, warp_k, chunk, keys_end);
+    else score_keys<false>(score, query, keys, mask_value, first_query + warp_q * 16, warp_k, chunk, keys_end);
     take_exponentials(score, state);
-    copy_async_wait<2 * kAhead>();
-    __syncthreads();
-    add_values(state, score, keys + kStageRows * kKeyPitch, warp_k, chunk, keys_end);
+    if constexpr (kChunks == 1) {
+      copy_async_wait<2 * kAhead>();
+      __syncthreads();
+    }
+    if (whole) add_values<true>(state, score, keys + kStageRows * kKeyPitch, warp_k, chunk, keys_end);
+    else add_values<false>(state, score, keys + kStageRows * kKeyPitch, warp_k, chunk, keys_end);
     buffer = buffer + 1 == kBuffers ? 0 : buffer + 1;
   }
   copy_async_wait<0>();
+  if constexpr (kWarpsK == 1) return store_alone(state, y, first_query + warp_q * 16);
   __syncthreads();
   float* partial = reinterpret_cast<float*>(memory);
   spill(partial, state, warp_q, warp_k);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // y = activation(x W^T + b), and a residual, for few rows x: the classifier at the end of a network. Weights, as rows of K
 // elements or floats, are read once, straight into registers, and requested before the wait for the previous kernel; a warp computes kRowsPerWarp
-// outputs for all kRows inputs. The rows of x may be averages over kPixels pixels (a global average pool), which are
-// then formed here; where blocks form a cluster, each averages a part of the channels for all of them.
+// outputs for all kRows inputs, then as many more, kRounds times, so that few blocks, as many as a small GPU runs at a time,
+// compute all. The rows of x may be averages over kPixels pixels (a global average pool), which each block then forms;
+// where blocks form a cluster, each averages a part of the channels for all of them. The grid's y counts groups of kRows rows.
 #include "kernels/common/epilogue.h"
 #include "kernels/common/ptx.h"
 #include "problem.h"
@@ -15,7 +16,7 @@ using namespace problem;
 constexpr int kVectors = kDepth / 8;                    // of eight elements, in a row of K
 constexpr int kVectorsPerLane = (kVectors + 31) / 32;
 constexpr int kWeightVectors = kFloatWeights ? 2 : 1;   // of 16 bytes, for eight weights
-constexpr int kOutputsPerBlock = kThreads / 32 * kRowsPerWarp;
+constexpr int kOutputsPerRound = kThreads / 32 * kRowsPerWarp;
 static_assert(kDepth % 8 == 0 && kRows <= 16, "outside this kernel's range");
 
 __device__ __forceinline__ float to_float(uint16 x) { return Element::to_float(x); }
@@ -27,13 +28,6 @@ __device__ __forceinline__ void store_output(Output* to, float y) {
   if constexpr (sizeof(Output) == 4) *to = y;
   else *to = Element::from_float(y);
 }
-
-struct Arguments {
-  const EDGERT_GEMV_INPUT* x;
-  const Vector16* weights;
-  const float* bias;
-  EDGERT_GEMV_OUTPUT* y;
-};
 
 /// Pixels are divided among groups of threads, whose sums are then added in order.
 constexpr int kShare = kVectors / kClusterBlocks;  // vectors of K that this block averages
@@ -78,7 +72,8 @@ __device__ __forceinline__ void sum_pixels(const EDGERT_GEMV_INPUT* x, float* pa
     const int row = item / (kShare * kGroups);
     float sum[8] = {};
     constexpr int kEach = (kPixels + kGroups - 1) / kGroups;
-    constexpr int kAtOnce = kEach < 16 ? kEach : 16;  // loads under way
+    constexpr int kMost = kThreads > 256 ? 8 : 16;
+    constexpr int kAtOnce = kEach < kMost ? kEach : kMost;  // loads under way
 #pragma unroll 1
     for (int first = 0; first < kEach; first += kAtOnce) {
       float in[kAtOnce][8];
@@ -133,11 +128,51 @@ __device__ __forceinline__ void gather_input(const EDGERT_GEMV_INPUT* x, float* 
   __syncthreads();
 }
 
+using Weights = Vector16[kRowsPerWarp][kVectorsPerLane][kWeightVectors];
+
+/// This lane's part of the weights of outputs first to first + kRowsPerWarp.
+__device__ __forceinline__ void load_weights(Weights& to, const Vector16* weights, int first) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int n = 0; n < kRowsPerWarp; ++n) {
+    const int row = first + n < kOutputs ? first + n : 0;
+#pragma unroll
+    for (int v = 0; v < kVectorsPerLane; ++v) {
+      const int vector = v * 32 + lane;
+#pragma unroll
+      for (int i = 0; i < kWeightVectors; ++i) {
+        to[n][v][i] = vector < kVectors ? load_constant_16(weights + (row * kVectors + vector) * kWeightVectors + i) : Vector16{};
+      }
+    }
+  }
+}
+
+/// The products of `rows` with an output's weights, complete in each lane.
+__device__ __forceinline__ void multiply(float (&sum)[kRows], const float* rows, const Vector16 (&weight)[kVectorsPerLane][kWeightVectors]) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int v = 0; v < kVectorsPerLane; ++v) {
+    const int vector = v * 32 + lane < kVectors ? v * 32 + lane : 0;
+    float w[8];
+    unpack_weights(weight[v], w);
+#pragma unroll
+    for (int m = 0; m < kRows; ++m) {
+#pragma unroll
+      for (int c = 0; c < 8; ++c) sum[m] += rows[m * kDepth + vector * 8 + c] * w[c];
+    }
+  }
+#pragma unroll
+  for (int m = 0; m < kRows; ++m) {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) sum[m] += __shfl_xor_sync(0xffffffffu, sum[m], distance);
+  }
+}
+
 }  // namespace
 
 extern "C" __global__ void __launch_bounds__(kThreads, 1)
     EDGERT_ENTRY(const EDGERT_GEMV_INPUT* x, const Vector16* weights, const float* bias_vector, EDGERT_GEMV_OUTPUT* y EDGERT_GEMV_MORE_PARAMETERS) {
-  const Arguments arguments = {x, weights, bias_vector, y};
+  const int first_row = static_cast<int>(blockIdx.y) * kRows;
   float* rows = reinterpret_cast<float*>(dynamic_shared_memory());
   float* partial = rows + kRows * kDepth;
   const uint32 arrived = shared_address(partial + kPartialFloats);
@@ -150,54 +185,53 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
   }
 #endif
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int first = static_cast<int>(blockIdx.x) * kOutputsPerBlock + static_cast<int>(threadIdx.x) / 32 * kRowsPerWarp;
-  Vector16 weight[kRowsPerWarp][kVectorsPerLane][kWeightVectors];
-  float bias[kRowsPerWarp];
+  int first = static_cast<int>(blockIdx.x) * kRounds * kOutputsPerRound + static_cast<int>(threadIdx.x) / 32 * kRowsPerWarp;
+  Weights weight;
+  load_weights(weight, weights, first);
+  float bias[kRowsPerWarp] = {};
+  if constexpr (kHasBias && kRounds == 1) {  // else when it is needed
 #pragma unroll
-  for (int n = 0; n < kRowsPerWarp; ++n) {
-    const int row = first + n < kOutputs ? first + n : 0;
-    bias[n] = 0.0f;
-    if constexpr (kHasBias) bias[n] = arguments.bias[row];
-#pragma unroll
-    for (int v = 0; v < kVectorsPerLane; ++v) {
-      const int vector = v * 32 + lane;
-#pragma unroll
-      for (int i = 0; i < kWeightVectors; ++i) {
-        weight[n][v][i] = vector < kVectors ? load_constant_16(arguments.weights + (row * kVectors + vector) * kWeightVectors + i) : Vector16{};
-      }
-    }
+    for (int n = 0; n < kRowsPerWarp; ++n) bias[n] = bias_vector[first + n < kOutputs ? first + n : 0];
   }
   wait_for_previous_grid();
-  gather_input(arguments.x, rows, partial, arrived);
+  gather_input(x + first_row * kPixels * kInputPitch, rows, partial, arrived);
 
+#pragma unroll 1
+  for (int round = 0; round < kRounds; ++round, first += kOutputsPerRound) {
+    Weights next;
+    if constexpr (kRounds > 1) {
+      load_weights(next, weights, round + 1 < kRounds ? first + kOutputsPerRound : 0);
+      if constexpr (kHasBias) {
 #pragma unroll
-  for (int n = 0; n < kRowsPerWarp; ++n) {
-    float sum[kRows] = {};
-#pragma unroll
-    for (int v = 0; v < kVectorsPerLane; ++v) {
-      const int vector = v * 32 + lane < kVectors ? v * 32 + lane : 0;
-      float w[8];
-      unpack_weights(weight[n][v], w);
-#pragma unroll
-      for (int m = 0; m < kRows; ++m) {
-#pragma unroll
-        for (int c = 0; c < 8; ++c) sum[m] += rows[m * kDepth + vector * 8 + c] * w[c];
+        for (int n = 0; n < kRowsPerWarp; ++n) bias[n] = bias_vector[first + n < kOutputs ? first + n : 0];
       }
     }
 #pragma unroll
-    for (int m = 0; m < kRows; ++m) {
+    for (int n = 0; n < kRowsPerWarp; ++n) {
+      float sum[kRows] = {};
+      multiply(sum, rows, weight[n]);
+      if (lane != 0 || first + n >= kOutputs) continue;
 #pragma unroll
-      for (int distance = 16; distance > 0; distance /= 2) sum[m] += __shfl_xor_sync(0xffffffffu, sum[m], distance);
-      if (lane == 0 && first + n < kOutputs) {
-        float y = sum[m] + bias[n];
+      for (int m = 0; m < kRows; ++m) {
+        float out = sum[m] + bias[n];
         float added = 0.0f;
 #if EDGERT_GEMV_RESIDUAL
-        added = to_float(residual[m * kResidualPitch + first + n]);
+        added = to_float(residual[(first_row + m) * kResidualPitch + first + n]);
 #endif
-        if constexpr (kResidual == scalar::ResidualMode::BeforeActivation) y += added;
-        if constexpr (kActivation != scalar::PointwiseOp::Identity) y = scalar::float_unary<kActivation>(y, kAlpha, kBeta);
-        if constexpr (kResidual == scalar::ResidualMode::AfterActivation) y += added;
-        store_output(arguments.y + m * kOutputPitch + first + n, y);
+        if constexpr (kResidual == scalar::ResidualMode::BeforeActivation) out += added;
+        if constexpr (kActivation != scalar::PointwiseOp::Identity) out = scalar::float_unary<kActivation>(out, kAlpha, kBeta);
+        if constexpr (kResidual == scalar::ResidualMode::AfterActivation) out += added;
+        store_output(y + (first_row + m) * kOutputPitch + first + n, out);
+      }
+    }
+    if constexpr (kRounds > 1) {
+#pragma unroll
+      for (int n = 0; n < kRowsPerWarp; ++n) {
+#pragma unroll
+        for (int v = 0; v < kVectorsPerLane; ++v) {
+#pragma unroll
+          for (int i = 0; i < kWeightVectors; ++i) weight[n][v][i] = next[n][v][i];
+        }
       }
     }
   }

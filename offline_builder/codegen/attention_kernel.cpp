@@ -29,11 +29,12 @@ Geometry geometry(const AttentionShape& s, const AttentionTile& t) {
   const std::int64_t key_pitch = 2 * round_up(s.depth, 16) + 16;
   const std::int64_t value_pitch = 2 * round_up(s.value_depth, 16) + 16;
   g.stage_bytes = g.stage_rows * (key_pitch + value_pitch);
-  const std::int64_t partial = std::int64_t{t.warps_k} * g.tile_q * (round_up(s.value_depth, 16) + 8 + 2) * 4;
+  const std::int64_t partial = t.warps_k == 1 ? 0 : std::int64_t{t.warps_k} * g.tile_q * (round_up(s.value_depth, 16) + 8 + 2) * 4;
   g.shared_bytes = std::max(g.tile_q * key_pitch + g.buffers * g.stage_bytes, partial);
   g.blocks = std::int64_t{s.batch} * s.heads * divide_up(s.queries, g.tile_q);
-  const std::int32_t scores = t.chunk / 16 / t.warps_k * 8 * (s.mask == AttentionMask::None ? 1 : 2);
-  g.registers = 50 + scores + round_up(s.depth, 16) / 4 + round_up(s.value_depth, 16) / 2;
+  const bool loads_mask = s.mask != AttentionMask::None && s.mask != AttentionMask::Causal;
+  const std::int32_t scores = std::min(t.chunk, round_up(s.keys, 16 * t.warps_k)) / 16 / t.warps_k * 8;
+  g.registers = 60 + scores * (loads_mask ? 7 : 5) / 2 + round_up(s.depth, 16) / 4 + round_up(s.value_depth, 16) / 2;
   return g;
 }
 
@@ -72,15 +73,37 @@ void set_view(ProblemText& text, const std::string& name, const AttentionView& v
   text.set("k" + name + "Batch", view.batch).set("k" + name + "Row", view.row).set("k" + name + "Head", view.head);
 }
 
-/// Microseconds, roughly; only the order matters.
+/// Blocks that a multiprocessor has to compute, and how many of them it runs at a time.
+std::int32_t blocks_for_each(const Geometry& g, const ConvTarget& target) {
+  return static_cast<std::int32_t>((g.blocks + target.multiprocessors - 1) / target.multiprocessors);
+}
+std::int32_t resident_blocks(const Geometry& g, const ConvTarget& target) {
+  const std::int32_t by_shared = static_cast<std::int32_t>((target.shared_bytes + 1024) / (g.shared_bytes + 1024));
+  return std::max(1, std::min({65536 / (g.registers * g.threads), by_shared, 1536 / g.threads, 8}));
+}
+
+/// Cycles, roughly; only the order matters.
 double estimate(const AttentionShape& s, const AttentionTile& t, const ConvTarget& target) {
   const Geometry g = geometry(s, t);
-  const double waves = std::ceil(double(g.blocks) / target.multiprocessors);
-  const double loads = double(s.keys) * (s.depth + s.value_depth) * 2 / 45;  // cycles at 45 bytes each
-  const double blocks = double(divide_up(round_up(s.keys, 16) / 16, t.warps_k));
-  const double work = blocks * (double(s.depth) + s.value_depth) / 8 * 18 * std::max(1.0, t.warps_q * t.warps_k / 8.0) + g.chunks * 200.0;
-  const double end = 300 + 20.0 * g.tile_q * s.value_depth / 4 / g.threads * t.warps_k;
-  return waves * (500 + std::max(loads, work) + 0.3 * std::min(loads, work) + end);
+  const std::int32_t each = blocks_for_each(g, target), at_once = std::min(each, resident_blocks(g, target));
+  const double key_blocks = divide_up(s.keys, 16), steps = (round_up(s.depth, 16) + round_up(s.value_depth, 16)) / 16;
+  const bool loads_mask = s.mask != AttentionMask::None && s.mask != AttentionMask::Causal;
+  // Of 16 queries and 16 keys: two products and a load of a fragment for each 16 channels, a softmax.
+  const double products = steps * 4, loads = steps * 4, instructions = steps * 3 + (loads_mask ? 75 : 50);
+  const double all_blocks = t.warps_q * key_blocks;  // of 16 by 16
+  const double bandwidth = std::min(60.0, 24.0 * 132 / std::min<double>(double(g.blocks), target.multiprocessors));  // bytes a cycle and multiprocessor
+  const double input = (key_blocks * 16 + g.tile_q) * (s.depth + s.value_depth) * 2 / bandwidth;
+  const double end = t.warps_k == 1 ? 0 : 20.0 * g.tile_q * s.value_depth / 4 / 32 * t.warps_k;  // instructions
+  const double chunk_end = s.value_depth / 2 + 100;  // instructions of a warp for each chunk: sums rescaled, loads, waits
+  const double compute = all_blocks * std::max({products, loads, instructions / 1.5}) + (t.warps_q * t.warps_k * g.chunks * chunk_end + end) / 4;
+  const double busy = std::max(compute, input) + 0.3 * std::min(compute, input);
+  const double chain = divide_up(divide_up(s.keys, 16), t.warps_k) * (instructions * 6 + 200);
+  const double first = g.chunks == 1 ? input : input / g.chunks;
+  const double alone = 800 + first + std::max(chain + g.chunks * (100 + chunk_end * 2), input - first) + (t.warps_k == 1 ? 150 : 300 + end / (g.threads / 32) * 4);
+  const auto together = [&](std::int32_t blocks) { return std::max(alone, busy * blocks) + 0.2 * busy * (blocks - 1); };
+  const double cycles = each / at_once * together(at_once) + (each % at_once > 0 ? together(each % at_once) : 0);
+  const bool crowded = target.arch >= 90 && each == 1 && resident_blocks(g, target) < 2;  // no place for the next kernel's blocks
+  return cycles + (crowded ? 2000 : 0);
 }
 
 }  // namespace
@@ -115,6 +138,7 @@ KernelSpec make_attention(const AttentionShape& shape, const AttentionTile& tile
   text.set("kCausalOffset", std::int64_t{shape.causal_offset}).set("kZeroHidden", shape.zero_hidden);
   text.set("kWarpsQ", std::int64_t{tile.warps_q}).set("kWarpsK", std::int64_t{tile.warps_k}).set("kChunk", std::int64_t{tile.chunk});
   text.set("kBuffers", std::int64_t{g.buffers}).set("kSharedBytes", g.shared_bytes);
+  text.set("kBlocksPerMultiprocessor", std::int64_t{std::min(resident_blocks(g, target), std::max(2, blocks_for_each(g, target)))});
   KernelSpec spec;
   spec.job = make_job(name, "kernels/attention.cu", text.text(), target.arch);
   spec.entry = "attention";
@@ -127,10 +151,10 @@ KernelSpec make_attention(const AttentionShape& shape, const AttentionTile& tile
 
 std::vector<AttentionTile> rank_attention_tiles(const AttentionShape& shape, const ConvTarget& target, std::size_t limit) {
   std::vector<std::pair<double, AttentionTile>> all;
-  for (const std::int32_t warps_q : {1, 2, 4}) {
+  for (const std::int32_t warps_q : {1, 2, 3, 4, 6, 8}) {
     for (const std::int32_t warps_k : {1, 2, 4, 8}) {
-      if (warps_q * warps_k > 8 || warps_q * warps_k < 4) continue;
-      for (const std::int32_t chunk : {64, 128, 256, 512}) {
+      if (warps_q * warps_k > 16 || warps_q * warps_k < 4) continue;
+      for (const std::int32_t chunk : {32, 64, 128, 256, 512}) {
         if (chunk / 2 >= round_up(shape.keys, 16 * warps_k)) continue;  // the next smaller one holds all keys
         const std::int32_t buffers = chunk >= shape.keys ? 1 : 2;
         const AttentionTile tile = {warps_q, warps_k, chunk, buffers};

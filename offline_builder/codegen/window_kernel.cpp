@@ -8,6 +8,12 @@
 
 namespace edgert::codegen {
 
+namespace {
+
+std::int32_t divide_up(std::int32_t a, std::int32_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
 KernelSpec make_window(const WindowShape& shape, std::int32_t strip, std::int32_t threads, const ConvTarget& target) {
   static constexpr const char* kNames[] = {"depthwise", "max_pool", "average_pool"};
   ProblemText text(shape.element);
@@ -56,6 +62,18 @@ std::vector<std::uint16_t> pack_depthwise_weights(const WindowShape& shape, cons
   return packed;
 }
 
+GemvTile gemv_tile(const GemvShape& shape, const ConvTarget& target) {
+  GemvTile tile;
+  tile.row_a_block = shape.rows > 4;
+  const std::int32_t rows = tile.row_a_block ? shape.rows : 1;
+  // Blocks that only multiply run beside each other on a multiprocessor.
+  const std::int32_t at_once = target.multiprocessors * (shape.pixels > 1 ? 1 : 2);
+  if (divide_up(shape.outputs, 8) * rows <= at_once * (shape.pixels > 1 ? 1 : 2)) return tile;
+  tile.threads = 512;
+  tile.rounds = std::min(divide_up(shape.outputs * rows, 16 * at_once), divide_up(shape.outputs, 16));
+  return tile;
+}
+
 KernelSpec make_gemv(const GemvShape& shape, const GemvTile& tile, const ConvTarget& target) {
   ProblemText text(shape.element);
   text.define("EDGERT_ENTRY", "gemv");
@@ -66,27 +84,29 @@ KernelSpec make_gemv(const GemvShape& shape, const GemvTile& tile, const ConvTar
   text.set("kResidualPitch", std::int64_t{shape.residual_pitch});
   text.define("EDGERT_GEMV_INPUT", shape.float_input ? "float" : "unsigned short");
   text.set("kDivisor", std::int64_t{shape.divisor == 0 ? shape.pixels : shape.divisor});
-  text.set("kRows", std::int64_t{shape.rows}).set("kDepth", std::int64_t{shape.depth}).set("kOutputs", std::int64_t{shape.outputs});
+  const std::int32_t rows = tile.row_a_block ? 1 : shape.rows;
+  text.set("kRows", std::int64_t{rows}).set("kDepth", std::int64_t{shape.depth}).set("kOutputs", std::int64_t{shape.outputs});
   text.set("kPixels", std::int64_t{shape.pixels}).set("kInputPitch", std::int64_t{shape.input_pitch});
   text.set("kOutputPitch", std::int64_t{shape.output_pitch}).set("kHasBias", shape.bias).epilogue(shape.epilogue);
-  text.set("kThreads", std::int64_t{tile.threads}).set("kRowsPerWarp", std::int64_t{tile.rows_per_warp});
+  text.set("kThreads", std::int64_t{tile.threads}).set("kRowsPerWarp", std::int64_t{tile.rows_per_warp}).set("kRounds", std::int64_t{tile.rounds});
   text.set("kClusterBlocks", std::int64_t{tile.cluster});
   // Rows as floats, partial sums of each group of pixels, a barrier: as the kernel lays them out.
   const std::int32_t share = shape.depth / 8 / tile.cluster;
   const std::int32_t groups = shape.pixels == 1 ? 1 : std::min(std::max(tile.threads / share, 1), shape.pixels);
-  const std::int32_t shared = (shape.rows * shape.depth + shape.rows * groups * share * 8) * 4 + 16;
+  const std::int32_t shared = (rows * shape.depth + rows * groups * share * 8) * 4 + 16;
   text.set("kSharedBytes", std::int64_t{shared});
   KernelSpec spec;
   spec.shared_bytes = static_cast<std::uint32_t>(shared);
   const std::string name = "gemv" + std::to_string(shape.rows) + "x" + std::to_string(shape.depth) + "x" +
                            std::to_string(shape.outputs) + "_p" + std::to_string(shape.pixels) + "_b" +
-                           std::to_string(tile.threads) + "_r" + std::to_string(tile.rows_per_warp) + "_c" + std::to_string(tile.cluster);
+                           std::to_string(tile.threads) + "_r" + std::to_string(tile.rows_per_warp) + "_c" + std::to_string(tile.cluster) + (tile.rounds > 1 ? "_n" + std::to_string(tile.rounds) : "") +
+                           (tile.row_a_block ? "_y" : "");
   spec.job = make_job(name, "kernels/gemv.cu", text.text(), target.arch);
   spec.entry = "gemv";
-  spec.tile = "threads " + std::to_string(tile.threads) + " rows " + std::to_string(tile.rows_per_warp) + " cluster " + std::to_string(tile.cluster);
-  const std::int32_t per_block = tile.threads / 32 * tile.rows_per_warp;
-  const std::int32_t blocks = (shape.outputs + per_block - 1) / per_block;
-  spec.grid[0] = static_cast<std::uint32_t>((blocks + tile.cluster - 1) / tile.cluster * tile.cluster);
+  spec.tile = "threads " + std::to_string(tile.threads) + " rows " + std::to_string(tile.rows_per_warp) + " cluster " + std::to_string(tile.cluster) + (tile.rounds > 1 ? " rounds " + std::to_string(tile.rounds) : "");
+  const std::int32_t blocks = divide_up(shape.outputs, tile.threads / 32 * tile.rows_per_warp * tile.rounds);
+  spec.grid[0] = static_cast<std::uint32_t>(divide_up(blocks, tile.cluster) * tile.cluster);
+  spec.grid[1] = static_cast<std::uint32_t>(shape.rows / rows);
   spec.block[0] = static_cast<std::uint32_t>(tile.threads);
   spec.cluster = static_cast<std::uint32_t>(tile.cluster);
   return spec;

@@ -49,7 +49,12 @@ struct GemvShape {
 struct GemvTile {
   std::int32_t threads = 256, rows_per_warp = 1;
   std::int32_t cluster = 1;  ///< blocks that share the averaging; sm_90 and later
+  std::int32_t rounds = 1;   ///< how often a warp computes rows_per_warp outputs
+  bool row_a_block = false;  ///< each row of x has blocks of its own
 };
+
+/// For blocks without a cluster: rounds so that those that form averages, each by itself, do not outnumber the multiprocessors.
+GemvTile gemv_tile(const GemvShape& shape, const ConvTarget& target);
 
 KernelSpec make_gemv(const GemvShape& shape, const GemvTile& tile, const ConvTarget& target);
 

@@ -159,7 +159,7 @@ std::optional<Squeeze> find_squeeze(const Context& context, NodeId id) {
 /// Elements from image to image of a product's result.
 std::optional<std::int32_t> image_pitch(const Operand& y) { return y.dims.size() == 4 ? pixel_pitch(y) : row_pitch(y); }
 
-constexpr std::int64_t kMaxImages = 4;
+constexpr std::int64_t kMaxImages = 16;
 /// A lane of kernels/gemv.cu keeps its part of a row of weights in registers.
 constexpr std::int64_t kMaxDepth = 4096;
 /// Floats whose mean one block takes at no cost worth a cluster.
@@ -183,8 +183,8 @@ std::optional<std::vector<Launch>> product_launches(const Context& context, cons
   second.epilogue = squeeze.second.epilogue;
   second.float_input = true;
   std::vector<Launch> out(2);
-  out[0].spec = codegen::make_gemv(first, {256, 1, cluster}, context.target());
-  out[1].spec = codegen::make_gemv(second, {256, 1, 1}, context.target());
+  out[0].spec = codegen::make_gemv(first, cluster > 1 ? codegen::GemvTile{256, 1, cluster} : codegen::gemv_tile(first, context.target()), context.target());
+  out[1].spec = codegen::make_gemv(second, codegen::gemv_tile(second, context.target()), context.target());
   out[0].arguments = {from, Argument::weights(weights), Argument::weights(weights + 1), Argument::workspace(between)};
   out[1].arguments = {Argument::workspace(between), Argument::weights(weights + 2), Argument::weights(weights + 3), Argument::write(squeeze.second.y)};
   for (Launch& launch : out) {
@@ -209,7 +209,7 @@ std::vector<std::vector<Launch>> factor_launches(const Context& context, const S
   shape.first = squeeze.first.epilogue, shape.epilogue = squeeze.second.epilogue;
   const bool clusters = context.target().arch >= 90;
   const std::int64_t sums = std::int64_t{mean.pixels} * shape.depth;
-  const std::int32_t cluster = clusters && shape.depth / 8 % 4 == 0 && sums > kFewSums ? 4 : 1;
+  const std::int32_t cluster = clusters && shape.images <= 4 && shape.depth / 8 % 4 == 0 && sums > kFewSums ? 4 : 1;
   if (auto products = product_launches(context, squeeze, from, mean, between, weights, cluster)) ways.push_back(std::move(*products));
   const std::int32_t blocks = clusters ? 8 : 1;
   if (const auto shared = codegen::squeeze_shared_bytes(shape, blocks, context.target())) {

@@ -92,7 +92,7 @@ std::vector<Candidate> candidates(const Context& context, ir::NodeId id, std::si
     // Sharing the average among blocks pays when there is one.
     if (cluster > 1 && (context.target().arch < 90 || shape.pixels == 1 || shape.depth / 8 % cluster != 0)) continue;
     Launch launch;
-    launch.spec = codegen::make_gemv(shape, {256, 1, cluster}, context.target());
+    launch.spec = codegen::make_gemv(shape, cluster > 1 ? codegen::GemvTile{256, 1, cluster} : codegen::gemv_tile(shape, context.target()), context.target());
     if (launch.spec.shared_bytes > static_cast<std::uint32_t>(context.target().shared_bytes)) continue;
     launch.arguments = {Argument::read(input->x), Argument::weights(0), Argument::weights(1), Argument::write(y)};
     if (residual.present()) launch.arguments.push_back(Argument::read(residual));

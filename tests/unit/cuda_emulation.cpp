@@ -462,8 +462,9 @@ TEST_CASE("depthwise convolution and pooling") {
   }
 }
 
-TEST_CASE("few rows times a matrix, with an average before it, alone with a residual and in a cluster") {
-  for (const int cluster : {1, 4}) {
+TEST_CASE("few rows times a matrix, with an average before it, alone with a residual, in rounds, and in a cluster") {
+  for (const GemvTile& tile : {GemvTile{64, 2, 1}, GemvTile{64, 2, 1, 3}, GemvTile{32, 2, 1, 2, true}, GemvTile{64, 2, 4}}) {
+    const int cluster = tile.cluster;
     GemvShape s;
     s.rows = 2, s.depth = 96, s.outputs = 21, s.pixels = 5, s.input_pitch = 104, s.output_pitch = 24, s.float_output = true;
     std::vector<float> x = random_halves(std::size_t(2) * 5 * 104, 1), w = random_halves(21 * 96, 2), bias = random_halves(32, 3);
@@ -473,7 +474,7 @@ TEST_CASE("few rows times a matrix, with an average before it, alone with a resi
       s.epilogue = {scalar::PointwiseOp::Relu, scalar::ResidualMode::BeforeActivation, {}, 0, 0};
       s.residual_pitch = 40;
     }
-    const EmulatedKernel kernel(make_gemv(s, {64, 2, cluster}, target_of(90)));
+    const EmulatedKernel kernel(make_gemv(s, tile, target_of(90)));
     const void *xp = x_bits.data(), *wp = w_bits.data(), *bp = bias.data(), *rp = x_bits.data();
     void* yp = y.data();
     void* parameters[] = {&xp, &wp, &bp, &yp, &rp};

@@ -125,6 +125,7 @@ TEST_CASE("attention over one chunk of keys, tails in every extent") {
   const AttentionShape s = shape_of(2, 3, 21, 37, 24, 40);
   CHECK(run(s, make_attention(s, {1, 4, 64, 1}, target_of(90)), 1) == 0);
   CHECK(run(s, make_attention(s, {2, 1, 64, 1}, target_of(87)), 2) == 0);
+  CHECK(run(s, make_attention(s, {2, 1, 16, 2}, target_of(87)), 14) == 0);
 }
 
 TEST_CASE("attention over several chunks of keys, two and three buffers, bfloat16") {
@@ -182,10 +183,10 @@ TEST_CASE("faults planted in attention are noticed") {
     bad.job.source.replace(bad.job.source.find(from), from.size(), to);
     return run(s, bad, 1);
   };
-  CHECK(wrong_with("if (key >= kKeys)", "if (key > kKeys)") > 0);                                     // a key too many
+  CHECK(wrong_with("if (key >= kKeys ||", "if (key > kKeys ||") > 0);                              // a key too many
   CHECK(wrong_with("state.sum[r] *= scale;", "") > 0);                                                // a sum not rescaled
-  CHECK(wrong_with("copy_async_wait<2 * kAhead>();", "copy_async_wait<2 * kAhead + 1>();") > 0);      // a wait too short
-  CHECK(wrong_with("copy_async_wait<2 * kAhead - 1>();\n    __syncthreads();", "copy_async_wait<2 * kAhead - 1>();") > 0);  // a race
+  CHECK(wrong_with("(kChunks == 1 ? 1 : 2)>();", "(kChunks == 1 ? 1 : 1)>();") > 0);                  // a wait too short
+  CHECK(wrong_with("(kChunks == 1 ? 1 : 2)>();\n    __syncthreads();", "(kChunks == 1 ? 1 : 2)>();") > 0);  // a race
 }
 
 TEST_CASE("attention that does not fit is refused") {
