@@ -322,6 +322,7 @@ class Bench {
     Data data;
     Places places;
     References reference;
+    std::vector<cuda::DevicePointer> more_weights;  ///< the same ones in other places
   };
 
   /// Kinds that gpu_plan.h knows.
@@ -384,6 +385,10 @@ class Bench {
     if (size.normalized > 0) t.places.normalized = gpu_->allocate(size.normalized * 2);
     t.places.y = gpu_->allocate(size.output * 4);
     t.reference = make_references(layer, t.data, x, r, f);
+    if (options_.layers_alone() && layer.kind == LayerKind::Conv) {
+      const auto packed = pack(layer, t.data);
+      for (int i = 1; i < 2 + kMoreNodes; ++i) t.more_weights.push_back(gpu_->upload(packed));
+    }
     return t;
   }
   void release(Trial& t) {
@@ -391,6 +396,19 @@ class Bench {
                                         t.data.device_bias, t.data.device_residual}) {
       if (p != 0) gpu_->free(p);
     }
+    for (const cuda::DevicePointer p : t.more_weights) gpu_->free(p);
+  }
+
+  /// Node i's share of a trial. Where layers are timed alone, each node has weights of its own, as in a network, and asks for
+  /// those of the second one after it.
+  std::pair<Places, Data> of_node(const Trial& t, std::size_t i) const {
+    std::pair<Places, Data> out{t.places, {}};
+    out.second.size = t.data.size;
+    out.second.device_bias = t.data.device_bias, out.second.device_residual = t.data.device_residual, out.second.device_group_weights = t.data.device_group_weights;
+    const auto weights = [&t](std::size_t node) { return node % (t.more_weights.size() + 1) == 0 ? t.data.device_weights : t.more_weights[node % (t.more_weights.size() + 1) - 1]; };
+    out.second.device_weights = weights(i);
+    if (!t.more_weights.empty()) out.first.prefetch = weights(i + 2), out.first.prefetch_bytes = static_cast<std::uint32_t>(t.data.size.weights * 2);
+    return out;
   }
 
   Loaded& loaded(const Layer& layer, const KernelSpec& spec) {
@@ -421,6 +439,7 @@ class Bench {
     gpu_->launch(stream, kernel.function, spec.grid, spec.block, shared, spec.cluster, programmatic, Arguments(layer, spec, places, data).get());
   }
 
+  static constexpr int kMoreNodes = 6;  ///< whose time is taken, where layers are timed alone
   static constexpr double kHalfRounding = 0x1p-11 * 1.01;
 
   /// Elements of y outside the bound; with `padding`, elements between the rows of y that were written count too.
@@ -469,11 +488,14 @@ class Bench {
 
   double time_node(const Layer& layer, const KernelSpec& spec, const Trial& t) {
     double time[2];
-    const int more = options_.layers_alone() ? 6 : 20;
+    const int more = options_.layers_alone() ? kMoreNodes : 20;
     const bool programmatic = target_.arch == static_cast<std::uint32_t>(gpu_->arch);
     for (int which = 0; which < 2; ++which) {
       const cuda::GraphExec exec = gpu_->capture(gpu_->stream, [&](cuda::Stream stream) {
-        for (int i = 0; i < (which == 0 ? 2 : 2 + more); ++i) launch(stream, layer, spec, i > 0 && programmatic, t.places, t.data);
+        for (int i = 0; i < (which == 0 ? 2 : 2 + more); ++i) {
+          const auto [places, data] = of_node(t, static_cast<std::size_t>(i));
+          launch(stream, layer, spec, i > 0 && programmatic, places, data);
+        }
       });
       time[which] = gpu_->time(gpu_->stream, exec, options_.layers_alone() ? 9 : 25).median_us;
       gpu_->must(gpu_->driver.graph_exec_destroy(exec), "destroy");

@@ -126,7 +126,7 @@ inline std::vector<KernelSpec> candidates_of(const Layer& layer, const ConvTarge
       if (fits && out.size() < limit) out.push_back(codegen::make_expand(layer.expand, tile, target));
     }
   } else if (layer.kind == LayerKind::Rows) {
-    for (const int threads : {32, 64, 128}) out.push_back(codegen::make_rows(layer.rows, threads, target));
+    for (const int threads : {32, 64, 128}) out.push_back(codegen::make_rows(layer.rows, threads, 1, target));
   } else {
     for (const int threads : {128, 256})
       for (const int cluster : {1, 2, 3, 4, 5, 8}) {

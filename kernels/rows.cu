@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sums of rows gathered from up to three tables, normalised or not: the embeddings at the start of a transformer, or with
-// one table in its own order, layer or RMS normalisation. A warp computes a row, which stays in its registers, so that the
+// one table in its own order, layer or RMS normalisation. A warp computes a row at a time, or a few, which stay in its registers, so that the
 // variance is that of the differences to the mean. problem.h holds the extents (offline_builder/codegen/rows_kernel.h).
 #include "kernels/common/epilogue.h"
 #include "kernels/common/ptx.h"
@@ -63,8 +63,21 @@ __device__ __forceinline__ float warp_sum(float x) {
   return x;
 }
 
-/// gamma, then beta, as floats.
-__device__ __forceinline__ void normalize(float (&x)[kVectorsPerLane][8], const float* parameters, int lane) {
+/// Eight floats for each of the lane's vectors.
+__device__ __forceinline__ void load_parameters(float (&to)[kVectorsPerLane][8], const float* from, int lane) {
+#pragma unroll
+  for (int i = 0; i < kVectorsPerLane; ++i) {
+    if (kVectors % 32 != 0 && i * 32 + lane >= kVectors) break;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float4 four = reinterpret_cast<const float4*>(from)[(i * 32 + lane) * 2 + half];
+      to[i][half * 4] = four.x, to[i][half * 4 + 1] = four.y, to[i][half * 4 + 2] = four.z, to[i][half * 4 + 3] = four.w;
+    }
+  }
+}
+
+__device__ __forceinline__ void normalize(float (&x)[kVectorsPerLane][8], const float (&gamma)[kVectorsPerLane][8],
+                                          const float (&beta)[kVectorsPerLane][8], int lane) {
   float sum = 0.0f;
 #pragma unroll
   for (int i = 0; i < kVectorsPerLane; ++i) {
@@ -82,10 +95,8 @@ __device__ __forceinline__ void normalize(float (&x)[kVectorsPerLane][8], const 
   const float scale = 1.0f / scalar::sqrt(warp_sum(squares) * (1.0f / kDepth) + kEpsilon);
 #pragma unroll
   for (int i = 0; i < kVectorsPerLane; ++i) {
-    if (kVectors % 32 != 0 && i * 32 + lane >= kVectors) break;
-    const float* gamma = parameters + (i * 32 + lane) * 8;
 #pragma unroll
-    for (int c = 0; c < 8; ++c) x[i][c] = (x[i][c] - mean) * scale * gamma[c] + gamma[kDepth + c];
+    for (int c = 0; c < 8; ++c) x[i][c] = (x[i][c] - mean) * scale * gamma[i][c] + beta[i][c];
   }
 }
 
@@ -96,18 +107,39 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
                  const void* index2, const float* parameters, void* y) {
   allow_next_grid();
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int row = static_cast<int>(blockIdx.x * (kThreads / 32) + threadIdx.x / 32);
+  const int first = static_cast<int>(blockIdx.x * (kThreads / 32) + threadIdx.x / 32);
+  // Warps take rows in turns, several at once where registers allow, so that their loads are under way together.
+  constexpr int kWarps = kBlocks * (kThreads / 32);
+  constexpr int kMostAtOnce = kVectorsPerLane > 4 ? 1 : 8 / kVectorsPerLane;
+  constexpr int kAtOnce = kRowsPerWarp < kMostAtOnce ? kRowsPerWarp : kMostAtOnce;
+  float gamma[kVectorsPerLane][8] = {}, beta[kVectorsPerLane][8] = {};
+  if constexpr (kNormalize) {
+    load_parameters(gamma, parameters, lane);
+    load_parameters(beta, parameters + kDepth, lane);
+  }
   wait_for_previous_grid();
-  if (row >= kRows) return;
-  float x[kVectorsPerLane][8] = {};
-  add_row<kFloat0>(x, table0, table_row<kIndex0, kTableRows0>(index0, row) * kPitch0, lane);
-  if constexpr (kTables > 1) add_row<kFloat1>(x, table1, table_row<kIndex1, kTableRows1>(index1, row) * kPitch1, lane);
-  if constexpr (kTables > 2) add_row<kFloat2>(x, table2, table_row<kIndex2, kTableRows2>(index2, row) * kPitch2, lane);
-  if constexpr (kNormalize) normalize(x, parameters, lane);
+#pragma unroll 1
+  for (int turn = 0; turn < kRowsPerWarp; turn += kAtOnce) {
+    float x[kAtOnce][kVectorsPerLane][8] = {};
 #pragma unroll
-  for (int i = 0; i < kVectorsPerLane; ++i) {
-    if (kVectors % 32 != 0 && i * 32 + lane >= kVectors) break;
-    store8(y, row * kOutputPitch + (i * 32 + lane) * 8, x[i]);
+    for (int r = 0; r < kAtOnce; ++r) {
+      const int row = first + (turn + r) * kWarps;
+      if (row >= kRows) break;
+      add_row<kFloat0>(x[r], table0, table_row<kIndex0, kTableRows0>(index0, row) * kPitch0, lane);
+      if constexpr (kTables > 1) add_row<kFloat1>(x[r], table1, table_row<kIndex1, kTableRows1>(index1, row) * kPitch1, lane);
+      if constexpr (kTables > 2) add_row<kFloat2>(x[r], table2, table_row<kIndex2, kTableRows2>(index2, row) * kPitch2, lane);
+    }
+#pragma unroll
+    for (int r = 0; r < kAtOnce; ++r) {
+      const int row = first + (turn + r) * kWarps;
+      if (row >= kRows) break;
+      if constexpr (kNormalize) normalize(x[r], gamma, beta, lane);
+#pragma unroll
+      for (int i = 0; i < kVectorsPerLane; ++i) {
+        if (kVectors % 32 != 0 && i * 32 + lane >= kVectors) break;
+        store8(y, row * kOutputPitch + (i * 32 + lane) * 8, x[r][i]);
+      }
+    }
   }
 }
 

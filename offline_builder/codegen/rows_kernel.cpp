@@ -21,10 +21,10 @@ bool shape_is_valid(const RowsShape& s) {
 
 }  // namespace
 
-KernelSpec make_rows(const RowsShape& shape, std::int32_t threads, const ConvTarget& target) {
+KernelSpec make_rows(const RowsShape& shape, std::int32_t threads, std::int32_t rows_per_warp, const ConvTarget& target) {
   const std::string name = "rows" + std::to_string(shape.rows) + "x" + std::to_string(shape.depth) + "_t" +
-                           std::to_string(shape.tables.size()) + (shape.normalize ? "n" : "") + "_b" + std::to_string(threads);
-  if (!shape_is_valid(shape) || threads < 32 || threads % 32 != 0 || threads > 1024) throw CompileError(name + ": outside this kernel's range");
+                           std::to_string(shape.tables.size()) + (shape.normalize ? "n" : "") + "_b" + std::to_string(threads) + "_r" + std::to_string(rows_per_warp);
+  if (!shape_is_valid(shape) || rows_per_warp < 1 || threads < 32 || threads % 32 != 0 || threads > 1024) throw CompileError(name + ": outside this kernel's range");
   ProblemText text(shape.element);
   text.define("EDGERT_ENTRY", "rows");
   text.set("kRows", std::int64_t{shape.rows}).set("kDepth", std::int64_t{shape.depth}).set("kOutputPitch", std::int64_t{shape.output_pitch});
@@ -34,13 +34,13 @@ KernelSpec make_rows(const RowsShape& shape, std::int32_t threads, const ConvTar
     const std::string n = std::to_string(t);
     text.set("kIndex" + n, std::int64_t{table.index_bytes}).set("kTableRows" + n, std::int64_t{table.rows}).set("kPitch" + n, std::int64_t{table.pitch}).set("kFloat" + n, table.is_float);
   }
-  text.set("kThreads", std::int64_t{threads});
+  const std::int32_t per_block = threads / 32 * rows_per_warp, blocks = (shape.rows + per_block - 1) / per_block;
+  text.set("kThreads", std::int64_t{threads}).set("kRowsPerWarp", std::int64_t{rows_per_warp}).set("kBlocks", std::int64_t{blocks});
   KernelSpec spec;
   spec.job = make_job(name, "kernels/rows.cu", text.text(), target.arch);
   spec.entry = "rows";
-  spec.tile = "threads " + std::to_string(threads);
-  const std::int32_t per_block = threads / 32;
-  spec.grid[0] = static_cast<std::uint32_t>((shape.rows + per_block - 1) / per_block);
+  spec.tile = "threads " + std::to_string(threads) + " rows " + std::to_string(rows_per_warp);
+  spec.grid[0] = static_cast<std::uint32_t>(blocks);
   spec.block[0] = static_cast<std::uint32_t>(threads);
   return spec;
 }

@@ -30,7 +30,8 @@ struct RowsShape {
 };
 
 /// The kernel. Its arguments are table and index for each of three tables (unused ones null), gamma and beta as floats,
-/// one after the other, and y: all addresses. Throws CompileError for a shape outside the above.
-KernelSpec make_rows(const RowsShape& shape, std::int32_t threads, const ConvTarget& target);
+/// one after the other, and y: all addresses; gamma and the tables lie at multiples of 16 bytes. A warp computes `rows_per_warp`
+/// rows. Throws CompileError for a shape outside the above.
+KernelSpec make_rows(const RowsShape& shape, std::int32_t threads, std::int32_t rows_per_warp, const ConvTarget& target);
 
 }  // namespace edgert::codegen

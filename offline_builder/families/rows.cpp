@@ -172,9 +172,11 @@ std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t
   sum.arguments.push_back(Argument::write(y));
   if (normalize) sum.weights.push_back(to_bytes(parameters));
   std::vector<Candidate> found;
-  for (const std::int32_t threads : {64, 32, 128}) {
+  // Sixteen warps a multiprocessor load enough at a time; what they share, gamma and beta, is then read more rarely.
+  const std::int32_t rows_per_warp = std::clamp(sum.shape.rows / (16 * context.target().multiprocessors), 1, 16);
+  for (const std::int32_t threads : {rows_per_warp > 1 ? 128 : 64, 32, 256}) {
     if (found.size() == limit) break;
-    Candidate candidate = Candidate::of({codegen::make_rows(sum.shape, threads, context.target()), sum.arguments}, DType::F32);
+    Candidate candidate = Candidate::of({codegen::make_rows(sum.shape, threads, rows_per_warp, context.target()), sum.arguments}, DType::F32);
     candidate.weights = sum.weights;
     candidate.covered = sum.covered;
     found.push_back(std::move(candidate));

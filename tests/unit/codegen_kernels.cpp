@@ -156,7 +156,7 @@ std::vector<KernelSpec> all_families(const ConvTarget& target) {
   RowsShape rows;
   rows.rows = 128, rows.depth = rows.output_pitch = 768, rows.normalize = true;
   rows.tables = {{30522, 768, 8}, {512, 768, 0}, {2, 768, 8}};
-  specs.push_back(make_rows(rows, 128, target));
+  specs.push_back(make_rows(rows, 128, 2, target));
   for (const WindowKind kind : {WindowKind::Depthwise, WindowKind::Maximum, WindowKind::Average}) {
     WindowShape window;
     window.kind = kind;

@@ -14,7 +14,7 @@ namespace {
 using namespace edgert;
 using namespace edgert::codegen;
 
-std::size_t run(const RowsShape& s) {
+std::size_t run(const RowsShape& s, std::int32_t rows_per_warp = 1) {
   std::mt19937 random(7);
   const auto value = [&random] { return scalar::to_half((static_cast<float>(random() >> 8) * 0x1p-23f - 1.0f) + 2.0f).bits; };
   std::vector<std::vector<std::uint16_t>> tables(3);
@@ -41,7 +41,7 @@ std::size_t run(const RowsShape& s) {
   const void* parameter_pointer = parameters.data();
   void* y_pointer = s.float_output ? static_cast<void*>(y_floats.data()) : y.data();
   void* arguments[] = {&address[0], &address[1], &address[2], &address[3], &address[4], &address[5], &parameter_pointer, &y_pointer};
-  const fake_cuda::EmulatedKernel kernel(make_rows(s, 64, ConvTarget{}));
+  const fake_cuda::EmulatedKernel kernel(make_rows(s, 64, rows_per_warp, ConvTarget{}));
   kernel.run(arguments, {{tables[0].data(), tables[0].size() * 2}, {narrow[0].data(), narrow[0].size() * 4}, {wide[0].data(), wide[0].size() * 8}, {floats[0].data(), floats[0].size() * 4}, {y.data(), y.size() * 2}, {y_floats.data(), y_floats.size() * 4}}, 1);
   std::size_t wrong = 0;
   for (int r = 0; r < s.rows; ++r) {
@@ -77,14 +77,16 @@ TEST_CASE("rows of three tables are gathered, summed and normalised") {
   CHECK(run(s) == 0);
   s.normalize = false;
   CHECK(run(s) == 0);
-  s.tables = {{5, 280, 0}};
+  s.rows = 23, s.tables[1].rows = 23, s.normalize = true;
+  for (const std::int32_t rows_per_warp : {2, 9}) CHECK(run(s, rows_per_warp) == 0);  // four at once
+  s.rows = 5, s.tables = {{5, 280, 0}};
   s.normalize = true;
   CHECK(run(s) == 0);
   s.tables = {{9, 280, 4, true}, {5, 288, 0, false}};
   s.rms = s.float_output = true;
   CHECK(run(s) == 0);
   s.depth = 20;
-  CHECK_THROWS_AS(make_rows(s, 64, ConvTarget{}), CompileError);
+  CHECK_THROWS_AS(make_rows(s, 64, 1, ConvTarget{}), CompileError);
 }
 
 }  // namespace
