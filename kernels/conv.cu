@@ -143,6 +143,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     hold_place(1500);
     return;
   }
+  assume_indices(kThreads, kBlocks);
   const Arguments arguments = {x, packed_weights, bias, residual, y, workspace, counters, prefetch, prefetch_bytes};
   unsigned char* memory = dynamic_shared_memory();
   const uint32 patches = shared_address(memory);

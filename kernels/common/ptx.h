@@ -244,6 +244,12 @@ struct TF32 {
 /// A float that is multiplied as it is, which no tensor core does.
 struct F32 {};
 
+/// Tells the compiler what it does not know: that indices are small, so that signed divisions of them are shifts.
+__device__ __forceinline__ void assume_indices(unsigned threads, unsigned blocks) {
+  __builtin_assume(threadIdx.x < threads);
+  __builtin_assume(blockIdx.x < blocks);
+}
+
 // Programmatic dependent launch. A kernel so launched starts while the one before it still runs: it may touch nothing
 // but weights until wait_for_previous_grid() returns, and every thread must call that before it ends, or a later kernel
 // would not wait for the earlier one. Without hardware for it (below sm_90) the launch is an ordinary one.

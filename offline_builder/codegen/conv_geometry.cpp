@@ -177,7 +177,8 @@ bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarge
   if (shape.output_image_pixels != 0 && (shape.plane_output || shape.epilogue.residual != scalar::ResidualMode::None)) return false;
   if (tile.block_n % (16 * tile.warps_n) != 0 || tile.chunk % (16 * tile.warps_k) != 0) return false;
   const Geometry g = geometry(shape, tile);
-  if (g.threads > 1024 || g.threads % (tile.block_n / 8) != 0) return false;
+  const std::int32_t idle = g.threads % (tile.block_n / 8);  // at the end
+  if (g.threads > 1024 || idle * 4 > g.threads) return false;
   if (tile.buffers < 2 && g.chunks_per_split > 1) return false;
   if (tile.weight_stages != 0) {
     if (!tile.shared_weights || tile.bulk || tile.weight_stages < 2) return false;

@@ -32,12 +32,16 @@ double estimate_exact(const ConvTile& tile, const Geometry& g, const ConvTarget&
   return (std::max({arithmetic + asked, shared, copies}) + 0.9 * std::min(arithmetic, shared) + first + end + combine) / 1900;
 }
 
+/// Of a GPU with so few multiprocessors blocks have much work each, which may wait for memory more often than once.
+constexpr std::int32_t kFew = 32;
+constexpr double kLatency = 1300;  // cycles, of weights that the L2 cache of such a GPU does not keep
+
 /// Cycles that `at_once` blocks of a multiprocessor take beside each other: those that keep its units busy, and those in which
 /// a block waits for its first input or its last stores.
 struct Round {
   double busy, waiting;
 };
-Round round_of(const ConvShape& shape, const ConvTile& tile, const Geometry& g, double at_once, bool several) {
+Round round_of(const ConvShape& shape, const ConvTile& tile, const Geometry& g, double at_once, bool several, bool few) {
   const double steps = double(g.chunks_per_split) * g.items;  // of one warp
   const std::int32_t blocks_m = g.block_m / tile.warps_m / 16;
   const std::int32_t blocks_n = tile.block_n / tile.warps_n / 16;
@@ -59,19 +63,23 @@ Round round_of(const ConvShape& shape, const ConvTile& tile, const Geometry& g, 
   // A bulk copy, of a row's part of a chunk, takes about 45 cycles to ask for.
   const double asked = tile.bulk ? 300 + 45.0 * g.chunks_per_split * tile.tile_width / tile.share_rows : input_bytes / 16 / g.threads * 12;
   const double input = std::max(input_bytes / tile.share_rows / bandwidth, asked) * at_once;
-  const double late = late_weights * at_once / bandwidth;
+  // Weights on their way to registers: each thread's are as many as it holds.
+  const double loads = tile.shared_weights || !few ? 0 : std::ceil(steps / g.held) - 1;
+  const double late = std::max(late_weights * at_once / bandwidth, loads * kLatency);
   const double prefetch = 0.25 * weight_bytes * tile.warps_m / bandwidth * at_once;  // hidden behind the previous kernel in part
-  const double end = 250 + units * (60 + 25 * tile.warps_k);
+  const double end = 250 + units * (few ? 30 + 20 * tile.warps_k : 60 + 25 * tile.warps_k);
   const double combine = tile.split == 1 ? 0 : tile.cluster ? 1400 + 300 * tile.split + units * 60 : 2800 + units * tile.split * 40;
   const double statistics = shape.layer_norm ? 0.03 * tile.tile_width * g.channels : 0;  // of the rows
   // Where blocks take turns, what they finish costs time beside others' products; and sums that meet in memory go there and back.
-  const double finished = (several ? 0.9 * g.units : 0) + (tile.split > 1 && !tile.cluster && (several || g.ring) ? 64.0 * g.units / bandwidth : 0);
-  if (!g.ring) return {std::max(main_loop, late) + statistics + input + prefetch + at_once * finished, 500 + end + combine};
+  const double finished = (several ? (few ? 0.5 : 0.9) * g.units : 0) + (tile.split > 1 && !tile.cluster && (several || g.ring) ? 64.0 * g.units / bandwidth : 0);
+  const double start = few ? 2400 : 0;
+  if (!g.ring) return {std::max(main_loop, late) + statistics + input + prefetch + at_once * finished, start + 500 + end + combine};
   // Copies run beside the products, but for the first ones. A block alone waits for its slowest warp at each stage.
-  const double copies = (input_bytes + weight_bytes) / bandwidth * at_once;
+  const double ahead = (g.weight_slots - 1) * weight_bytes / (double(g.chunks_per_split) * g.stages) + (g.buffers - 1.0) * input_bytes / g.chunks_per_split;
+  const double copies = std::max((input_bytes + weight_bytes) / bandwidth * at_once, few ? (input_bytes + weight_bytes) / std::max(ahead, 1.0) * kLatency : 0);
   const double stages = double(g.chunks_per_split) * g.stages;
   const double apart = stages * (at_once > 1 ? 10 : 120) * std::max(1.0, g.threads / 256.0);
-  return {std::max(main_loop, copies) + apart + 2.2 * statistics * at_once + at_once * finished, 800 + end + combine};
+  return {std::max(main_loop, copies) + apart + 2.2 * statistics * at_once + at_once * finished, start + 800 + end + combine};
 }
 
 /// Microseconds, roughly, from the wait on, as measured on a large GPU. Only the order matters.
@@ -81,10 +89,11 @@ double estimate(const ConvShape& shape, const ConvTile& tile, const ConvTarget& 
   const double cycles_per_us = 1900;
   const std::int32_t each = divide_up(g.blocks, target.multiprocessors);  // blocks of the busiest multiprocessor
   const std::int32_t at_once = std::min(each, resident_blocks(g, target));
-  const Round full = round_of(shape, tile, g, at_once, each > 1);
+  const bool few = target.multiprocessors <= kFew;
+  const Round full = round_of(shape, tile, g, at_once, each > 1, few);
   const std::int32_t rounds = each / at_once, rest = each % at_once;
   double cycles = full.busy * rounds + full.waiting;
-  if (rest > 0) cycles += round_of(shape, tile, g, rest, true).busy;
+  if (rest > 0) cycles += round_of(shape, tile, g, rest, true, few).busy;
   // Blocks that take the places of others wait while those beside them are busy.
   cycles += full.waiting * (at_once > 1 ? 0.3 : 1.0) * (rounds + (rest > 0 ? 1 : 0) - 1);
   // A launch whose blocks find each multiprocessor half empty begins before the one before it ends.
@@ -144,12 +153,16 @@ void add_ring_tiles(const ConvShape& shape, const ConvTarget& target, std::vecto
   const auto consider = [&] {
     for (const std::int32_t split : {1, 2, 4}) {
       tile.split = split;
-      for (const std::int32_t stages : {4, 3}) {
+      // The deepest ring that leaves room for two blocks; a block that is alone on its multiprocessor has all the room, but
+      // for what the next launch's blocks take early.
+      for (const std::int32_t stages : {8, 6, 4, 3}) {
         tile.weight_stages = stages;
         tile.buffers = 2;
         if (!tile_is_valid(shape, tile, target)) tile.buffers = stages;  // where a chunk is one stage
         if (!tile_is_valid(shape, tile, target)) continue;
-        if (resident_blocks(geometry(shape, tile), target) < 2 && stages > 3) continue;
+        const Geometry g = geometry(shape, tile);
+        const bool alone = target.arch < 90 && g.blocks <= target.multiprocessors;
+        if (stages > 4 ? !alone : stages > 3 && !alone && resident_blocks(g, target) < 2) continue;
         all.emplace_back(estimate(shape, tile, target), tile);
         break;
       }
@@ -157,7 +170,7 @@ void add_ring_tiles(const ConvShape& shape, const ConvTarget& target, std::vecto
   };
   for (const auto& [height, width] : tile_extents(shape, 256)) {
     const std::int32_t blocks_m = divide_up(height * width, 16);
-    for (const std::int32_t block_n : {32, 48, 64, 96, 128, 192, 256}) {
+    for (const std::int32_t block_n : {32, 48, 64, 96, 128, 144, 192, 256}) {
       if (blocks_m * block_n < 192 || block_n > round_up(shape.out_channels, 16)) continue;
       for (const std::int32_t chunk : chunks) {
         if (!shape.image && chunk > round_up(shape.channels / shape.groups, 16)) continue;

@@ -340,6 +340,17 @@ TEST_CASE("warp tiles so large that units are found when the sums are there") {
   CHECK(run_conv(s, make_conv(s, tile, target_of(87)), 1) == 0);
   tile.shared_weights = true, tile.weight_stages = 2;
   CHECK(run_conv(s, make_conv(s, tile, target_of(87)), 2) == 0);
+  tile.tile_width = 16 * 5, tile.warps_n = 2;  // ten units a thread, in three turns
+  CHECK(run_conv(s, make_conv(s, tile, target_of(87)), 3) == 0);
+}
+
+TEST_CASE("threads that are left over when the others have equally many units") {
+  ConvShape s = shape_of(1, 37, 48, 104, 1, 1, 0);
+  s.epilogue.residual = scalar::ResidualMode::AfterActivation;
+  CHECK(run_conv(s, make_conv(s, tile_of(1, 16, 48, 16, 1, 1, 1), target_of(87)), 1) == 0);  // two of 32
+  CHECK(run_conv(s, make_conv(s, tile_of(1, 32, 144, 16, 1, 3, 1, 2), target_of(87)), 2) == 0);  // six of 96
+  CHECK(run_conv(s, make_conv(s, tile_of(1, 16, 96, 16, 1, 2, 1, 2, true), target_of(90)), 3) == 0);
+  CHECK_FALSE(conv_shared_bytes(s, tile_of(1, 16, 144, 16, 1, 1, 1), target_of(87)));  // 14 of 32
 }
 
 TEST_CASE("convolution split over a cluster") {
