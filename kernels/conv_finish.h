@@ -43,7 +43,7 @@ __device__ __forceinline__ int owned_unit(int i) {
   const int thread = static_cast<int>(threadIdx.x);
   return kFinishing == kThreads || thread < kFinishing ? thread + i * kFinishing : kOwnedUnits;
 }
-__device__ __forceinline__ bool has_unit(int i) { return kEqualShares || owned_unit(i) < kOwnedUnits; }
+__device__ __forceinline__ bool has_unit(int i) { return i < kUnitsPerThread && (kEqualShares || owned_unit(i) < kOwnedUnits); }
 
 __device__ __forceinline__ void add8(float (&to)[8], const float* from) {
   const float4 low = reinterpret_cast<const float4*>(from)[0];

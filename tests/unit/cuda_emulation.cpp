@@ -344,6 +344,14 @@ TEST_CASE("warp tiles so large that units are found when the sums are there") {
   CHECK(run_conv(s, make_conv(s, tile, target_of(87)), 3) == 0);
 }
 
+TEST_CASE("as many units for each thread, but no multiple of those that are finished at a time") {
+  ConvShape s = shape_of(1, 240, 48, 64, 1, 1, 0);
+  s.epilogue.residual = scalar::ResidualMode::BeforeActivation;
+  CHECK(run_conv(s, make_conv(s, tile_of(1, 80, 64, 16, 1, 2, 1), target_of(87)), 1) == 0);   // ten
+  CHECK(run_conv(s, make_conv(s, tile_of(1, 80, 64, 16, 1, 4, 1), target_of(87)), 2) == 0);   // five
+  CHECK(run_conv(s, make_conv(s, tile_of(1, 48, 64, 16, 1, 2, 1), target_of(90)), 3) == 0);   // six
+}
+
 TEST_CASE("threads that are left over when the others have equally many units") {
   ConvShape s = shape_of(1, 37, 48, 104, 1, 1, 0);
   s.epilogue.residual = scalar::ResidualMode::AfterActivation;
