@@ -68,7 +68,7 @@ Round round_of(const ConvShape& shape, const ConvTile& tile, const Geometry& g, 
   const double late = std::max(late_weights * at_once / bandwidth, loads * kLatency);
   const double prefetch = 0.25 * weight_bytes * tile.warps_m / bandwidth * at_once;  // hidden behind the previous kernel in part
   const double end = 250 + units * (few ? 30 + 20 * tile.warps_k : 60 + 25 * tile.warps_k);
-  const double combine = tile.split == 1 ? 0 : tile.cluster ? 1400 + 300 * tile.split + units * 60 : 2800 + units * tile.split * 40;
+  const double combine = tile.split == 1 ? 0 : tile.cluster ? 1400 + 300 * tile.split + units * 60 : 2800 + (few ? 2800 * tile.split : 0) + units * tile.split * 40;
   const double statistics = shape.layer_norm ? 0.03 * tile.tile_width * g.channels : 0;  // of the rows
   // Where blocks take turns, what they finish costs time beside others' products; and sums that meet in memory go there and back.
   const double finished = (several ? (few ? 0.5 : 0.9) * g.units : 0) + (tile.split > 1 && !tile.cluster && (several || g.ring) ? 64.0 * g.units / bandwidth : 0);
@@ -78,7 +78,9 @@ Round round_of(const ConvShape& shape, const ConvTile& tile, const Geometry& g, 
   const double ahead = (g.weight_slots - 1) * weight_bytes / (double(g.chunks_per_split) * g.stages) + (g.buffers - 1.0) * input_bytes / g.chunks_per_split;
   const double copies = std::max((input_bytes + weight_bytes) / bandwidth * at_once, few ? (input_bytes + weight_bytes) / std::max(ahead, 1.0) * kLatency : 0);
   const double stages = double(g.chunks_per_split) * g.stages;
-  const double apart = stages * (at_once > 1 ? 10 : 120) * std::max(1.0, g.threads / 256.0);
+  const double stage_items = double(g.items) / g.stages;
+  const double wait = few ? (several ? 125 : 360) / stage_items : at_once > 1 ? 10 : 120;
+  const double apart = stages * wait * std::max(1.0, g.threads / 256.0);
   return {std::max(main_loop, copies) + apart + 2.2 * statistics * at_once + at_once * finished, start + 800 + end + combine};
 }
 
@@ -147,6 +149,7 @@ std::optional<double> estimate_with_buffers(const ConvShape& shape, ConvTile& ti
 void add_ring_tiles(const ConvShape& shape, const ConvTarget& target, std::vector<std::pair<double, ConvTile>>& all) {
   if (is_wide(shape.element)) return;
   std::vector<std::int32_t> chunks = {16, 32, 64};
+  if (target.multiprocessors <= kFew) chunks.push_back(128);
   if (shape.image) chunks = {stem_chunk(shape)};
   ConvTile tile;
   tile.shared_weights = true;
@@ -179,10 +182,15 @@ void add_ring_tiles(const ConvShape& shape, const ConvTarget& target, std::vecto
           for (const std::int32_t warps_n : {1, 2, 3, 4}) {
             const std::int32_t warp_blocks = blocks_m / warps_m * (block_n / 16) / warps_n;
             if (block_n % (16 * warps_n) != 0 || block_n / warps_n > 64 || warp_blocks > 16 || warp_blocks < 4) continue;
-            if (warps_m * warps_n < 2 || warps_m * warps_n > 12) continue;
             tile.tile_height = height, tile.tile_width = width, tile.block_n = block_n, tile.chunk = chunk;
             tile.warps_m = warps_m, tile.warps_n = warps_n;
-            consider();
+            // Where a block has few warps' work and a multiprocessor to itself, warps along K read the fewest fragments.
+            for (const std::int32_t warps_k : {1, 2, 4}) {
+              const std::int32_t warps = warps_m * warps_n * warps_k;
+              if (warps < 2 || warps > 12 || chunk % (16 * warps_k) != 0 || (warps_k > 1 && (shape.image || target.multiprocessors > kFew))) continue;
+              tile.warps_k = warps_k;
+              consider();
+            }
           }
         }
       }
