@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "cli/command.h"
 #include "cli/cuda_options.h"
@@ -109,7 +110,6 @@ std::vector<plan::BuildOptions::GoldenInputs> golden_inputs(const PlanView& plan
 Span<const std::byte> text_bytes(const std::string& text) { return {reinterpret_cast<const std::byte*>(text.data()), text.size()}; }
 
 void write_embedding(const Options& options, const std::vector<std::byte>& bytes) {
-  if (options.header.empty() && options.object.empty()) return;
   const std::string name = options.symbol.empty() ? plan::identifier_from(options.output) : options.symbol;
   const plan::Bytes64 aligned(bytes);
   const Result<PlanView> view = PlanView::load(aligned.span());
@@ -143,7 +143,7 @@ void print_report(const Options& options, const std::string& target, const plan:
   if (options.json) {
     nlohmann::json json;
     json["plan"] = options.output;
-    json["plan_bytes"] = result.bytes.size();
+    json["plan_bytes"] = result.plan_bytes;
     json["target"] = target;
     json["notes"] = result.notes;
     for (const plan::ProfileReport& profile : result.profiles) {
@@ -168,7 +168,7 @@ void print_report(const Options& options, const std::string& target, const plan:
     return;
   }
   if (options.quiet) return;
-  std::printf("%s: %zu bytes, target %s\n", options.output.c_str(), result.bytes.size(), target.c_str());
+  std::printf("%s: %llu bytes, target %s\n", options.output.c_str(), static_cast<unsigned long long>(result.plan_bytes), target.c_str());
   for (const plan::ProfileReport& profile : result.profiles) {
     std::printf("  profile %s: %zu nodes -> %zu steps, arena %llu bytes (lower bound %llu, %s)\n", profile.name.c_str(),
                 profile.imported_nodes, profile.steps, static_cast<unsigned long long>(profile.arena.bytes),
@@ -207,9 +207,17 @@ int build(const Options& options) {
     if (error) throw io::IoError("--dump-passes " + options.dump_folder + ": " + error.message());
   }
   build_options.progress = [&progress](const std::string& what, double fraction) { progress.update(what, fraction); };
+  std::optional<io::AtomicFile> file;
+  const auto write = [&](const std::byte* data, std::uint64_t size) {
+    if (!file) file.emplace(options.output);
+    file->write({data, static_cast<std::size_t>(size)});
+  };
+  const bool embeds = !options.header.empty() || !options.object.empty();
+  if (!embeds) build_options.sink = write;
   const plan::BuildResult result = plan::build(std::move(model), build_options);
-  io::write_file(options.output, {result.bytes.data(), result.bytes.size()});
-  write_embedding(options, result.bytes);
+  if (embeds) write(result.bytes.data(), result.bytes.size());
+  file->commit();
+  if (embeds) write_embedding(options, result.bytes);
   print_report(options, build_options.cuda ? "sm_" + std::to_string(std::max(build_options.cuda->device.arch, build_options.cuda->compiler.code_arch)) : "cpu", result);
   return kOk;
 }

@@ -56,6 +56,9 @@ class Bytes {
   static Bytes adopt(std::string&& bytes);
   /// Memory kept alive by `owner`.
   static Bytes shared(std::shared_ptr<const void> owner, const std::byte* data, std::size_t size);
+  /// Like adopt(), but what is large is moved to a temporary file without a name and read from there: it takes memory only
+  /// from when it is read until drop_pages(). Where no such file can be made the bytes stay in memory.
+  static Bytes spill(std::vector<std::byte>&& bytes);
 
   const std::byte* data() const { return data_; }
   std::size_t size() const { return size_; }
@@ -64,11 +67,14 @@ class Bytes {
     return reinterpret_cast<const T*>(data_);
   }
   explicit operator bool() const { return owner_ != nullptr; }
+  /// Gives memory back that reading spilled bytes took; the next reader reads the file again. Nothing for other bytes.
+  void drop_pages() const;
 
  private:
   std::shared_ptr<const void> owner_;
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;
+  bool spilled_ = false;
 };
 
 /// An operator's attribute struct as bytes; the same struct is written into the plan and read by the kernel.

@@ -86,7 +86,7 @@ ir::Bytes transformed(const ir::Value& w, int tile) {
       }
     }
   }
-  return ir::Bytes::adopt(std::move(bytes));
+  return ir::Bytes::spill(std::move(bytes));
 }
 
 void replace(Graph& graph, NodeId id, int tile) {

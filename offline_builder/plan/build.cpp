@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "plan/build.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <new>
 #include <optional>
 #include <stdexcept>
 
@@ -196,18 +199,33 @@ void load_as_the_runtime_does(Span<const std::byte> bytes) {
   if (!needs.ok()) throw std::logic_error("the plan just built does not run: " + message);
 }
 
-/// What a device would do with these bytes: load them by every rule and let every operator check its operands. They move
-/// to an aligned address within their own memory, since a copy would double what a build needs.
-void check_plan(std::vector<std::byte>& bytes) {
-  const std::size_t size = bytes.size();
-  bytes.resize(size + kPlanAlignment);
-  void* aligned = bytes.data();
-  std::size_t space = bytes.size();
-  std::align(kPlanAlignment, size, aligned, space);
-  std::memmove(aligned, bytes.data(), size);
-  load_as_the_runtime_does({static_cast<const std::byte*>(aligned), size});
-  std::memmove(bytes.data(), aligned, size);
-  bytes.resize(size);
+/// Zeroed memory of which only what is written exists.
+class ZeroPages {
+ public:
+  explicit ZeroPages(std::size_t size) : size_(size) {
+    memory_ = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory_ == MAP_FAILED) throw std::bad_alloc();
+  }
+  ~ZeroPages() { munmap(memory_, size_); }
+  ZeroPages(const ZeroPages&) = delete;
+  ZeroPages& operator=(const ZeroPages&) = delete;
+  std::byte* data() { return static_cast<std::byte*>(memory_); }
+
+ private:
+  void* memory_;
+  std::size_t size_;
+};
+
+/// What a device would do with the plan: load it by every rule and let every operator check its operands. No rule looks at
+/// weights, so zeros stand for them: the plan itself may be larger than what memory should hold.
+void check_plan(PlanFile& file) {
+  ZeroPages pages(static_cast<std::size_t>(file.size()));
+  std::byte* to = pages.data();
+  file.write_without_weights([&to](const std::byte* data, std::uint64_t size) {
+    if (data != nullptr) std::memcpy(to, data, size);
+    to += size;
+  });
+  load_as_the_runtime_does({pages.data(), static_cast<std::size_t>(file.size())});
 }
 
 }  // namespace
@@ -233,6 +251,7 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
     BuildOptions reference = options;
     reference.cuda.reset();
     reference.golden = nullptr;
+    reference.sink = nullptr;
     on_cpu = build(graphs, reference).bytes;
   }
   if (options.cuda) {
@@ -283,8 +302,14 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
   spec.modules = modules.take();
   require_equal_states(spec.profiles);
   if (options.golden) record_golden(spec, options.cuda ? on_cpu : write(spec), options);
-  result.bytes = write(std::move(spec));
-  check_plan(result.bytes);
+  PlanFile file(std::move(spec));
+  check_plan(file);
+  result.plan_bytes = file.size();
+  if (options.sink) {
+    file.write(options.sink);
+  } else {
+    result.bytes = file.in_memory();
+  }
   if (options.progress) options.progress("plan", 1.0);
   return result;
 }

@@ -48,6 +48,8 @@ struct BuildOptions {
   };
   std::function<std::vector<GoldenInputs>(const PlanView& plan)> golden;
   std::string dump_folder;  ///< passes::PipelineOptions::dump_folder, one subfolder a profile when there are several
+  /// Receives the plan piece by piece, so that it never lies in memory as a whole; then BuildResult::bytes stays empty.
+  PlanFile::Sink sink;
   /// Called as work goes on: what is being done and which fraction of the whole is behind.
   std::function<void(const std::string& what, double fraction)> progress;
 };
@@ -63,13 +65,14 @@ struct ProfileReport {
 };
 
 struct BuildResult {
-  std::vector<std::byte> bytes;  ///< the plan file
+  std::vector<std::byte> bytes;  ///< the plan file, unless BuildOptions::sink received it
+  std::uint64_t plan_bytes = 0;
   std::vector<ProfileReport> profiles;
   std::vector<std::string> notes;  ///< what the user should know but need not act on
 };
 
 /// Builds a plan. Throws ir::BuildError (onnx_import::ImportError for the model's problems) and codegen::CompileError
-/// when kernels cannot be compiled. The result is loaded and checked with the runtime's own rules before it is returned.
+/// when kernels cannot be compiled. The result is loaded and checked with the runtime's own rules before it is written or returned.
 /// A model that the caller hands over is released once it is imported, and its weights as soon as they are packed.
 BuildResult build(onnx_import::Model model, const BuildOptions& options = {});
 

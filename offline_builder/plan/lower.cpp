@@ -523,12 +523,14 @@ std::uint64_t WeightStore::add(const ir::Bytes& bytes) {
   if (known != by_address_.end() && pieces_[known->second].bytes.size() == bytes.size()) return pieces_[known->second].offset;
   const std::uint64_t hash = (std::uint64_t{crc32c(bytes.data(), bytes.size())} << 32) ^ bytes.size();
   const auto [begin, end] = by_hash_.equal_range(hash);
-  for (auto it = begin; it != end; ++it) {
-    const Piece& piece = pieces_[it->second];
-    if (piece.bytes.size() == bytes.size() && std::memcmp(piece.bytes.data(), bytes.data(), bytes.size()) == 0) {
-      return piece.offset;
-    }
-  }
+  const auto same = std::find_if(begin, end, [&](const auto& entry) {
+    const ir::Bytes& other = pieces_[entry.second].bytes;
+    const bool equal = other.size() == bytes.size() && std::memcmp(other.data(), bytes.data(), bytes.size()) == 0;
+    other.drop_pages();
+    return equal;
+  });
+  bytes.drop_pages();
+  if (same != end) return pieces_[same->second].offset;
   const std::uint64_t offset = size_;
   by_hash_.emplace(hash, pieces_.size());
   by_address_.emplace(bytes.data(), pieces_.size());

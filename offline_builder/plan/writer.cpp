@@ -45,16 +45,6 @@ class TableWriter {
     return {data, data + builder_.GetSize()};
   }
 
-  /// Golden vectors in the order in which write_golden() gave them offsets.
-  static std::vector<const ir::Bytes*> golden_pieces(const PlanSpec& spec) {
-    std::vector<const ir::Bytes*> pieces;
-    for (const GoldenSpec& golden : spec.golden) {
-      for (const ir::Bytes& bytes : golden.inputs) pieces.push_back(&bytes);
-      for (const ir::Bytes& bytes : golden.outputs) pieces.push_back(&bytes);
-    }
-    return pieces;
-  }
-
  private:
   std::uint32_t string_index(const std::string& text) {
     const auto [it, added] = string_index_.emplace(text, static_cast<std::uint32_t>(strings_.size()));
@@ -205,102 +195,133 @@ class TableWriter {
   std::map<std::string, std::uint32_t> string_index_;
 };
 
-/// The file being put together: header and section table first, then sections.
-class FileWriter {
- public:
-  explicit FileWriter(std::uint32_t sections) : entries_(sections) {
-    bytes_.resize(sizeof(PlanHeader) + sections * sizeof(SectionEntry));
-  }
+constexpr std::size_t kZeroBytes = 64 * 1024;
+constexpr std::byte kZeros[kZeroBytes] = {};
 
-  /// Begins the next section, of `size` bytes at most; add() them, then close_section().
-  void open_section(SectionKind kind, std::size_t size) {
-    const std::size_t begin = align_up(bytes_.size(), kPlanAlignment);
-    bytes_.reserve(begin + size + kPlanAlignment);  // and room to align the whole plan, should this be the last section
-    bytes_.resize(begin);
-    SectionEntry& entry = entries_.at(next_);
-    entry.kind = kind;
-    entry.offset = begin;
-    entry.alignment = kPlanAlignment;
+/// Golden vectors in the order in which write_golden() gave them offsets.
+std::vector<PlanFile::Piece> golden_pieces(const PlanSpec& spec, std::uint64_t& size) {
+  std::vector<PlanFile::Piece> pieces;
+  const auto take = [&](const ir::Bytes& bytes) {
+    pieces.push_back({size, bytes});
+    size = align_up(size + bytes.size(), 64);
+  };
+  for (const GoldenSpec& golden : spec.golden) {
+    for (const ir::Bytes& bytes : golden.inputs) take(bytes);
+    for (const ir::Bytes& bytes : golden.outputs) take(bytes);
   }
-
-  /// Appends bytes at `offset` in the section, behind what was added before; zeros fill the gap.
-  void add(std::size_t offset, const void* data, std::size_t size) {
-    bytes_.resize(entries_[next_].offset + offset);
-    const auto* from = static_cast<const std::byte*>(data);
-    if (size != 0) bytes_.insert(bytes_.end(), from, from + size);
-  }
-
-  void close_section() {
-    SectionEntry& entry = entries_[next_++];
-    entry.size = bytes_.size() - entry.offset;
-    const std::byte* data = bytes_.data() + entry.offset;
-    entry.crc32c = crc32c(data, entry.size);
-    Sha256 hash;
-    hash.update(data, entry.size);
-    hash.finish(entry.sha256);
-  }
-
-  std::vector<std::byte> finish() {
-    PlanHeader header{};
-    std::memcpy(header.magic, kPlanMagic, sizeof(kPlanMagic));
-    header.major = kPlanMajor;
-    header.minor = kPlanMinor;
-    header.header_bytes = sizeof(PlanHeader);
-    header.file_bytes = bytes_.size();
-    header.section_count = static_cast<std::uint32_t>(entries_.size());
-    header.section_entry_bytes = sizeof(SectionEntry);
-    header.section_table_crc = crc32c(entries_.data(), entries_.size() * sizeof(SectionEntry));
-    header.header_crc = crc32c(&header, offsetof(PlanHeader, header_crc));
-    std::memcpy(bytes_.data(), &header, sizeof(header));
-    std::memcpy(bytes_.data() + sizeof(header), entries_.data(), entries_.size() * sizeof(SectionEntry));
-    return std::move(bytes_);
-  }
-
- private:
-  std::vector<std::byte> bytes_;
-  std::vector<SectionEntry> entries_;
-  std::size_t next_ = 0;
-};
+  return pieces;
+}
 
 }  // namespace
 
-std::vector<std::byte> write(PlanSpec spec) {
-  const std::vector<std::byte> table = TableWriter(spec).run();
+PlanFile::PlanFile(PlanSpec spec) {
+  std::vector<std::byte> table = TableWriter(spec).run();
   if (table.size() > 0x7fffffffu) throw ir::BuildError("the plan's table is larger than 2 GiB");
-  const std::vector<const ir::Bytes*> golden = TableWriter::golden_pieces(spec);
   if (spec.modules.size() > kMaxSections - 3) {
     throw ir::BuildError("the plan has " + std::to_string(spec.modules.size()) + " different kernels, more than a plan can carry");
   }
-  FileWriter file(static_cast<std::uint32_t>(2 + spec.modules.size() + (golden.empty() ? 0 : 1)));
-  file.open_section(SectionKind::Table, table.size());
-  file.add(0, table.data(), table.size());
-  file.close_section();
-  const std::size_t weight_bytes = spec.weights.size();
-  file.open_section(SectionKind::Weights, weight_bytes);
-  for (WeightStore::Piece& piece : spec.weights.take_pieces()) {
-    const ir::Bytes bytes = std::move(piece.bytes);
-    file.add(piece.offset, bytes.data(), bytes.size());
+  const auto add = [this](SectionKind kind, std::uint64_t size, std::vector<Piece> pieces) {
+    sections_.push_back({kind, 0, size, std::move(pieces)});
+  };
+  const auto add_whole = [&add](SectionKind kind, std::vector<std::byte>&& bytes) {
+    const std::size_t size = bytes.size();
+    add(kind, size, {{0, ir::Bytes::adopt(std::move(bytes))}});
+  };
+  add_whole(SectionKind::Table, std::move(table));
+  const std::uint64_t weight_bytes = spec.weights.size();
+  std::vector<Piece> weights;
+  for (WeightStore::Piece& piece : spec.weights.take_pieces()) weights.push_back({piece.offset, std::move(piece.bytes)});
+  add(SectionKind::Weights, weight_bytes, std::move(weights));
+  for (ModuleSpec& module : spec.modules) add_whole(SectionKind::Module, std::move(module.cubin));
+  std::uint64_t golden_bytes = 0;
+  std::vector<Piece> golden = golden_pieces(spec, golden_bytes);
+  if (!golden.empty()) add(SectionKind::Golden, golden_bytes, std::move(golden));
+  size_ = sizeof(PlanHeader) + sections_.size() * sizeof(SectionEntry);
+  for (Section& section : sections_) {
+    section.offset = align_up(size_, kPlanAlignment);
+    size_ = section.offset + section.size;
   }
-  file.add(weight_bytes, nullptr, 0);
-  file.close_section();
-  for (const ModuleSpec& module : spec.modules) {
-    file.open_section(SectionKind::Module, module.cubin.size());
-    file.add(0, module.cubin.data(), module.cubin.size());
-    file.close_section();
-  }
-  if (!golden.empty()) {
-    std::uint64_t size = 0;
-    for (const ir::Bytes* bytes : golden) size = align_up(size + bytes->size(), 64);
-    file.open_section(SectionKind::Golden, size);
-    std::uint64_t offset = 0;
-    for (const ir::Bytes* bytes : golden) {
-      file.add(offset, bytes->data(), bytes->size());
-      offset = align_up(offset + bytes->size(), 64);
-    }
-    file.add(size, nullptr, 0);
-    file.close_section();
-  }
-  return file.finish();
 }
+
+void PlanFile::visit(Section& section, Weights weights, const Sink& sink) {
+  std::uint64_t at = 0;
+  for (Piece& piece : section.pieces) {
+    if (weights == Weights::Zeros && section.kind == SectionKind::Weights) break;
+    if (piece.offset != at) sink(nullptr, piece.offset - at);
+    if (piece.bytes.size() != 0) sink(piece.bytes.data(), piece.bytes.size());
+    at = piece.offset + piece.bytes.size();
+    piece.bytes.drop_pages();
+    if (weights == Weights::Release) piece.bytes = {};
+  }
+  if (at != section.size) sink(nullptr, section.size - at);
+}
+
+void PlanFile::write_start(Weights weights, const Sink& sink) {
+  std::vector<SectionEntry> entries(sections_.size());
+  for (std::size_t i = 0; i < sections_.size(); ++i) {
+    Section& section = sections_[i];
+    SectionEntry& entry = entries[i];
+    entry.kind = section.kind;
+    entry.offset = section.offset;
+    entry.size = section.size;
+    entry.alignment = kPlanAlignment;
+    Sha256 hash;
+    visit(section, weights, [&](const std::byte* data, std::uint64_t size) {
+      for (std::uint64_t count; size != 0; size -= count, data += data == nullptr ? 0 : count) {
+        count = data != nullptr || size < kZeroBytes ? size : kZeroBytes;
+        entry.crc32c = crc32c(data == nullptr ? kZeros : data, count, entry.crc32c);
+        if (weights != Weights::Zeros) hash.update(data == nullptr ? kZeros : data, count);
+      }
+    });
+    hash.finish(entry.sha256);
+  }
+  PlanHeader header{};
+  std::memcpy(header.magic, kPlanMagic, sizeof(kPlanMagic));
+  header.major = kPlanMajor;
+  header.minor = kPlanMinor;
+  header.header_bytes = sizeof(PlanHeader);
+  header.file_bytes = size_;
+  header.section_count = static_cast<std::uint32_t>(entries.size());
+  header.section_entry_bytes = sizeof(SectionEntry);
+  header.section_table_crc = crc32c(entries.data(), entries.size() * sizeof(SectionEntry));
+  header.header_crc = crc32c(&header, offsetof(PlanHeader, header_crc));
+  sink(reinterpret_cast<const std::byte*>(&header), sizeof(header));
+  sink(reinterpret_cast<const std::byte*>(entries.data()), entries.size() * sizeof(SectionEntry));
+}
+
+void PlanFile::write_sections(Weights weights, const Sink& sink) {
+  std::uint64_t at = sizeof(PlanHeader) + sections_.size() * sizeof(SectionEntry);
+  for (Section& section : sections_) {
+    if (section.offset != at) sink(nullptr, section.offset - at);
+    visit(section, weights, sink);
+    at = section.offset + section.size;
+  }
+}
+
+void PlanFile::write(const Sink& sink) {
+  const auto without_null = [&](const std::byte* data, std::uint64_t size) {
+    if (data != nullptr) return sink(data, size);
+    for (std::uint64_t count; size != 0; size -= count) {
+      count = size < kZeroBytes ? size : kZeroBytes;
+      sink(kZeros, count);
+    }
+  };
+  write_start(Weights::Keep, without_null);
+  write_sections(Weights::Release, without_null);
+}
+
+void PlanFile::write_without_weights(const Sink& sink) {
+  write_start(Weights::Zeros, sink);
+  write_sections(Weights::Zeros, sink);
+}
+
+std::vector<std::byte> PlanFile::in_memory() {
+  std::vector<std::byte> bytes;
+  bytes.reserve(size_);
+  write([&](const std::byte* data, std::uint64_t size) { bytes.insert(bytes.end(), data, data + size); });
+  return bytes;
+}
+
+std::vector<std::byte> write(PlanSpec spec) { return PlanFile(std::move(spec)).in_memory(); }
 
 }  // namespace edgert::plan

@@ -3,10 +3,13 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "edgert/plan_format.h"
 #include "plan/lower.h"
 
 namespace edgert::plan {
@@ -47,8 +50,43 @@ struct PlanSpec {
   std::vector<std::pair<std::string, std::string>> metadata;
 };
 
-/// The plan file's bytes: the same for the same PlanSpec, on every host. Weights that nobody else holds are released one by
-/// one as they are written, so that memory never holds them twice.
+/// A plan file, which need not lie in memory as a whole: the same bytes for the same PlanSpec, on every host.
+class PlanFile {
+ public:
+  /// Receives the file from its first byte to its last.
+  using Sink = std::function<void(const std::byte* data, std::uint64_t size)>;
+
+  explicit PlanFile(PlanSpec spec);
+
+  std::uint64_t size() const { return size_; }
+  /// Last call. Each piece of the weights that nobody else holds is released as it is written, and spilled ones are in memory
+  /// only meanwhile.
+  void write(const Sink& sink);
+  std::vector<std::byte> in_memory();  ///< write() into a vector
+  /// The plan as it would be if all its weights were zeros: what the rules of loading look at. `data` is null for zeros.
+  void write_without_weights(const Sink& sink);
+
+  struct Piece {
+    std::uint64_t offset;  ///< in the section
+    ir::Bytes bytes;
+  };
+
+ private:
+  struct Section {
+    SectionKind kind;
+    std::uint64_t offset, size;
+    std::vector<Piece> pieces;  ///< by ascending offset; zeros between them
+  };
+  enum class Weights { Keep, Release, Zeros };
+  static void visit(Section& section, Weights weights, const Sink& sink);
+  void write_start(Weights weights, const Sink& sink);
+  void write_sections(Weights weights, const Sink& sink);
+
+  std::vector<Section> sections_;
+  std::uint64_t size_ = 0;
+};
+
+/// The plan file's bytes.
 std::vector<std::byte> write(PlanSpec spec);
 
 }  // namespace edgert::plan
