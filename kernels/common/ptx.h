@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Everything in device code that has no C++ spelling: this is the only file with inline PTX, and the host emulation in
+// Everything in device code that has no C++ spelling: this and warpgroup.h are the only files with inline PTX, and the host emulation in
 // tests/fake_cuda replaces it, function by function, from the instructions' definitions. Addresses of shared memory are
 // 32-bit numbers here, as the instructions take them.
 #pragma once

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -89,6 +90,10 @@ Compiler::Compiler(CompilerOptions options) : options_(std::move(options)), vers
     nvrtc_ = std::make_unique<Nvrtc>(Nvrtc::open(options_.nvrtc));
     version_ = nvrtc_->version();
   }
+}
+
+bool Compiler::has_own_features(std::uint32_t arch) const {
+  return code_arch(arch) == arch && (options_.substitute != nullptr || std::atoi(version_.c_str()) >= 12);
 }
 
 std::vector<CompiledKernel> Compiler::compile(const std::vector<CompileJob>& jobs) {

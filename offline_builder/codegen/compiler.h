@@ -41,6 +41,8 @@ class Compiler {
 
   /// The SM that code from jobs for `arch` is for.
   std::uint32_t code_arch(std::uint32_t arch) const { return options_.code_arch != 0 ? options_.code_arch : arch; }
+  /// Whether it takes jobs for `arch` with CompileJob::own_features: not before CUDA 12, nor where code for another SM is made.
+  bool has_own_features(std::uint32_t arch) const;
   const std::string& nvrtc_version() const { return version_; }
   /// Jobs of all compile() calls that the cache had.
   std::uint32_t cache_hits() const { return hits_; }

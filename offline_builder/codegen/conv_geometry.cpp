@@ -95,7 +95,7 @@ Geometry group_geometry(const ConvShape& shape, const ConvTile& tile) {
 bool group_tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target) {
   const bool product = shape.out_height == 1 && shape.height == 1 && shape.kernel[0] == 1 && shape.kernel[1] == 1 && shape.stride[1] == 1 && shape.pad[1] == 0 &&
                        shape.width == shape.out_width && shape.batch == 1 && shape.groups == 1 && shape.shortcut.channels == 0;
-  if (target.arch != 90 || !product || shape.image || shape.plane_output || scale_rows(shape) > 0 || is_wide(shape.element)) return false;
+  if (target.arch != 90 || !target.own_features || !product || shape.image || shape.plane_output || scale_rows(shape) > 0 || is_wide(shape.element)) return false;
   if (shape.input_at_once < 8 || shape.input_pitch % 8 != 0 || shape.channels < 192 || shape.channels % 8 != 0) return false;
   if (shape.layer_norm && (tile.split != 1 || !shape.bias)) return false;
   if (tile.tile_height != 1 || tile.chunk != 64 || tile.warps_k != 1 || tile.warps_m % 4 != 0 || tile.tile_width != 16 * tile.warps_m) return false;
@@ -173,8 +173,8 @@ std::int32_t resident_blocks(const Geometry& g, const ConvTarget& target) {
 bool tile_is_valid(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target) {
   if (!shape.image && (shape.input_at_once < 2 || !moves_at_once(shape.input_at_once, shape.input_pitch))) return false;
   if (!moves_at_once(shape.output_at_once, shape.output_pitch) || !moves_at_once(shape.residual_at_once, shape.residual_pitch)) return false;
-  if (tile.groups_of_warps) return group_tile_is_valid(shape, tile, target);
   if (shape.output_image_pixels != 0 && (shape.plane_output || shape.epilogue.residual != scalar::ResidualMode::None)) return false;
+  if (tile.groups_of_warps) return group_tile_is_valid(shape, tile, target);
   if (tile.block_n % (16 * tile.warps_n) != 0 || tile.chunk % (16 * tile.warps_k) != 0) return false;
   const Geometry g = geometry(shape, tile);
   const std::int32_t idle = g.threads % (tile.block_n / 8);  // at the end

@@ -91,6 +91,7 @@ struct ConvTarget {
   std::uint32_t arch = 87;
   std::int32_t multiprocessors = 16;
   std::int32_t shared_bytes = 163 * 1024;  ///< what a block can have
+  bool own_features = true;                ///< kernels may use instructions that this SM alone has (CompileJob::own_features)
 };
 
 /// How much dynamic shared memory a launch asks for, beyond what its kernel needs, so that with programmatic dependent

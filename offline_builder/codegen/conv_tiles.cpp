@@ -84,10 +84,37 @@ Round round_of(const ConvShape& shape, const ConvTile& tile, const Geometry& g, 
   return {std::max(main_loop, copies) + apart + 2.2 * statistics * at_once + at_once * finished, start + 800 + end + combine};
 }
 
+/// Blocks that run at the same time, one a multiprocessor. Clusters lie within a group of multiprocessors, so large ones
+/// leave some idle: of the 132 of an H200, 128 blocks in clusters of 4 take twice as long as 112, or as 128 in clusters of 2.
+std::int32_t blocks_at_once(const ConvTile& tile, const ConvTarget& target) {
+  const std::int32_t cluster = (tile.cluster ? tile.split : 1) * tile.share_rows;
+  return cluster > 2 ? target.multiprocessors * 7 / 8 : target.multiprocessors;
+}
+
+/// The same as estimate() for products by groups of warps. The numbers are fitted to the products of transformers at batch 8 on an
+/// H200.
+double estimate_group(const ConvShape& shape, const ConvTile& tile, const Geometry& g, const ConvTarget& target) {
+  // Of a stage of 64 input channels: what comes from the L2 cache, 40 bytes a cycle to a multiprocessor and 36 each to all of
+  // them; 2048 multiply-adds a cycle, for which operands leave shared memory at 128 bytes a cycle.
+  const double bytes = (g.block_m + tile.block_n) * 128.0;
+  const double copied = std::max(bytes / 40, bytes * g.blocks / (36.0 * target.multiprocessors));
+  const double tensor = g.block_m * tile.block_n * 64.0 / 2048;
+  const double shared = 2.0 * (g.block_m + tile.block_n) + g.block_m * (tile.warps_n - 1) + tile.block_n * (tile.warps_m / 4 - 1);
+  const double statistics = shape.layer_norm ? 7.0 * g.block_m : 0;
+  const double stage = std::max({copied, tensor, shared}) + 0.25 * tensor + statistics + 30;
+  const bool function = shape.epilogue.activation != scalar::PointwiseOp::Identity && shape.epilogue.activation != scalar::PointwiseOp::Relu;
+  // More than two groups gain nothing at the end, and lose where several read the same rows.
+  const double crowded = tile.warps_n > 1 && g.threads > 256 ? 1200 : 0;
+  const double end = 1800 + crowded + 128.0 * g.units / std::min(g.threads, 256) + (function ? g.units : 0) + (shape.store_normalized ? 4000 : 0);
+  const double combine = tile.split == 1 ? 0 : tile.cluster ? 3.0 * g.units * (tile.split - 1) : 1.85 * g.units * tile.split;
+  return (g.chunks_per_split * stage + end + combine) / 1870;
+}
+
 /// Microseconds, roughly, from the wait on, as measured on a large GPU. Only the order matters.
 double estimate(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target) {
   const Geometry g = geometry(shape, tile);
   if (shape.element == ElementType::F32) return estimate_exact(tile, g, target);
+  if (tile.groups_of_warps) return estimate_group(shape, tile, g, target);
   const double cycles_per_us = 1900;
   const std::int32_t each = divide_up(g.blocks, target.multiprocessors);  // blocks of the busiest multiprocessor
   const std::int32_t at_once = std::min(each, resident_blocks(g, target));
@@ -124,13 +151,6 @@ std::vector<std::pair<std::int32_t, std::int32_t>> tile_extents(const ConvShape&
     }
   }
   return out;
-}
-
-/// Blocks that run at the same time, one a multiprocessor. Clusters lie within a group of multiprocessors, so large ones
-/// leave some idle: of the 132 of an H200, 128 blocks in clusters of 4 take twice as long as 112, or as 128 in clusters of 2.
-std::int32_t blocks_at_once(const ConvTile& tile, const ConvTarget& target) {
-  const std::int32_t cluster = (tile.cluster ? tile.split : 1) * tile.share_rows;
-  return cluster > 2 ? target.multiprocessors * 7 / 8 : target.multiprocessors;
 }
 
 /// Gives the tile as many buffers as leave room for two blocks a multiprocessor, two at least; nothing where none fit.
@@ -198,6 +218,37 @@ void add_ring_tiles(const ConvShape& shape, const ConvTarget& target, std::vecto
   }
 }
 
+/// Tiles of large products for groups of warps, no more blocks than run at a time.
+void add_group_tiles(const ConvShape& shape, const ConvTarget& target, std::vector<std::pair<double, ConvTile>>& all) {
+  if (target.arch != 90 || shape.out_height != 1 || shape.out_width < 256) return;
+  ConvTile tile;
+  tile.groups_of_warps = true;
+  tile.chunk = 64;
+  const auto consider = [&] {
+    for (const std::int32_t stages : {6, 5, 4}) {
+      tile.weight_stages = stages;
+      if (!tile_is_valid(shape, tile, target)) continue;
+      if (geometry(shape, tile).blocks <= blocks_at_once(tile, target)) all.emplace_back(estimate(shape, tile, target), tile);
+      return;
+    }
+  };
+  for (const std::int32_t groups_m : {1, 2, 3, 4}) {
+    for (const std::int32_t warps_n : {1, 2}) {
+      for (std::int32_t block_n = 32 * warps_n; block_n <= 256; block_n += 16) {
+        tile.warps_m = 4 * groups_m, tile.tile_width = 64 * groups_m;
+        tile.warps_n = warps_n, tile.block_n = block_n;
+        for (const std::int32_t split : {1, 2, 3, 4}) {
+          tile.split = split;
+          for (const bool cluster : {false, true}) {
+            tile.cluster = cluster;
+            if (split > 1 || !cluster) consider();
+          }
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 
 double estimate_conv(const ConvShape& shape, const ConvTile& tile, const ConvTarget& target) { return estimate(shape, tile, target); }
@@ -249,6 +300,7 @@ std::vector<ConvTile> rank_conv_tiles(const ConvShape& shape, const ConvTarget& 
     }
   }
   add_ring_tiles(shape, target, all);
+  add_group_tiles(shape, target, all);
   std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<ConvTile> out;
   for (std::size_t i = 0; i < all.size() && out.size() < limit; ++i) out.push_back(all[i].second);

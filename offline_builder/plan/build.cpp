@@ -244,6 +244,7 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
   std::vector<std::vector<Declared>> inputs;
   std::vector<std::vector<Declared>> outputs;
   std::unique_ptr<codegen::Compiler> compiler;
+  codegen::ConvTarget device;
   ModuleStore modules;
   if (options.cuda && !options.states.empty()) throw ir::BuildError("states are for plans for the CPU only");
   std::vector<std::byte> on_cpu;
@@ -256,7 +257,9 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
   }
   if (options.cuda) {
     compiler = std::make_unique<codegen::Compiler>(options.cuda->compiler);
-    spec.target = "sm_" + std::to_string(compiler->code_arch(options.cuda->device.arch));
+    device = options.cuda->device;
+    device.own_features = device.own_features && compiler->has_own_features(device.arch);
+    spec.target = "sm_" + std::to_string(compiler->code_arch(device.arch));
   }
   const auto count = static_cast<double>(graphs.size());
   for (std::size_t p = 0; p < graphs.size(); ++p) {
@@ -284,7 +287,7 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
     report.passes = passes::run_pipeline(graph, pipeline);
     if (options.progress) options.progress(compiler == nullptr ? "memory plan" : "kernels", (static_cast<double>(p) + 0.8) / count);
     ProfileSpec profile = compiler == nullptr ? lower(graph, spec.weights)
-                                              : lower_cuda(graph, options.cuda->device, options.cuda->precision, options.cuda->alternatives, *compiler, spec.weights,
+                                              : lower_cuda(graph, device, options.cuda->precision, options.cuda->alternatives, *compiler, spec.weights,
                                                            modules, options.cuda->tuning, report.cuda);
     if (profile.arena.bytes > rules::kMaxRegionBytes) {
       throw ir::BuildError("a run needs " + std::to_string(profile.arena.bytes >> 30) + " GiB of memory, more than the 1 TiB that a plan can address");

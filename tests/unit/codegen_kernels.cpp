@@ -120,6 +120,23 @@ std::vector<KernelSpec> all_families(const ConvTarget& target) {
     shared.share_rows = 2, shared.split = 3, shared.cluster = true;
     specs.push_back(make_conv(shape, shared, target));
   }
+  if (const auto nvrtc = test::find_nvrtc(); target.arch == 90 && nvrtc && std::stoi(nvrtc->version()) >= 12) {
+    for (const std::int32_t groups : {1, 2, 3, 4}) {  // along rows, each with as many columns as fit
+      ConvTile tile;
+      tile.groups_of_warps = true, tile.chunk = 64, tile.warps_n = 1;
+      tile.warps_m = 4 * groups, tile.tile_width = 64 * groups, tile.block_n = groups == 1 ? 256 : groups == 2 ? 208 : groups == 3 ? 160 : 96;
+      tile.weight_stages = 4;
+      shape = conv(1, 768, 3072, 1, 1);
+      shape.width = shape.out_width = 1024;
+      shape.epilogue.activation = scalar::PointwiseOp::Gelu;
+      shape.layer_norm = shape.store_normalized = groups <= 2;
+      specs.push_back(make_conv(shape, tile, target));
+      shape.layer_norm = shape.store_normalized = false;
+      shape.epilogue.residual = scalar::ResidualMode::BeforeActivation;
+      tile.warps_n = groups <= 2 ? 2 : 1, tile.block_n = 96, tile.split = 2, tile.cluster = true;
+      specs.push_back(make_conv(shape, tile, target));
+    }
+  }
   for (const std::int32_t window : {3, 5}) {
     ExpandShape expand;
     expand.height = expand.width = expand.out_height = expand.out_width = 14;
