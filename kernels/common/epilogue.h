@@ -40,7 +40,23 @@ __device__ __forceinline__ float activate_for_16_bits(float x, float alpha, floa
   else if constexpr (kActivation == scalar::PointwiseOp::Sigmoid) return sigmoid_approximate(x);
   else if constexpr (kActivation == scalar::PointwiseOp::Silu) return x * sigmoid_approximate(x);
   else if constexpr (kActivation == scalar::PointwiseOp::Gelu) return gelu_approximate(x);
+  else if constexpr (kActivation == scalar::PointwiseOp::HardSwish) return x * multiply_add_saturated(x, 1.0f / 6.0f, 0.5f);
   else return scalar::float_unary<kActivation>(x, alpha, beta);
+}
+
+/// Whether rounding to 16 bits changes nothing about a bound of Clip.
+__device__ constexpr bool is_short(float x) { return x >= -128.0f && x <= 128.0f && static_cast<float>(static_cast<int>(x)) == x; }
+
+/// Two activated values, rounded. Bounds are applied to both at once, behind the rounding, which keeps the order of values.
+template <class Element, scalar::PointwiseOp kActivation, bool kShortBounds>
+__device__ __forceinline__ uint32 activate_pair(float low, float high, float alpha, float beta) {
+  if constexpr (kActivation == scalar::PointwiseOp::Relu) {
+    return Element::pack_relu(low, high);
+  } else if constexpr (kActivation == scalar::PointwiseOp::Clip && kShortBounds) {
+    return Element::minimum_pairs(Element::maximum_pairs(Element::pack(low, high), Element::pack(alpha, alpha)), Element::pack(beta, beta));
+  } else {
+    return Element::pack(activate_for_16_bits<kActivation>(low, alpha, beta), activate_for_16_bits<kActivation>(high, alpha, beta));
+  }
 }
 
 /// y = activation(x + residual) or activation(x) + residual in place; `residual` is read only in the modes that have one.

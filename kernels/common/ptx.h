@@ -128,6 +128,13 @@ __device__ __forceinline__ float reciprocal_approximate(float x) {
   return out;
 }
 
+/// a * b + c between 0 and 1; 0 for what is not a number.
+__device__ __forceinline__ float multiply_add_saturated(float a, float b, float c) {
+  float out;
+  asm("fma.rn.sat.f32 %0, %1, %2, %3;" : "=f"(out) : "f"(a), "f"(b), "f"(c));
+  return out;
+}
+
 /// IEEE half: 16 bits.
 struct F16 {
   /// Numbers from fragments of the left operand as multiply() wants them.
@@ -176,6 +183,23 @@ struct F16 {
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
   }
+  /// The same for a of eight columns, the first two registers of load_matrices() or the last two, and b of eight rows.
+  __device__ static __forceinline__ void multiply_narrow(float (&d)[4], uint32 a0, uint32 a1, uint32 b) {
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a0), "r"(a1), "r"(b));
+  }
+  /// The larger, or smaller, of each two; not a number if one of them is none.
+  __device__ static __forceinline__ uint32 maximum_pairs(uint32 a, uint32 b) {
+    uint32 out;
+    asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
+    return out;
+  }
+  __device__ static __forceinline__ uint32 minimum_pairs(uint32 a, uint32 b) {
+    uint32 out;
+    asm("min.NaN.f16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
+    return out;
+  }
 };
 
 /// bfloat16: the upper half of a float.
@@ -217,6 +241,21 @@ struct BF16 {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  }
+  __device__ static __forceinline__ void multiply_narrow(float (&d)[4], uint32 a0, uint32 a1, uint32 b) {
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a0), "r"(a1), "r"(b));
+  }
+  __device__ static __forceinline__ uint32 maximum_pairs(uint32 a, uint32 b) {
+    uint32 out;
+    asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
+    return out;
+  }
+  __device__ static __forceinline__ uint32 minimum_pairs(uint32 a, uint32 b) {
+    uint32 out;
+    asm("min.NaN.bf16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
+    return out;
   }
 };
 

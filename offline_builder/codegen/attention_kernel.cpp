@@ -102,7 +102,8 @@ double estimate(const AttentionShape& s, const AttentionTile& t, const ConvTarge
   const double alone = 800 + first + std::max(chain + g.chunks * (100 + chunk_end * 2), input - first) + (t.warps_k == 1 ? 150 : 300 + end / (g.threads / 32) * 4);
   const auto together = [&](std::int32_t blocks) { return std::max(alone, busy * blocks) + 0.2 * busy * (blocks - 1); };
   const double cycles = each / at_once * together(at_once) + (each % at_once > 0 ? together(each % at_once) : 0);
-  const bool crowded = target.arch >= 90 && each == 1 && resident_blocks(g, target) < 2;  // no place for the next kernel's blocks
+  // No place for the next kernel's blocks: every other one asks for more than half of the shared memory (launch_shared_bytes()).
+  const bool crowded = target.arch >= 90 && each == 1 && (resident_blocks(g, target) < 2 || g.shared_bytes > target.shared_bytes / 4 + 2048);
   return cycles + (crowded ? 2000 : 0);
 }
 

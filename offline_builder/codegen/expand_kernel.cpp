@@ -44,16 +44,6 @@ std::int32_t blocks_per_multiprocessor(const Geometry& g, const ConvTarget& targ
   return g.registers * g.threads * 2 <= 65536 && g.shared_bytes * 2 <= target.shared_bytes ? 2 : 1;
 }
 
-bool shape_is_valid(const ExpandShape& s) {
-  constexpr std::int64_t kLimit = std::numeric_limits<std::int32_t>::max();
-  if (s.batch < 1 || s.height < 1 || s.width < 1 || s.out_height < 1 || s.out_width < 1 || s.channels < 8 || s.channels > 256) return false;
-  if (s.channels % 8 != 0 || s.hidden < 8 || s.hidden % 8 != 0 || s.hidden > 8192) return false;
-  if ((s.window != 3 && s.window != 5) || s.stride < 1 || s.stride > 2 || s.pad[0] < 0 || s.pad[1] < 0 || s.pad[0] >= s.window || s.pad[1] >= s.window) return false;
-  if (s.input_pitch < s.channels || s.input_pitch % 8 != 0 || s.output_pitch < s.hidden || s.output_pitch % 8 != 0) return false;
-  if (s.expand.residual != scalar::ResidualMode::None || s.epilogue.residual != scalar::ResidualMode::None) return false;
-  return std::int64_t{s.batch} * s.height * s.width <= kLimit / s.input_pitch && std::int64_t{s.batch} * s.out_height * s.out_width <= kLimit / s.output_pitch;
-}
-
 std::string number(std::int64_t value) { return std::to_string(value); }
 
 /// Microseconds, roughly; only the order matters.
@@ -75,10 +65,20 @@ double estimate(const ExpandShape& s, const ExpandTile& t, const ConvTarget& tar
 
 }  // namespace
 
+bool expand_shape_is_valid(const ExpandShape& s) {
+  constexpr std::int64_t kLimit = std::numeric_limits<std::int32_t>::max();
+  if (s.batch < 1 || s.height < 1 || s.width < 1 || s.out_height < 1 || s.out_width < 1 || s.channels < 8 || s.channels > 256) return false;
+  if (s.channels % 8 != 0 || s.hidden < 8 || s.hidden % 8 != 0 || s.hidden > 8192) return false;
+  if ((s.window != 3 && s.window != 5) || s.stride < 1 || s.stride > 2 || s.pad[0] < 0 || s.pad[1] < 0 || s.pad[0] >= s.window || s.pad[1] >= s.window) return false;
+  if (s.input_pitch < s.channels || s.input_pitch % 8 != 0 || s.output_pitch < s.hidden || s.output_pitch % 8 != 0) return false;
+  if (s.expand.residual != scalar::ResidualMode::None || s.epilogue.residual != scalar::ResidualMode::None) return false;
+  return std::int64_t{s.batch} * s.height * s.width <= kLimit / s.input_pitch && std::int64_t{s.batch} * s.out_height * s.out_width <= kLimit / s.output_pitch;
+}
+
 std::int32_t expand_tiles(const ExpandShape& shape, const ExpandTile& tile) { return geometry(shape, tile).tiles; }
 
 std::optional<std::uint32_t> expand_shared_bytes(const ExpandShape& shape, const ExpandTile& t, const ConvTarget& target) {
-  if (!shape_is_valid(shape) || t.tile_height < 1 || t.tile_width < 1 || t.tile_height > 64 || t.tile_width > 64) return std::nullopt;
+  if (!expand_shape_is_valid(shape) || t.tile_height < 1 || t.tile_width < 1 || t.tile_height > 64 || t.tile_width > 64) return std::nullopt;
   if (t.warps_m < 1 || t.warps_n < 1 || t.warps_m * t.warps_n > 16 || t.strip < 1 || t.strip > 4) return std::nullopt;
   if (t.block_n < 16 || t.block_n > 128 || t.block_n % (16 * t.warps_n) != 0) return std::nullopt;
   const Geometry g = geometry(shape, t);

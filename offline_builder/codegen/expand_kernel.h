@@ -23,6 +23,9 @@ struct ExpandShape {
   scalar::Epilogue expand = {}, epilogue = {};  ///< no residuals
 };
 
+/// Whether the kernels for it, this one and that of codegen/expand_mma_kernel.h, can compute it.
+bool expand_shape_is_valid(const ExpandShape& shape);
+
 /// A block computes tile_height x tile_width output pixels of block_n hidden channels, a thread `strip` pixels at a time.
 struct ExpandTile {
   std::int32_t tile_height = 7, tile_width = 7, block_n = 32, warps_m = 4, warps_n = 2, strip = 1;

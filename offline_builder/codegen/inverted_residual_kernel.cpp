@@ -74,21 +74,6 @@ std::int32_t blocks_per_multiprocessor(const Geometry& g, const ConvTarget& targ
   return g.registers * g.threads * 2 <= 65536 && g.shared_bytes * 2 <= target.shared_bytes ? 2 : 1;
 }
 
-bool shape_is_valid(const InvertedResidualShape& s) {
-  constexpr std::int64_t kLimit = std::numeric_limits<std::int32_t>::max();
-  const ExpandShape& f = s.first;
-  if (f.batch < 1 || f.height < 1 || f.width < 1 || f.out_height < 1 || f.out_width < 1 || f.channels < 8 || f.channels % 8 != 0) return false;
-  if (f.hidden < 8 || f.hidden % 8 != 0 || f.hidden > 8192 || f.channels > (s.widens ? 512 : 8192) || (!s.widens && f.channels != f.hidden)) return false;
-  if ((f.window != 3 && f.window != 5) || f.stride < 1 || f.stride > 2 || f.pad[0] < 0 || f.pad[1] < 0 || f.pad[0] >= f.window || f.pad[1] >= f.window) return false;
-  if (s.out_channels < 8 || s.out_channels % 8 != 0 || s.out_channels > 1024) return false;
-  if (f.input_pitch < f.channels || f.input_pitch % 8 != 0 || s.output_pitch < s.out_channels || s.output_pitch % 8 != 0) return false;
-  const bool residual = s.epilogue.residual != scalar::ResidualMode::None;
-  if (residual && (s.residual_pitch < s.out_channels || s.residual_pitch % 8 != 0)) return false;
-  if (f.expand.residual != scalar::ResidualMode::None || f.epilogue.residual != scalar::ResidualMode::None) return false;
-  const std::int32_t pitch = std::max(s.output_pitch, residual ? s.residual_pitch : 8);
-  return std::int64_t{f.batch} * f.height * f.width <= kLimit / f.input_pitch && std::int64_t{f.batch} * f.out_height * f.out_width <= kLimit / pitch;
-}
-
 std::string number(std::int64_t value) { return std::to_string(value); }
 
 std::string tile_text(const InvertedResidualTile& t) {
@@ -130,8 +115,23 @@ double estimate(const InvertedResidualShape& s, const InvertedResidualTile& t, c
 
 }  // namespace
 
+bool inverted_residual_shape_is_valid(const InvertedResidualShape& s) {
+  constexpr std::int64_t kLimit = std::numeric_limits<std::int32_t>::max();
+  const ExpandShape& f = s.first;
+  if (f.batch < 1 || f.height < 1 || f.width < 1 || f.out_height < 1 || f.out_width < 1 || f.channels < 8 || f.channels % 8 != 0) return false;
+  if (f.hidden < 8 || f.hidden % 8 != 0 || f.hidden > 8192 || f.channels > (s.widens ? 512 : 8192) || (!s.widens && f.channels != f.hidden)) return false;
+  if ((f.window != 3 && f.window != 5) || f.stride < 1 || f.stride > 2 || f.pad[0] < 0 || f.pad[1] < 0 || f.pad[0] >= f.window || f.pad[1] >= f.window) return false;
+  if (s.out_channels < 8 || s.out_channels % 8 != 0 || s.out_channels > 1024) return false;
+  if (f.input_pitch < f.channels || f.input_pitch % 8 != 0 || s.output_pitch < s.out_channels || s.output_pitch % 8 != 0) return false;
+  const bool residual = s.epilogue.residual != scalar::ResidualMode::None;
+  if (residual && (s.residual_pitch < s.out_channels || s.residual_pitch % 8 != 0)) return false;
+  if (f.expand.residual != scalar::ResidualMode::None || f.epilogue.residual != scalar::ResidualMode::None) return false;
+  const std::int32_t pitch = std::max(s.output_pitch, residual ? s.residual_pitch : 8);
+  return std::int64_t{f.batch} * f.height * f.width <= kLimit / f.input_pitch && std::int64_t{f.batch} * f.out_height * f.out_width <= kLimit / pitch;
+}
+
 std::optional<std::uint32_t> inverted_residual_shared_bytes(const InvertedResidualShape& shape, const InvertedResidualTile& t, const ConvTarget& target) {
-  if (!shape_is_valid(shape) || t.tile_height < 1 || t.tile_width < 1 || t.tile_height > 32 || t.tile_width > 32) return std::nullopt;
+  if (!inverted_residual_shape_is_valid(shape) || t.tile_height < 1 || t.tile_width < 1 || t.tile_height > 32 || t.tile_width > 32) return std::nullopt;
   if (t.warps_m < 1 || t.warps_n < 1 || t.warps_k < 1 || t.warps_m > 16 || t.warps_n > 16 || t.warps_k > 16 || t.warps_m * t.warps_n * t.warps_k > 16) return std::nullopt;
   if (t.split < 1 || t.split > 64 || (t.vector != 4 && t.vector != 8) || (t.strip != 1 && t.strip != 2 && t.strip != 4) || t.tile_width % t.strip != 0) return std::nullopt;
   const Geometry g = geometry(shape, t);

@@ -19,6 +19,9 @@ struct InvertedResidualShape {
   scalar::Epilogue epilogue = {};
 };
 
+/// Whether the kernels for it, this one and that of codegen/inverted_residual_mma_kernel.h, can compute it.
+bool inverted_residual_shape_is_valid(const InvertedResidualShape& shape);
+
 /// A block computes tile_height x tile_width output pixels of all channels from its share of the hidden ones; warps share
 /// the last product along pixels, output channels and hidden channels.
 struct InvertedResidualTile {

@@ -64,7 +64,7 @@ std::vector<std::uint16_t> pack_depthwise_weights(const WindowShape& shape, cons
 
 GemvTile gemv_tile(const GemvShape& shape, const ConvTarget& target) {
   GemvTile tile;
-  tile.row_a_block = shape.rows > 4;
+  tile.row_a_block = shape.rows > 4 && shape.pixels > 1;  // averages are the larger part of the work
   const std::int32_t rows = tile.row_a_block ? shape.rows : 1;
   // Blocks that only multiply run beside each other on a multiprocessor.
   const std::int32_t at_once = target.multiprocessors * (shape.pixels > 1 ? 1 : 2);

@@ -3,7 +3,7 @@
 // squeeze-and-excitation, the mean over pixels and two small products, in a launch of kernels/squeeze.cu or two of
 // kernels/gemv.cu. Where both meet, the mean is taken of sums that the first launch leaves, so that nobody reads the widened
 // tensor for it.
-#include "codegen/expand_kernel.h"
+#include "codegen/expand_mma_kernel.h"
 #include "codegen/squeeze_kernel.h"
 
 #include "edgert/checked.h"
@@ -18,7 +18,6 @@ namespace edgert::families {
 namespace {
 
 using codegen::ExpandShape;
-using codegen::ExpandTile;
 using codegen::GemvShape;
 using codegen::SqueezeShape;
 using ir::kNone;
@@ -27,6 +26,9 @@ using ir::NodeId;
 using ir::ValueId;
 
 std::int32_t to_int(std::int64_t value) { return static_cast<std::int32_t>(value); }
+
+/// Before sm_90 windows slide on tensor cores (families/inverted_residual.cpp says why).
+bool is_mma(const Context& context) { return context.target().arch < 90; }
 
 std::vector<ir::Bytes> block_weights(const Context& context, const DepthwiseBlock& block) {
   const ExpandShape& s = block.shape;
@@ -41,19 +43,49 @@ std::vector<ir::Bytes> block_weights(const Context& context, const DepthwiseBloc
   }
   const Node& depthwise = context.graph().node(block.depthwise);
   const std::vector<float> window = floats_for_f16(context, depthwise.inputs[1]);
-  return {to_bytes(codegen::pack_conv_weights(codegen::expand_conv_shape(s), widening.data())), bias_bytes(context, bias, s.hidden, 16),
-          to_bytes(codegen::pack_depthwise_weights(codegen::expand_window_shape(s), window.data())),
-          bias_bytes(context, bias_of(depthwise), s.hidden, 16)};
+  std::vector<ir::Bytes> weights = {to_bytes(codegen::pack_conv_weights(codegen::expand_conv_shape(s), widening.data())), bias_bytes(context, bias, s.hidden, 16)};
+  const ValueId window_bias = bias_of(depthwise);
+  if (is_mma(context)) {
+    const std::vector<float> floats = window_bias == kNone ? std::vector<float>(static_cast<std::size_t>(s.hidden), 0.0f) : context.constant_floats(window_bias);
+    weights.push_back(to_bytes(codegen::pack_window_words(s, window.data(), floats.data())));
+  } else {
+    weights.push_back(to_bytes(codegen::pack_depthwise_weights(codegen::expand_window_shape(s), window.data())));
+    weights.push_back(bias_bytes(context, window_bias, s.hidden, 16));
+  }
+  return weights;
 }
 
-/// Reads block_weights() as weights[0] to weights[3]; sums go to the beginning of the workspace.
-Launch expand_launch(const Context& context, const DepthwiseBlock& block, const ExpandTile& tile) {
+/// A kernel for the block, and how many tiles of an image leave sums.
+struct Widening {
+  codegen::KernelSpec spec;
+  std::int32_t tiles = 1;
+};
+
+std::vector<Widening> rank_widenings(const Context& context, const ExpandShape& shape, std::size_t limit) {
+  std::vector<Widening> out;
+  if (is_mma(context)) {
+    for (const auto& tile : codegen::rank_expand_mma_tiles(shape, context.target(), limit)) {
+      out.push_back({codegen::make_expand_mma(shape, tile, context.target()), codegen::expand_mma_tiles(shape, tile)});
+    }
+  } else {
+    for (const auto& tile : codegen::rank_expand_tiles(shape, context.target(), limit)) {
+      out.push_back({codegen::make_expand(shape, tile, context.target()), codegen::expand_tiles(shape, tile)});
+    }
+  }
+  return out;
+}
+
+/// Reads `weights`, those of block_weights(), as weights[0] and following; sums go to the beginning of the workspace.
+Launch expand_launch(const DepthwiseBlock& block, const Widening& widening, std::size_t weights) {
   Launch launch;
-  launch.spec = codegen::make_expand(block.shape, tile, context.target());
+  launch.spec = widening.spec;
   launch.spread = true;
-  launch.arguments = {Argument::read(block.x), Argument::weights(0), Argument::weights(1), Argument::weights(2), Argument::weights(3),
-                      Argument::write(block.y), block.shape.pool ? Argument::workspace() : Argument::null(), Argument::later_weights(),
-                      Argument::later_weight_bytes()};
+  launch.arguments = {Argument::read(block.x)};
+  for (std::size_t i = 0; i < weights; ++i) launch.arguments.push_back(Argument::weights(i));
+  for (const Argument& argument : {Argument::write(block.y), block.shape.pool ? Argument::workspace() : Argument::null(), Argument::later_weights(),
+                                   Argument::later_weight_bytes()}) {
+    launch.arguments.push_back(argument);
+  }
   return launch;
 }
 
@@ -63,12 +95,12 @@ std::vector<Candidate> widened(const Context& context, NodeId id, std::size_t li
     const char* problem = widening_problem(context, id);
     return problem == nullptr ? std::vector<Candidate>() : context.refuse_fusion(problem);
   }
-  const std::vector<ExpandTile> tiles = codegen::rank_expand_tiles(block->shape, context.target(), limit);
-  if (tiles.empty()) return context.refuse_fusion("no tile of an inverted residual fits the target");
+  const std::vector<Widening> widenings = rank_widenings(context, block->shape, limit);
+  if (widenings.empty()) return context.refuse_fusion("no tile of an inverted residual fits the target");
   const std::vector<ir::Bytes> weights = block_weights(context, *block);
   std::vector<Candidate> found;
-  for (const ExpandTile& tile : tiles) {
-    Candidate candidate = Candidate::of(expand_launch(context, *block, tile), DType::F16);
+  for (const Widening& widening : widenings) {
+    Candidate candidate = Candidate::of(expand_launch(*block, widening, weights.size()), DType::F16);
     candidate.weights = weights;
     candidate.covered = {block->widening};
     found.push_back(std::move(candidate));
@@ -231,27 +263,28 @@ std::vector<Candidate> squeezed_block(const Context& context, const Squeeze& squ
   if (block.widening != kNone) covered.push_back(block.widening);
   if (!context.can_cover(squeeze.second.node, covered)) return {};
   block.shape.pool = true;
-  const std::vector<ExpandTile> tiles = codegen::rank_expand_tiles(block.shape, context.target(), limit);
-  if (tiles.empty()) return {};
+  const std::vector<Widening> widenings = rank_widenings(context, block.shape, limit);
+  if (widenings.empty()) return {};
   std::vector<ir::Bytes> weights = block_weights(context, block);
+  const std::size_t own = weights.size();
   append(weights, product_weights(context, squeeze.first, squeeze.first.depth, squeeze.squeezed));
   append(weights, product_weights(context, squeeze.second, squeeze.squeezed, squeeze.second.outputs));
   std::vector<Candidate> found;
-  for (const ExpandTile& tile : tiles) {
+  for (const Widening& widening : widenings) {
     GemvShape mean;
-    mean.pixels = codegen::expand_tiles(block.shape, tile), mean.input_pitch = block.shape.hidden;
+    mean.pixels = widening.tiles, mean.input_pitch = block.shape.hidden;
     mean.float_input = true, mean.divisor = block.shape.out_height * block.shape.out_width;
     const std::int64_t sums = std::int64_t{mean.pixels} * block.shape.hidden;
     const std::uint64_t between = align_up(static_cast<std::uint64_t>(block.shape.batch * sums) * 4, 256);
-    for (std::vector<Launch>& factors : factor_launches(context, squeeze, Argument::workspace(), mean, between, 4)) {
+    for (std::vector<Launch>& factors : factor_launches(context, squeeze, Argument::workspace(), mean, between, own)) {
       if (found.size() == limit) break;
-      Candidate candidate = Candidate::of(expand_launch(context, block, tile), DType::F16);
+      Candidate candidate = Candidate::of(expand_launch(block, widening, own), DType::F16);
       candidate.launches[0].spec.workspace_bytes = between;
       candidate.launches.insert(candidate.launches.end(), factors.begin(), factors.end());
       candidate.weights = weights;
       candidate.covered = covered;
       found.push_back(std::move(candidate));
-      if (&tile != tiles.data()) break;  // other ways with the first tile only
+      if (&widening != widenings.data()) break;  // other ways with the first tile only
     }
   }
   return found;

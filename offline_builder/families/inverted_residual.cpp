@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole inverted-residual blocks without squeeze-and-excitation, and depthwise-separable convolutions, in one launch:
 // kernels/inverted_residual.cu. The node is the narrowing convolution, the last of the block.
-#include "codegen/inverted_residual_kernel.h"
+#include "codegen/inverted_residual_mma_kernel.h"
 
 #include "edgert/cpu/ops/conv.h"
 #include "families/depthwise_block.h"
@@ -59,8 +59,8 @@ std::vector<float> bias_floats(const Context& context, const Node& node) {
   return bias_of(node) == kNone ? std::vector<float>() : context.constant_floats(bias_of(node));
 }
 
-/// The weights of the products, then the floats.
-std::vector<ir::Bytes> packed_weights(const Context& context, const Found& found, const Node& narrowing) {
+/// The weights of the products, then what else the kernel takes: the floats, or with `words` what windows on tensor cores want.
+std::vector<ir::Bytes> packed_weights(const Context& context, const Found& found, const Node& narrowing, bool words) {
   const Node& depthwise = context.graph().node(found.block.depthwise);
   std::vector<float> widening, widening_bias;
   if (found.shape.widens) {
@@ -68,38 +68,55 @@ std::vector<ir::Bytes> packed_weights(const Context& context, const Found& found
     widening = floats_for_f16(context, node.inputs[1]);
     widening_bias = bias_floats(context, node);
   }
-  const std::vector<float> last = floats_for_f16(context, narrowing.inputs[1]), window = context.constant_floats(depthwise.inputs[1]);
+  const std::vector<float> last = floats_for_f16(context, narrowing.inputs[1]);
+  const std::vector<float> window = words ? floats_for_f16(context, depthwise.inputs[1]) : context.constant_floats(depthwise.inputs[1]);
   const std::vector<float> window_bias = bias_floats(context, depthwise), last_bias = bias_floats(context, narrowing);
   const auto data = [](const std::vector<float>& floats) { return floats.empty() ? nullptr : floats.data(); };
-  return {to_bytes(codegen::pack_inverted_residual_weights(found.shape, data(widening), last.data())),
-          to_bytes(codegen::pack_inverted_residual_floats(found.shape, window.data(), data(widening_bias), data(window_bias), data(last_bias)))};
+  const ir::Bytes products = to_bytes(codegen::pack_inverted_residual_weights(found.shape, data(widening), last.data()));
+  if (words) return {products, to_bytes(codegen::pack_inverted_residual_words(found.shape, window.data(), data(widening_bias), data(window_bias), data(last_bias)))};
+  return {products, to_bytes(codegen::pack_inverted_residual_floats(found.shape, window.data(), data(widening_bias), data(window_bias), data(last_bias)))};
 }
+
+Candidate candidate_of(const Found& found, codegen::KernelSpec spec, bool splits) {
+  Launch launch;
+  launch.spec = std::move(spec);
+  launch.spread = true;
+  launch.arguments = {Argument::read(found.block.x), Argument::weights(0), Argument::weights(1),
+                      found.residual.present() ? Argument::read(found.residual) : Argument::null(), Argument::write(found.y)};
+  if (splits) {
+    launch.arguments.push_back(launch.spec.workspace_bytes > 0 ? Argument::workspace() : Argument::null());
+    launch.arguments.push_back(launch.spec.counters > 0 ? Argument::counters() : Argument::null());
+  }
+  launch.arguments.push_back(Argument::later_weights());
+  launch.arguments.push_back(Argument::later_weight_bytes());
+  Candidate candidate = Candidate::of(std::move(launch), DType::F16);
+  candidate.covered = found.covered;
+  return candidate;
+}
+
+/// Without clusters, more output channels than a warp computes by itself are faster in two launches: blocks that share a tile
+/// meet in a workspace, and warps that share its channels slide the windows again.
+constexpr std::int32_t kMostOutputs = 80;
 
 std::vector<Candidate> candidates(const Context& context, NodeId id, std::size_t limit) {
   const std::optional<Found> found = find(context, id);
   if (!found) return {};
-  const std::vector<InvertedResidualTile> tiles = codegen::rank_inverted_residual_tiles(found->shape, context.target(), limit);
-  if (tiles.empty()) return {};
-  const std::vector<ir::Bytes> weights = packed_weights(context, *found, context.graph().node(id));
+  // Windows on tensor cores take fewer instructions, which few multiprocessors are short of, and longer by themselves.
+  const bool mma = context.target().arch < 90;
+  if (mma && found->shape.out_channels > kMostOutputs) return {};
   std::vector<Candidate> out;
-  for (const InvertedResidualTile& tile : tiles) {
-    Launch launch;
-    launch.spec = codegen::make_inverted_residual(found->shape, tile, context.target());
-    launch.spread = true;
-    launch.arguments = {Argument::read(found->block.x),
-                        Argument::weights(0),
-                        Argument::weights(1),
-                        found->residual.present() ? Argument::read(found->residual) : Argument::null(),
-                        Argument::write(found->y),
-                        launch.spec.workspace_bytes > 0 ? Argument::workspace() : Argument::null(),
-                        launch.spec.counters > 0 ? Argument::counters() : Argument::null(),
-                        Argument::later_weights(),
-                        Argument::later_weight_bytes()};
-    Candidate candidate = Candidate::of(std::move(launch), DType::F16);
-    candidate.weights = weights;
-    candidate.covered = found->covered;
-    out.push_back(std::move(candidate));
+  if (mma) {
+    for (const auto& tile : codegen::rank_inverted_residual_mma_tiles(found->shape, context.target(), limit)) {
+      out.push_back(candidate_of(*found, codegen::make_inverted_residual_mma(found->shape, tile, context.target()), false));
+    }
+  } else {
+    for (const InvertedResidualTile& tile : codegen::rank_inverted_residual_tiles(found->shape, context.target(), limit)) {
+      out.push_back(candidate_of(*found, codegen::make_inverted_residual(found->shape, tile, context.target()), true));
+    }
   }
+  if (out.empty()) return {};
+  const std::vector<ir::Bytes> weights = packed_weights(context, *found, context.graph().node(id), mma);
+  for (Candidate& candidate : out) candidate.weights = weights;
   return out;
 }
 

@@ -146,6 +146,10 @@ inline float exp2_approximate(float x) {
 inline float reciprocal_approximate(float x) { return 1.0f / x; }
 inline void prefetch_l2(const void* pointer) { (void)*static_cast<const volatile unsigned char*>(pointer); }
 
+inline float multiply_add_saturated(float a, float b, float c) {
+  const double sum = static_cast<double>(a) * static_cast<double>(b) + static_cast<double>(c);
+  return sum > 0 ? sum < 1 ? static_cast<float>(sum) : 1.0f : 0.0f;
+}
 /// In double, which rounds no product of 16-bit elements and no sum that a rounding to them would notice.
 template <class Element>
 inline uint32 pairs_multiply_add_relu(uint32 a, uint32 b, uint32 c) {
@@ -157,6 +161,14 @@ inline uint32 pairs_multiply_add_relu(uint32 a, uint32 b, uint32 c) {
     const double sum = static_cast<double>(x[i]) * static_cast<double>(y[i]) + static_cast<double>(z[i]);
     x[i] = static_cast<float>(sum < 0 ? 0.0 : sum);
   }
+  return Element::pack(x[0], x[1]);
+}
+template <class Element>
+inline uint32 pairs_extreme(uint32 a, uint32 b, float sign) {
+  float x[2], y[2];
+  Element::unpack(a, x[0], x[1]);
+  Element::unpack(b, y[0], y[1]);
+  for (int i = 0; i < 2; ++i) x[i] = x[i] != x[i] || y[i] != y[i] ? x[i] + y[i] : x[i] * sign > y[i] * sign ? x[i] : y[i];
   return Element::pack(x[0], x[1]);
 }
 struct F16 {
@@ -178,6 +190,9 @@ struct F16 {
   }
   static uint32 multiply_add_relu_pairs(uint32 a, uint32 b, uint32 c) { return pairs_multiply_add_relu<F16>(a, b, c); }
   static void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) { emulation::multiply_f16(d, a, b0, b1); }
+  static void multiply_narrow(float (&d)[4], uint32 a0, uint32 a1, uint32 b) { emulation::multiply_f16(d, {a0, a1, 0, 0}, b, 0); }
+  static uint32 maximum_pairs(uint32 a, uint32 b) { return pairs_extreme<F16>(a, b, 1.0f); }
+  static uint32 minimum_pairs(uint32 a, uint32 b) { return pairs_extreme<F16>(a, b, -1.0f); }
 };
 struct BF16 {
   static void round(uint32 (&)[4]) {}
@@ -198,6 +213,9 @@ struct BF16 {
   }
   static uint32 multiply_add_relu_pairs(uint32 a, uint32 b, uint32 c) { return pairs_multiply_add_relu<BF16>(a, b, c); }
   static void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) { emulation::multiply_bf16(d, a, b0, b1); }
+  static void multiply_narrow(float (&d)[4], uint32 a0, uint32 a1, uint32 b) { emulation::multiply_bf16(d, {a0, a1, 0, 0}, b, 0); }
+  static uint32 maximum_pairs(uint32 a, uint32 b) { return pairs_extreme<BF16>(a, b, 1.0f); }
+  static uint32 minimum_pairs(uint32 a, uint32 b) { return pairs_extreme<BF16>(a, b, -1.0f); }
 };
 
 struct F32 {};

@@ -5,7 +5,7 @@
 #include "codegen/attention_kernel.h"
 #include "codegen/conv_kernel.h"
 #include "codegen/expand_kernel.h"
-#include "codegen/inverted_residual_kernel.h"
+#include "codegen/inverted_residual_mma_kernel.h"
 #include "codegen/rows_kernel.h"
 #include "codegen/squeeze_kernel.h"
 #include "codegen/window_kernel.h"
@@ -144,6 +144,7 @@ std::vector<KernelSpec> all_families(const ConvTarget& target) {
     expand.window = window, expand.pad[0] = expand.pad[1] = window / 2, expand.pool = window == 5;
     expand.expand.activation = expand.epilogue.activation = scalar::PointwiseOp::Silu;
     for (const ExpandTile& tile : rank_expand_tiles(expand, target, 2)) specs.push_back(make_expand(expand, tile, target));
+    for (const ExpandMmaTile& tile : rank_expand_mma_tiles(expand, target, 2)) specs.push_back(make_expand_mma(expand, tile, target));
   }
   for (const auto& [extent, channels, hidden, out_channels, stride] : {std::array{56, 24, 144, 32, 2}, std::array{14, 96, 576, 96, 1}, std::array{7, 160, 960, 320, 1}}) {
     InvertedResidualShape block;
@@ -153,6 +154,7 @@ std::vector<KernelSpec> all_families(const ConvTarget& target) {
     block.out_channels = block.output_pitch = block.residual_pitch = out_channels;
     if (channels == out_channels) block.epilogue.residual = scalar::ResidualMode::BeforeActivation;
     for (const InvertedResidualTile& tile : rank_inverted_residual_tiles(block, target, 2)) specs.push_back(make_inverted_residual(block, tile, target));
+    for (const InvertedResidualMmaTile& tile : rank_inverted_residual_mma_tiles(block, target, 2)) specs.push_back(make_inverted_residual_mma(block, tile, target));
   }
   SqueezeShape squeeze;
   squeeze.depth = squeeze.outputs = squeeze.input_pitch = squeeze.output_pitch = 672, squeeze.squeezed = 168, squeeze.pixels = 14;

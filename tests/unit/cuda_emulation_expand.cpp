@@ -7,7 +7,7 @@
 #include <random>
 
 #include "../fake_cuda/emulate.h"
-#include "codegen/expand_kernel.h"
+#include "codegen/expand_mma_kernel.h"
 #include "edgert/scalar/convert.h"
 
 namespace {
@@ -51,7 +51,7 @@ ExpandShape shape_of(int height, int width, int channels, int hidden, int window
 }
 
 /// Elements of y and of the sums outside their bounds, and elements written that are none of y's.
-std::size_t run(const ExpandShape& s, const ExpandTile& tile, const KernelSpec& spec, unsigned seed) {
+std::size_t run(const ExpandShape& s, int tiles, const KernelSpec& spec, unsigned seed) {
   const auto size = [](auto... n) { return (std::size_t{1} * ... * static_cast<std::size_t>(n)); };
   const std::vector<float> x = random_values(size(s.batch, s.height, s.width, s.input_pitch), 1, s.element);
   const std::vector<float> w = random_values(size(s.hidden, s.channels), 2, s.element), bias = random_values(size(s.hidden + 15), 3, s.element);
@@ -59,14 +59,16 @@ std::size_t run(const ExpandShape& s, const ExpandTile& tile, const KernelSpec& 
   const std::vector<std::uint16_t> packed = pack_conv_weights(expand_conv_shape(s), w.data()), window = pack_depthwise_weights(expand_window_shape(s), v.data());
   std::vector<std::uint16_t> x_bits, y(size(s.batch, s.out_height, s.out_width, s.output_pitch), 0xffff);
   for (const float e : x) x_bits.push_back(to_bits(e, s.element));
-  const int tiles = expand_tiles(s, tile);
   std::vector<float> pool(size(s.batch, tiles, s.hidden), -77.0f);
   const EmulatedKernel kernel(spec);
   const void *xp = x_bits.data(), *wp = packed.data(), *bp = bias.data(), *vp = window.data(), *op = outer.data(), *none = nullptr;
   void *yp = y.data(), *pp = pool.data();
   std::uint32_t no_bytes = 0;
+  const std::vector<std::uint32_t> words = pack_window_words(s, v.data(), outer.data());
+  const void* ap = words.data();
   void* parameters[] = {&xp, &wp, &bp, &vp, &op, &yp, &pp, &none, &no_bytes};
-  kernel.run(parameters, {{x_bits.data(), x_bits.size() * 2}, {y.data(), y.size() * 2}, {pool.data(), pool.size() * 4}}, seed);
+  void* mma_parameters[] = {&xp, &wp, &bp, &ap, &yp, &pp, &none, &no_bytes};
+  kernel.run(spec.entry == "expand_mma" ? mma_parameters : parameters, {{x_bits.data(), x_bits.size() * 2}, {y.data(), y.size() * 2}, {pool.data(), pool.size() * 4}}, seed);
   const double ulp = s.element == ElementType::F16 ? 0x1p-11 : 0x1p-8;
   std::size_t wrong = 0;
   for (int n = 0; n < s.batch; ++n) {
@@ -111,12 +113,12 @@ std::size_t run(const ExpandShape& s, const ExpandTile& tile, const KernelSpec& 
 TEST_CASE("widening and depthwise convolution, tails in every extent") {
   ExpandShape s = shape_of(7, 6, 24, 40, 3, 1);
   ExpandTile tile = {3, 4, 32, 2, 1, 2};
-  CHECK(run(s, tile, make_expand(s, tile, target_of(90)), 1) == 0);
+  CHECK(run(s, expand_tiles(s, tile), make_expand(s, tile, target_of(90)), 1) == 0);
   s = shape_of(9, 8, 16, 24, 3, 2);
   s.batch = 2;
   s.element = ElementType::BF16;
   tile = {2, 3, 16, 1, 1, 1};
-  CHECK(run(s, tile, make_expand(s, tile, target_of(87)), 2) == 0);
+  CHECK(run(s, expand_tiles(s, tile), make_expand(s, tile, target_of(87)), 2) == 0);
 }
 
 TEST_CASE("wide windows with sums over pixels") {
@@ -124,11 +126,11 @@ TEST_CASE("wide windows with sums over pixels") {
   s.pool = true;
   s.batch = 2;
   ExpandTile tile = {4, 4, 32, 1, 2, 2};
-  CHECK(run(s, tile, make_expand(s, tile, target_of(90)), 3) == 0);
+  CHECK(run(s, expand_tiles(s, tile), make_expand(s, tile, target_of(90)), 3) == 0);
   s = shape_of(7, 7, 16, 16, 5, 2);
   s.pool = true;
   tile = {4, 4, 16, 2, 1, 1};
-  CHECK(run(s, tile, make_expand(s, tile, target_of(90)), 4) == 0);
+  CHECK(run(s, expand_tiles(s, tile), make_expand(s, tile, target_of(90)), 4) == 0);
 }
 
 TEST_CASE("faults planted in widening are noticed") {
@@ -136,18 +138,50 @@ TEST_CASE("faults planted in widening are noticed") {
   s.pool = true;
   const ExpandTile tile = {3, 4, 32, 2, 1, 2};
   const KernelSpec good = make_expand(s, tile, target_of(90));
-  REQUIRE(run(s, tile, good, 1) == 0);
+  REQUIRE(run(s, expand_tiles(s, tile), good, 1) == 0);
   const auto wrong_with = [&](const std::string& from, const std::string& to) {
     KernelSpec bad = good;
     REQUIRE(bad.job.source.find(from) != std::string::npos);
     bad.job.source.replace(bad.job.source.find(from), from.size(), to);
-    return run(s, tile, bad, 1);
+    return run(s, expand_tiles(s, tile), bad, 1);
   };
   CHECK(wrong_with("if (!inside) x[e] = 0.0f;", "") > 0);                                     // the padding would hold the bias
   CHECK(wrong_with("  expand(memory, memory + kHiddenOffset, weights, bias, warp, place);\n  __syncthreads();",
                    "  expand(memory, memory + kHiddenOffset, weights, bias, warp, place);") > 0);  // a race
   CHECK(wrong_with("(r * kTileWidth + i) * kHiddenPixelBytes", "(r * kTileWidth + i + 1) * kHiddenPixelBytes") > 0);
   CHECK(wrong_with("sum += groups[", "sum = groups[") > 0);
+}
+
+TEST_CASE("windows on tensor cores, tails in every extent, with sums over pixels") {
+  ExpandShape s = shape_of(7, 6, 24, 40, 3, 1);
+  ExpandMmaTile tile = {4, 5, 32, 2, 1, 2};
+  CHECK(run(s, expand_mma_tiles(s, tile), make_expand_mma(s, tile, target_of(90)), 1) == 0);
+  s = shape_of(9, 8, 16, 24, 3, 2);
+  s.batch = 2;
+  s.element = ElementType::BF16;
+  tile = {2, 3, 16, 1, 1, 1};
+  CHECK(run(s, expand_mma_tiles(s, tile), make_expand_mma(s, tile, target_of(87)), 2) == 0);
+  s = shape_of(6, 9, 40, 24, 5, 1);
+  s.pool = true;
+  s.batch = 2;
+  tile = {4, 4, 32, 1, 2, 2};
+  CHECK(run(s, expand_mma_tiles(s, tile), make_expand_mma(s, tile, target_of(90)), 3) == 0);
+  s = shape_of(7, 7, 16, 48, 5, 2);
+  s.pool = true;
+  tile = {4, 4, 16, 2, 1, 4};
+  CHECK(run(s, expand_mma_tiles(s, tile), make_expand_mma(s, tile, target_of(87)), 4) == 0);
+  s = shape_of(7, 6, 24, 24, 3, 1);
+  tile = {4, 5, 32, 4, 2, 2};
+  for (const char* barrier : {"expand_at, block);\n  __syncthreads();", "this_warp());\n  __syncthreads();"}) {
+    KernelSpec bad = make_expand_mma(s, tile, target_of(90));
+    const std::size_t at = bad.job.source.find(barrier);
+    REQUIRE(at != std::string::npos);
+    bad.job.source.erase(bad.job.source.find("__syncthreads();", at), 16);
+    CHECK(run(s, expand_mma_tiles(s, tile), bad, 1) > 0);  // a race
+  }
+  CHECK(!expand_mma_shared_bytes(s, {4, 4, 40, 2, 1, 1}, target_of(87)).has_value());
+  CHECK(!expand_mma_shared_bytes(s, {4, 4, 16, 2, 1, 3}, target_of(87)).has_value());
+  CHECK(!rank_expand_mma_tiles(s, target_of(87), 4).empty());
 }
 
 TEST_CASE("shapes and tiles that cannot widen are refused, others have tiles") {

@@ -7,7 +7,7 @@
 #include <random>
 
 #include "../fake_cuda/emulate.h"
-#include "codegen/inverted_residual_kernel.h"
+#include "codegen/inverted_residual_mma_kernel.h"
 #include "edgert/scalar/convert.h"
 
 namespace {
@@ -124,17 +124,20 @@ std::size_t run(const InvertedResidualShape& s, const KernelSpec& spec, unsigned
   const bool adds = s.epilogue.residual != scalar::ResidualMode::None;
   std::vector<std::uint16_t> x = to_halves(data.x), residual = to_halves(data.residual), y(size({f.batch, f.out_height, f.out_width, s.output_pitch}), 0xffff);
   const std::vector<std::uint16_t> weights = pack_inverted_residual_weights(s, s.widens ? data.widening.data() : nullptr, data.narrowing.data());
-  const std::vector<float> floats =
-      pack_inverted_residual_floats(s, data.window.data(), s.widens ? data.bias[0].data() : nullptr, data.bias[1].data(), data.bias[2].data());
+  const float *first_bias = s.widens ? data.bias[0].data() : nullptr, *window_bias = data.bias[1].data(), *last_bias = data.bias[2].data();
+  const std::vector<float> floats = pack_inverted_residual_floats(s, data.window.data(), first_bias, window_bias, last_bias);
+  const std::vector<std::uint32_t> words = pack_inverted_residual_words(s, data.window.data(), first_bias, window_bias, last_bias);
+  const bool mma = spec.entry == "inverted_residual_mma";
   std::vector<float> workspace(static_cast<std::size_t>(spec.workspace_bytes / 4 + 1), NAN);
   std::vector<std::uint32_t> counters(spec.counters + 1, 0);
   const EmulatedKernel kernel(spec);
-  const void *xp = x.data(), *wp = weights.data(), *fp = floats.data(), *rp = adds ? residual.data() : nullptr, *none = nullptr;
+  const void *xp = x.data(), *wp = weights.data(), *fp = mma ? static_cast<const void*>(words.data()) : floats.data(), *rp = adds ? residual.data() : nullptr, *none = nullptr;
   void *yp = y.data(), *sp = workspace.data(), *cp = counters.data();
   std::uint32_t no_bytes = 0;
-  void* parameters[] = {&xp, &wp, &fp, &rp, &yp, &sp, &cp, &none, &no_bytes};
+  void* split[] = {&xp, &wp, &fp, &rp, &yp, &sp, &cp, &none, &no_bytes};
+  void* whole[] = {&xp, &wp, &fp, &rp, &yp, &none, &no_bytes};
   const auto launch = [&](unsigned order) {
-    kernel.run(parameters, {{x.data(), x.size() * 2}, {residual.data(), residual.size() * 2}, {y.data(), y.size() * 2}, {workspace.data(), workspace.size() * 4}}, order);
+    kernel.run(mma ? whole : split, {{x.data(), x.size() * 2}, {residual.data(), residual.size() * 2}, {y.data(), y.size() * 2}, {workspace.data(), workspace.size() * 4}}, order);
   };
   launch(seed);
   const std::vector<std::uint16_t> first = y;
@@ -172,6 +175,23 @@ TEST_CASE("blocks that share the hidden channels of a tile") {
   CHECK(run(s, make_inverted_residual(s, {4, 7, 2, 1, 3, 3, false, 1, 8}, target_of(87)), 5) == 0);
 }
 
+TEST_CASE("windows on tensor cores, tails in every extent, hidden channels in passes") {
+  InvertedResidualShape s = shape_of(7, 6, 24, 40, 16, 3, 1);
+  s.first.batch = 2;
+  s.epilogue.residual = scalar::ResidualMode::BeforeActivation;
+  CHECK(run(s, make_inverted_residual_mma(s, {3, 4, 1, 4, 1, 1}, target_of(90)), 1) == 0);
+  s = shape_of(7, 6, 24, 96, 40, 3, 1);
+  s.epilogue.residual = scalar::ResidualMode::AfterActivation;
+  CHECK(run(s, make_inverted_residual_mma(s, {4, 5, 2, 2, 2, 3}, target_of(87)), 2) == 0);
+  s = shape_of(9, 7, 16, 120, 72, 3, 2);
+  CHECK(run(s, make_inverted_residual_mma(s, {2, 4, 1, 5, 2, 4}, target_of(87)), 3) == 0);
+  s = shape_of(6, 5, 16, 24, 24, 5, 2);
+  CHECK(run(s, make_inverted_residual_mma(s, {3, 3, 1, 2, 3, 1}, target_of(110)), 4) == 0);
+  s = shape_of(8, 9, 40, 40, 24, 3, 1);
+  s.widens = false;
+  CHECK(run(s, make_inverted_residual_mma(s, {4, 4, 2, 2, 2, 1}, target_of(87)), 5) == 0);
+}
+
 TEST_CASE("without a widening product") {
   InvertedResidualShape s = shape_of(8, 9, 40, 40, 24, 3, 1);
   s.widens = false;
@@ -196,12 +216,39 @@ TEST_CASE("faults planted in a block are noticed") {
   CHECK(wrong_with("k < kOwnBlocks; k += kWarpsK", "k < kOwnBlocks - 1; k += kWarpsK") > 0);
 }
 
+TEST_CASE("faults planted in a block on tensor cores are noticed") {
+  InvertedResidualShape s = shape_of(5, 6, 24, 64, 16, 3, 1);
+  const KernelSpec good = make_inverted_residual_mma(s, {2, 3, 1, 4, 2, 2}, target_of(90));
+  REQUIRE(run(s, good, 1) == 0);
+  const auto wrong_with = [&](const std::string& from, const std::string& to) {
+    KernelSpec bad = good;
+    std::string changed;
+    const auto replaced = [&](std::string_view text) {
+      const std::size_t at = text.find(from);
+      if (at != std::string_view::npos) changed = std::string(text.substr(0, at)) + to + std::string(text.substr(at + from.size()));
+      return at != std::string_view::npos;
+    };
+    if (replaced(bad.job.source)) bad.job.source = changed;
+    for (KernelFile& header : bad.job.headers) {
+      if (changed.empty() && replaced(header.text)) header.text = changed;
+    }
+    REQUIRE(!changed.empty());
+    return run(s, bad, 1);
+  };
+  CHECK(wrong_with("if (!inside) pair = 0;", "") > 0);  // the padding would hold the bias
+  CHECK(wrong_with("expand_at, block);\n      __syncthreads();", "expand_at, block);") > 0);
+  CHECK(wrong_with("* 512), warp);\n    __syncthreads();", "* 512), warp);") > 0);
+  CHECK(wrong_with("spill_columns(plane, sum, warp);\n  __syncthreads();", "spill_columns(plane, sum, warp);") > 0);
+  CHECK(wrong_with("row - r * kInnerH;", "row - r * kInnerH - 1;") > 0);
+}
+
 TEST_CASE("blocks and tiles that do not go together are refused, others have tiles") {
   for (const std::uint32_t arch : {87u, 90u, 110u}) {
     for (const InvertedResidualShape& s : {shape_of(56, 56, 24, 144, 24, 3, 1), shape_of(14, 14, 96, 576, 160, 5, 2), shape_of(7, 7, 160, 960, 320, 3, 1)}) {
       const auto tiles = rank_inverted_residual_tiles(s, target_of(arch), 4);
       REQUIRE(!tiles.empty());
       for (const auto& tile : tiles) CHECK(inverted_residual_shared_bytes(s, tile, target_of(arch)).has_value());
+      for (const auto& tile : rank_inverted_residual_mma_tiles(s, target_of(arch), 4)) CHECK(inverted_residual_mma_shared_bytes(s, tile, target_of(arch)).has_value());
     }
   }
   const InvertedResidualShape s = shape_of(14, 14, 64, 384, 64, 3, 1);
@@ -226,6 +273,12 @@ TEST_CASE("blocks and tiles that do not go together are refused, others have til
   CHECK(refused([](S&, T& t) { t.strip = 3; }));
   CHECK(refused([](S&, T& t) { t.warps_k = 16; }));
   CHECK_THROWS_AS(make_inverted_residual(s, {32, 32, 1, 2, 4, 1, false, 1, 8}, target_of(87)), CompileError);
+  const InvertedResidualMmaTile mma = {2, 4, 1, 8, 1, 2};
+  CHECK(inverted_residual_mma_shared_bytes(s, mma, target_of(87)).has_value());
+  CHECK(!inverted_residual_mma_shared_bytes(s, {2, 4, 1, 8, 3, 2}, target_of(87)).has_value());   // rows that do not divide the tile
+  CHECK(!inverted_residual_mma_shared_bytes(s, {2, 4, 1, 8, 1, 7}, target_of(87)).has_value());   // 24 blocks of channels
+  CHECK(!inverted_residual_mma_shared_bytes(s, {2, 4, 1, 32, 1, 2}, target_of(87)).has_value());
+  CHECK_THROWS_AS(make_inverted_residual_mma(s, {32, 32, 1, 4, 1, 1}, target_of(87)), CompileError);
 }
 
 }  // namespace
