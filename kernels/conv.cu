@@ -62,7 +62,7 @@ class WeightCopies {
     }
   }
 
-  /// Zeros stand where the last chunk or the last channels have no weights.
+  /// Zeros stand where the last chunk, a shortcut's last tap or the last channels have no weights.
   __device__ __forceinline__ void load(uint32 to, int chunk, int stage) const {
     const int item = stage * kStageItems;
     const int k = chunk * (kChunk / 16) + item % kSteps * kWarpsK;
@@ -71,10 +71,11 @@ class WeightCopies {
     for (int i = 0; i < kPerThread; ++i) {
       if (!is_piece(i)) break;
       const uint32 at = to + static_cast<uint32>(piece(i) * 16);
-      if constexpr (kWholeChunks && kWholeTiles) {
+      if constexpr (kWholeChunks && kWholeTiles && kWholeTaps) {
         copy_async_16(at, from + offset_[i]);
       } else {
-        const bool there = offset_[i] >= 0 && (kWholeChunks || k + block_of(i) < kChannelBlocks);
+        const int blocks = kWholeTaps ? kChannelBlocks : (tap_channels((item + step_of(i) / kWarpsK) / kSteps) + 15) / 16;
+        const bool there = offset_[i] >= 0 && ((kWholeChunks && kWholeTaps) || k + block_of(i) < blocks);
         copy_async_16(at, there ? from + offset_[i] : weights_, there ? 16u : 0u);
       }
     }

@@ -64,6 +64,7 @@ __device__ constexpr int tap_channels(int tap) {
   const int left = kShortcutChannels - (tap - kTaps) * kChannels;
   return tap < kTaps || left > kChannels ? kChannels : left;
 }
+constexpr bool kWholeTaps = kShortcutTaps == 0 || kShortcutChannels % kChannels == 0;
 /// Whether a chunk has channels of the tap.
 __device__ constexpr bool has_tap(int chunk, int tap) { return tap_channels(tap) == kChannels || chunk * kChunk < tap_channels(tap); }
 

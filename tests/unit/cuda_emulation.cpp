@@ -316,6 +316,10 @@ TEST_CASE("a shortcut's channels are further taps: fewer and more than the convo
   CHECK(run_conv(s, make_conv(s, tile, target_of(87)), 3) == 0);
   tile.weight_stages = 3;
   CHECK(run_conv(s, make_conv(s, tile, target_of(87)), 4) == 0);
+  s = shape_of(7, 6, 64, 32, 3, 1, 1);  // the convolution's chunks and tiles are whole, the shortcut's last tap is not
+  add_shortcut(s, 32, 2, 7, 6);
+  tile = tile_of(3, 4, 32, 32, 1, 2, 1), tile.shared_weights = true, tile.weight_stages = 3;
+  CHECK(run_conv(s, make_conv(s, tile, target_of(87)), 8) == 0);
   // Two images whose pixels are one row for the product, and a window with a stride of its own.
   ConvShape product = shape_of(1, 2 * 5 * 3, 48, 24, 1, 1, 0);
   product.element = ElementType::BF16;
