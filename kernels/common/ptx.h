@@ -170,6 +170,17 @@ struct F16 {
     asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
     return out;
   }
+  /// Sums and differences of two pairs, rounded.
+  __device__ static __forceinline__ uint32 add_pairs(uint32 a, uint32 b) {
+    uint32 out;
+    asm("add.rn.f16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
+    return out;
+  }
+  __device__ static __forceinline__ uint32 subtract_pairs(uint32 a, uint32 b) {
+    uint32 out;
+    asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
+    return out;
+  }
   /// Products of two pairs plus a third, rounded once; negative ones become zero.
   __device__ static __forceinline__ uint32 multiply_add_relu_pairs(uint32 a, uint32 b, uint32 c) {
     uint32 out;

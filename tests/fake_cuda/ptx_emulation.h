@@ -188,6 +188,13 @@ struct F16 {
     unpack(b, y[0], y[1]);
     return pack(x[0] * y[0], x[1] * y[1]);
   }
+  static uint32 add_pairs(uint32 a, uint32 b) {
+    float x[2], y[2];
+    unpack(a, x[0], x[1]);
+    unpack(b, y[0], y[1]);
+    return pack(x[0] + y[0], x[1] + y[1]);
+  }
+  static uint32 subtract_pairs(uint32 a, uint32 b) { return add_pairs(a, b ^ 0x80008000u); }
   static uint32 multiply_add_relu_pairs(uint32 a, uint32 b, uint32 c) { return pairs_multiply_add_relu<F16>(a, b, c); }
   static void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) { emulation::multiply_f16(d, a, b0, b1); }
   static void multiply_narrow(float (&d)[4], uint32 a0, uint32 a1, uint32 b) { emulation::multiply_f16(d, {a0, a1, 0, 0}, b, 0); }

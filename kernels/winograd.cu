@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+// 3x3 convolution of stride 1 by Winograd's algorithm F(2x2, 3x3) on tensor cores, channels last, 16-bit floats: 4
+// multiplications an output instead of 9. problem.h holds the layer's extents and the tile as constants
+// (offline_builder/codegen/winograd_kernel.h writes it and says what each means).
+//
+// An output square of 2x2 pixels, a position, comes from a window of 4x4 input pixels. With
+//
+//        1  0 -1  0          1  1  1  0
+//   B =  0  1  1  0     A =  0  1 -1 -1     y = A [(G w G^T) * (B x B^T)] A^T  (* element by element, summed over channels)
+//        0 -1  1  0
+//        0  1  0 -1
+//
+// each of the 16 elements of the bracket, a frequency, is a matrix product over the channels. A block computes 32 positions
+// times kBlockN channels; each of its 16 warps has one frequency. In steps of kChunk channels the block copies the input
+// pixels under its positions to shared memory, where all threads transform them, in 16-bit sums, to the left operands of
+// the products; the transformed weights come packed in fragment order from memory straight to the registers of the one warp
+// that needs them. While half of the warps transform the next step, the other half multiplies this one, so that tensor
+// cores and shared memory are both busy. At the end the sums of all frequencies meet in shared memory, as floats.
+#include "kernels/winograd_patch.h"
+
+namespace edgert::device {
+namespace {
+
+constexpr int kBlocksN = kBlockN / 16;
+constexpr int kSteps = kChunk / 16;  // products of 16 channels
+constexpr int kChannelBlocks = kChunks * kSteps;  // weights of channels that do not exist are zeros
+constexpr int kOutBlocks = (kOutChannels + 15) / 16;
+constexpr int kSumPitch = kBlockN + 8;  // floats: rows of fragments fall on different banks
+constexpr int kSumBytes = kFrequencies * kPositions * kSumPitch * 4;
+constexpr int kRingBytes = 2 * kTransformedBytes + kPatches * kPatchBytes;
+static_assert(kSharedBytes == (kSumBytes > kRingBytes ? kSumBytes : kRingBytes), "the host computes another size of shared memory");
+static_assert(kChannels % 16 == 0 && kOutChannels % 8 == 0, "channels are moved eight at a time");
+
+/// The packed weights of this warp's frequency: for each 16 input channels, for each 16 outputs, a fragment block.
+class Weights {
+ public:
+  __device__ __forceinline__ Weights(const Vector16* packed, const Block& block, const Warp& warp)
+      : next_(packed + (warp.frequency * kChannelBlocks * kOutBlocks + block.channel / 16) * 32 + warp.lane), blocks_(kOutBlocks - block.channel / 16) {}
+
+  /// Those of fragment block j; anything beyond the last channels, whose results are not stored.
+  __device__ __forceinline__ Vector16 load(int j) const {
+    return load_constant_16(next_ + (kOutBlocks % kBlocksN == 0 || j < blocks_ ? j * 32 : 0));
+  }
+  /// On to the next 16 input channels.
+  __device__ __forceinline__ void advance() { next_ += kOutBlocks * 32; }
+
+ private:
+  const Vector16* next_;
+  int blocks_;
+};
+
+using Sums = float[2][2 * kBlocksN][4];
+
+/// Adds the products of a step's channels. This lane's row of the left operand's fragments lies at `row`, and `flip` further
+/// for the second 16 channels; `held` has the weights of the first 16 channels and gets those of the next step's.
+__device__ __forceinline__ void multiply_step(Sums& sum, Vector16 (&held)[kBlocksN], Weights& weights, uint32 row, uint32 flip, bool more) {
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+    uint32 a[2][4];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) load_matrices(a[i], row + (step == 0 ? 0 : flip) + static_cast<uint32>(i * 1024));
+    weights.advance();
+#pragma unroll
+    for (int j = 0; j < kBlocksN; ++j) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        Element::multiply(sum[i][2 * j], a[i], held[j].word[0], held[j].word[1]);
+        Element::multiply(sum[i][2 * j + 1], a[i], held[j].word[2], held[j].word[3]);
+      }
+      if (step + 1 < kSteps || more) held[j] = weights.load(j);
+    }
+  }
+}
+
+__device__ __forceinline__ void spill_sums(float* to, const Sums& sum, const Warp& warp) {
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+#pragma unroll
+    for (int j = 0; j < 2 * kBlocksN; ++j) {
+      float* at = to + (warp.frequency * kPositions + i * 16 + warp.lane / 4) * kSumPitch + j * 8 + warp.lane % 4 * 2;
+      *reinterpret_cast<float2*>(at) = make_float2(sum[i][j][0], sum[i][j][1]);
+      *reinterpret_cast<float2*>(at + 8 * kSumPitch) = make_float2(sum[i][j][2], sum[i][j][3]);
+    }
+  }
+}
+
+/// Four channels of a position: A sums A^T, bias, residual and activation, and the stores.
+class Unit {
+ public:
+  __device__ __forceinline__ Unit(const Block& block, int unit)
+      : position_(unit / (kBlockN / 4)), within_(unit % (kBlockN / 4) * 4), channel_(block.channel + within_) {
+    const Position position = locate(block, position_);
+#pragma unroll
+    for (int p = 0; p < 4; ++p) {
+      const int h = position.row + p / 2, w = position.column + p % 2;
+      const bool inside = position.exists && h < kOutHeight && w < kOutWidth && channel_ < kOutChannels;
+      pixel_[p] = inside ? (position.image * kOutHeight + h) * kOutWidth + w : -1;
+    }
+  }
+
+  /// Before the sums are there.
+  __device__ __forceinline__ void load(const float* bias, const uint16* residual) {
+    if (kHasBias && channel_ < kOutChannels) bias_ = *reinterpret_cast<const float4*>(bias + channel_);
+    if constexpr (kResidual == scalar::ResidualMode::None) return;
+#pragma unroll
+    for (int p = 0; p < 4; ++p) {
+      if (pixel_[p] >= 0) residual_[p] = *reinterpret_cast<const uint2*>(residual + pixel_[p] * kResidualPitch + channel_);
+    }
+  }
+
+  __device__ __forceinline__ void finish(uint16* y, const float* sums) const {
+    float out[4][4] = {};  // of each output pixel
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      float across[2][4] = {};
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const float4 m = *reinterpret_cast<const float4*>(sums + ((i * 4 + j) * kPositions + position_) * kSumPitch + within_);
+        add(across[0], m, j < 3 ? 1 : 0);
+        add(across[1], m, j == 0 ? 0 : j == 1 ? 1 : -1);
+      }
+#pragma unroll
+      for (int p = 0; p < 4; ++p) {
+        const float4 m = make_float4(across[p % 2][0], across[p % 2][1], across[p % 2][2], across[p % 2][3]);
+        add(out[p], m, p < 2 ? (i < 3 ? 1 : 0) : i == 0 ? 0 : i == 1 ? 1 : -1);
+      }
+    }
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {  // two neighbouring pixels at once
+      float x[8];
+#pragma unroll
+      for (int p = 0; p < 2; ++p) {
+        const float* from = out[row * 2 + p];
+        x[p * 4] = from[0] + bias_.x, x[p * 4 + 1] = from[1] + bias_.y, x[p * 4 + 2] = from[2] + bias_.z, x[p * 4 + 3] = from[3] + bias_.w;
+      }
+      const uint2 left = residual_[row * 2], right = residual_[row * 2 + 1];
+      const Vector16 result = finish8<Element, kActivation, kResidual>(x, {{left.x, left.y, right.x, right.y}}, kAlpha, kBeta);
+#pragma unroll
+      for (int p = 0; p < 2; ++p) {
+        const int pixel = pixel_[row * 2 + p];
+        if (pixel >= 0) *reinterpret_cast<uint2*>(y + pixel * kOutputPitch + channel_) = make_uint2(result.word[p * 2], result.word[p * 2 + 1]);
+      }
+    }
+  }
+
+ private:
+  __device__ static __forceinline__ void add(float (&to)[4], const float4& x, int sign) {
+    if (sign > 0) to[0] += x.x, to[1] += x.y, to[2] += x.z, to[3] += x.w;
+    if (sign < 0) to[0] -= x.x, to[1] -= x.y, to[2] -= x.z, to[3] -= x.w;
+  }
+
+  int position_, within_, channel_;
+  int pixel_[4];  // number of each output pixel, -1 where there is none
+  float4 bias_ = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  uint2 residual_[4] = {};
+};
+
+}  // namespace
+
+extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uint16* x, const Vector16* packed_weights, const float* bias,
+                                                                       const uint16* residual, uint16* y, const char* prefetch,
+                                                                       uint32 prefetch_bytes) {
+  allow_next_grid();
+  unsigned char* memory = dynamic_shared_memory();
+  const uint32 transformed = shared_address(memory), patches = transformed + 2 * kTransformedBytes;
+  const Block block = this_block();
+  const Warp warp = this_warp();
+  Weights weights(packed_weights, block, warp);
+  Vector16 held[kBlocksN];
+#pragma unroll
+  for (int j = 0; j < kBlocksN; ++j) held[j] = weights.load(j);
+  const Patch patch(block);
+  const Transform transform(block);
+  // Rows 0 to 15 of channels 0 to 7, then of channels 8 to 15.
+  const uint32 row = transformed + static_cast<uint32>(warp.frequency * kFrequencyBytes) + transformed_bytes(warp.lane % 16, warp.lane / 16);
+  const uint32 flip = transformed_bytes(warp.lane % 16, warp.lane / 16 + 2) - transformed_bytes(warp.lane % 16, warp.lane / 16);
+  prefetch_weights(prefetch, prefetch_bytes, kThreads);
+  wait_for_previous_grid();
+#pragma unroll
+  for (int chunk = 0; chunk < kPatches; ++chunk) {
+    if (chunk < kChunks) patch.load(patches + static_cast<uint32>(chunk * kPatchBytes), x, chunk);
+    copy_async_commit();
+  }
+  copy_async_wait<kPatches - 1>();
+  __syncthreads();
+  transform.run(transformed, patches);
+
+  Sums sum = {};
+  const bool transforms_first = warp.frequency / 4 % 2 == 1;  // two of the four warps of each of the multiprocessor's parts
+  int buffer = 0;
+#pragma unroll 1
+  for (int chunk = 0; chunk < kChunks; ++chunk) {
+    copy_async_wait<kPatches - 2>();
+    __syncthreads();
+    const uint32 here = static_cast<uint32>(chunk % 2 * kTransformedBytes), there = kTransformedBytes - here;
+    const int next = buffer + 1 == kPatches ? 0 : buffer + 1;
+    if (chunk + kPatches < kChunks) patch.load(patches + static_cast<uint32>(buffer * kPatchBytes), x, chunk + kPatches);
+    copy_async_commit();
+    const bool more = chunk + 1 < kChunks;
+    if (transforms_first && more) transform.run(transformed + there, patches + static_cast<uint32>(next * kPatchBytes));
+    multiply_step(sum, held, weights, row + here, flip, more);
+    if (!transforms_first && more) transform.run(transformed + there, patches + static_cast<uint32>(next * kPatchBytes));
+    buffer = next;
+  }
+  copy_async_wait<0>();
+  __syncthreads();
+  float* sums = reinterpret_cast<float*>(memory);
+  spill_sums(sums, sum, warp);
+  constexpr int kUnits = kPositions * kBlockN / 4;
+  static_assert(kUnits <= kThreads, "a thread finishes one unit");
+  const bool has_unit = kUnits == kThreads || static_cast<int>(threadIdx.x) < kUnits;
+  Unit unit(block, has_unit ? static_cast<int>(threadIdx.x) : 0);
+  unit.load(bias, residual);
+  __syncthreads();
+  if (has_unit) unit.finish(y, sums);
+}
+
+}  // namespace edgert::device
