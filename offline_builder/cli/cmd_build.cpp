@@ -249,7 +249,7 @@ void add_build(CLI::App& program, std::function<int()>& run) {
   add_cuda_options(*command, options->cuda);
   add_tuning_options(*command, options->tuning);
   command->add_flag("--no-winograd", options->no_winograd,
-                    "CPU: compute 3x3 convolutions by their definition: slower, smaller plan, smaller rounding errors");
+                    "Compute 3x3 convolutions by their definition, never by Winograd's algorithm: slower, smaller plan, smaller rounding errors");
   command->add_option("--state", options->states,
                       "Keep a tensor from run to run: input=output; the output of a run is the input of the next");
   command->add_option("--most-turns", options->most_turns,

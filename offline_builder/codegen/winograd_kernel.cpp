@@ -61,7 +61,8 @@ std::string problem_text(const ConvShape& shape, const WinogradTile& tile, const
 }  // namespace
 
 bool winograd_takes(const ConvShape& s) {
-  const bool plain = !s.image && !s.layer_norm && !s.scaled && !s.pre_activated && !s.plane_output && s.groups == 1;
+  const bool plain = !s.image && !s.layer_norm && !s.scaled && !s.pre_activated && !s.plane_output && s.groups == 1 && s.shortcut.channels == 0 &&
+                     s.output_image_pixels == 0;
   const bool threes = s.kernel[0] == 3 && s.kernel[1] == 3 && s.stride[0] == 1 && s.stride[1] == 1 && s.dilation[0] == 1 && s.dilation[1] == 1;
   const bool residual = s.epilogue.residual == scalar::ResidualMode::None || s.residual_at_once == 8;
   return plain && threes && s.element == ElementType::F16 && s.channels % 16 == 0 && s.out_channels % 8 == 0 && s.input_at_once == 8 &&
@@ -105,6 +106,10 @@ std::vector<std::uint16_t> pack_winograd_weights(const ConvShape& shape, const f
     }
   }
   return pack_conv_weights(packed, transformed.data());
+}
+
+bool are_finite_halves(const std::vector<std::uint16_t>& halves) {
+  return std::all_of(halves.begin(), halves.end(), [](std::uint16_t bits) { return (bits & 0x7c00u) != 0x7c00u; });
 }
 
 namespace {

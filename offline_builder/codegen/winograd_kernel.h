@@ -26,6 +26,9 @@ KernelSpec make_winograd(const ConvShape& shape, const WinogradTile& tile, const
 /// for 16 taps and channels rounded up to a multiple of 32. Values beyond the range of f16 become infinite.
 std::vector<std::uint16_t> pack_winograd_weights(const ConvShape& shape, const float* weights);
 
+/// Whether all of these f16 numbers are finite: weights that are not have no Winograd form.
+bool are_finite_halves(const std::vector<std::uint16_t>& halves);
+
 /// Tiles worth trying, the most promising first, and the microseconds that they take on a large GPU, roughly, as
 /// rank_conv_tiles() estimates them. None where winograd_takes() says no.
 struct WinogradEstimate {

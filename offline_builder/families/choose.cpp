@@ -176,7 +176,7 @@ int insert_conversions(ir::Graph& graph, const Target& target, const Precisions&
 
 std::vector<Choice> choose_kernels(const ir::Graph& graph, const Target& target, std::size_t limit, const Precisions* precisions,
                                    const Alternatives& alternatives) {
-  Context context(graph, target, precisions);
+  Context context(graph, target, precisions, alternatives.winograd);
   const std::vector<NodeId> order = graph.topological_order();
   std::vector<Choice> choices;
   std::vector<std::string> missing;

@@ -32,6 +32,7 @@ enum class Tactics : std::uint8_t { Native, Library, All };
 struct Alternatives {
   bool cpu_steps = false;  ///< the CPU, nodes without a kernel (Candidate::on_host)
   Tactics tactics = Tactics::Native;
+  bool winograd = true;  ///< Winograd's algorithm, where a kernel has it
 };
 
 /// One choice a node that is computed by itself, in topological order. Throws BuildError that names every node for which there

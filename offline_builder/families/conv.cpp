@@ -9,6 +9,7 @@
 #include "edgert/scalar/pointwise.h"
 #include "families/dense.h"
 #include "families/image_input.h"
+#include "families/winograd.h"
 #include "ir/windows.h"
 #include "ops/definitions.h"
 
@@ -66,14 +67,17 @@ Launch launch_of(const Context& context, const ConvShape& shape, const codegen::
 std::vector<Candidate> launches(const Context& context, const Convolution& found, std::size_t limit) {
   PackedWeights packed(found.shape, found.weights);
   const ir::Bytes bias = bias_bytes(context, found.operands.bias, found.shape.out_channels, 16);
-  std::vector<Candidate> candidates;
+  std::vector<Estimated> estimated;
   for (const codegen::ConvTile& tile : codegen::rank_conv_tiles(found.shape, context.target(), limit)) {
     Candidate candidate = Candidate::of(launch_of(context, found.shape, tile, found.operands), type_of(found.shape.element));
     candidate.weights = {packed.of(tile), bias};
     if (found.shape.pre_activated) candidate.weights.push_back(found.operands.pre_activation);
     candidate.covered = found.operands.covered;
-    candidates.push_back(std::move(candidate));
+    estimated.push_back({std::move(candidate), codegen::estimate_conv(found.shape, tile, context.target())});
   }
+  add_winograd(context, found.shape, found.weights, limit, estimated);
+  std::vector<Candidate> candidates;
+  for (Estimated& each : estimated) candidates.push_back(std::move(each.candidate));
   return candidates.empty() ? context.refuse("no tile fits the target") : candidates;
 }
 

@@ -113,12 +113,13 @@ struct Candidate {
 /// has them. Not thread-safe.
 class Context {
  public:
-  /// `precisions`: null where nothing is rounded to TF32.
-  Context(const ir::Graph& graph, const Target& target, const Precisions* precisions = nullptr)
-      : graph_(graph), target_(target), precisions_(precisions) {}
+  /// `precisions`: null where nothing is rounded to TF32. `winograd`: whether Winograd's algorithm may be used.
+  Context(const ir::Graph& graph, const Target& target, const Precisions* precisions = nullptr, bool winograd = true)
+      : graph_(graph), target_(target), precisions_(precisions), winograd_(winograd) {}
 
   const ir::Graph& graph() const { return graph_; }
   const Target& target() const { return target_; }
+  bool winograd() const { return winograd_; }
 
   /// Whether the node is to compute in f32 or TF32: if not, floats are better converted for it than multiplied as they are.
   bool wants_floats(const ir::Node& node) const;
@@ -159,6 +160,7 @@ class Context {
   const ir::Graph& graph_;
   const Target& target_;
   const Precisions* precisions_;
+  bool winograd_;
   std::vector<Supposed> supposed_;
   std::set<ir::NodeId> taken_;
   mutable std::vector<std::size_t> position_;  ///< of each node in topological order, once somebody asked

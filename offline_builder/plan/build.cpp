@@ -286,8 +286,10 @@ BuildResult build(std::vector<ir::Graph> graphs, const BuildOptions& options) {
     if (compiler != nullptr) passes::inline_bodies(graph);
     report.passes = passes::run_pipeline(graph, pipeline);
     if (options.progress) options.progress(compiler == nullptr ? "memory plan" : "kernels", (static_cast<double>(p) + 0.8) / count);
+    families::Alternatives alternatives = options.cuda ? options.cuda->alternatives : families::Alternatives{};
+    alternatives.winograd = options.winograd;
     ProfileSpec profile = compiler == nullptr ? lower(graph, spec.weights)
-                                              : lower_cuda(graph, device, options.cuda->precision, options.cuda->alternatives, *compiler, spec.weights,
+                                              : lower_cuda(graph, device, options.cuda->precision, alternatives, *compiler, spec.weights,
                                                            modules, options.cuda->tuning, report.cuda);
     if (profile.arena.bytes > rules::kMaxRegionBytes) {
       throw ir::BuildError("a run needs " + std::to_string(profile.arena.bytes >> 30) + " GiB of memory, more than the 1 TiB that a plan can address");
