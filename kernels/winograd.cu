@@ -15,7 +15,9 @@
 // pixels under its positions to shared memory, where all threads transform them, in 16-bit sums, to the left operands of
 // the products; the transformed weights come packed in fragment order from memory straight to the registers of the one warp
 // that needs them. While half of the warps transform the next step, the other half multiplies this one, so that tensor
-// cores and shared memory are both busy. At the end the sums of all frequencies meet in shared memory, as floats.
+// cores and shared memory are both busy. At the end the sums of all frequencies meet in shared memory, an eighth of each as a
+// 16-bit float: as floats they would take longer there than the products of 64 channels do. A multiprocessor has room for one
+// block, which therefore goes from rectangle to rectangle: the next one's first pixels and weights come while this one ends.
 #include "kernels/winograd_patch.h"
 
 namespace edgert::device {
@@ -25,10 +27,12 @@ constexpr int kBlocksN = kBlockN / 16;
 constexpr int kSteps = kChunk / 16;  // products of 16 channels
 constexpr int kChannelBlocks = kChunks * kSteps;  // weights of channels that do not exist are zeros
 constexpr int kOutBlocks = (kOutChannels + 15) / 16;
-constexpr int kSumPitch = kBlockN + 8;  // floats: rows of fragments fall on different banks
-constexpr int kSumBytes = kFrequencies * kPositions * kSumPitch * 4;
-constexpr int kRingBytes = 2 * kTransformedBytes + kPatches * kPatchBytes;
-static_assert(kSharedBytes == (kSumBytes > kRingBytes ? kSumBytes : kRingBytes), "the host computes another size of shared memory");
+constexpr int kSumPitch = kBlockN * 2 + 16;  // bytes: rows of fragments fall on different banks
+constexpr int kSumBytes = kFrequencies * kPositions * kSumPitch;
+constexpr float kSumScale = 0.125f;
+// Sums take the place of transformed input; the next rectangle's pixels arrive beside them.
+constexpr int kPatchesOffset = kSumBytes > 2 * kTransformedBytes ? kSumBytes : 2 * kTransformedBytes;
+static_assert(kSharedBytes == kPatchesOffset + kPatches * kPatchBytes, "the host computes another size of shared memory");
 static_assert(kChannels % 16 == 0 && kOutChannels % 8 == 0, "channels are moved eight at a time");
 
 /// The packed weights of this warp's frequency: for each 16 input channels, for each 16 outputs, a fragment block.
@@ -40,6 +44,10 @@ class Weights {
   /// Those of fragment block j; anything beyond the last channels, whose results are not stored.
   __device__ __forceinline__ Vector16 load(int j) const {
     return load_constant_16(next_ + (kOutBlocks % kBlocksN == 0 || j < blocks_ ? j * 32 : 0));
+  }
+  __device__ __forceinline__ void load_all(Vector16 (&to)[kBlocksN]) const {
+#pragma unroll
+    for (int j = 0; j < kBlocksN; ++j) to[j] = load(j);
   }
   /// On to the next 16 input channels.
   __device__ __forceinline__ void advance() { next_ += kOutBlocks * 32; }
@@ -72,14 +80,14 @@ __device__ __forceinline__ void multiply_step(Sums& sum, Vector16 (&held)[kBlock
   }
 }
 
-__device__ __forceinline__ void spill_sums(float* to, const Sums& sum, const Warp& warp) {
+__device__ __forceinline__ void spill_sums(uint32 to, const Sums& sum, const Warp& warp) {
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
 #pragma unroll
     for (int j = 0; j < 2 * kBlocksN; ++j) {
-      float* at = to + (warp.frequency * kPositions + i * 16 + warp.lane / 4) * kSumPitch + j * 8 + warp.lane % 4 * 2;
-      *reinterpret_cast<float2*>(at) = make_float2(sum[i][j][0], sum[i][j][1]);
-      *reinterpret_cast<float2*>(at + 8 * kSumPitch) = make_float2(sum[i][j][2], sum[i][j][3]);
+      const uint32 at = to + static_cast<uint32>((warp.frequency * kPositions + i * 16 + warp.lane / 4) * kSumPitch + j * 16 + warp.lane % 4 * 4);
+      store_shared_4(at, Element::pack(sum[i][j][0] * kSumScale, sum[i][j][1] * kSumScale));
+      store_shared_4(at + 8 * kSumPitch, Element::pack(sum[i][j][2] * kSumScale, sum[i][j][3] * kSumScale));
     }
   }
 }
@@ -108,14 +116,18 @@ class Unit {
     }
   }
 
-  __device__ __forceinline__ void finish(uint16* y, const float* sums) const {
+  __device__ __forceinline__ void finish(uint16* y, uint32 sums) const {
+    sums += static_cast<uint32>(position_ * kSumPitch + within_ * 2);
     float out[4][4] = {};  // of each output pixel
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       float across[2][4] = {};
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        const float4 m = *reinterpret_cast<const float4*>(sums + ((i * 4 + j) * kPositions + position_) * kSumPitch + within_);
+        const uint2 pairs = load_shared_8(sums + static_cast<uint32>((i * 4 + j) * kPositions * kSumPitch));
+        float4 m;
+        Element::unpack(pairs.x, m.x, m.y);
+        Element::unpack(pairs.y, m.z, m.w);
         add(across[0], m, j < 3 ? 1 : 0);
         add(across[1], m, j == 0 ? 0 : j == 1 ? 1 : -1);
       }
@@ -131,7 +143,8 @@ class Unit {
 #pragma unroll
       for (int p = 0; p < 2; ++p) {
         const float* from = out[row * 2 + p];
-        x[p * 4] = from[0] + bias_.x, x[p * 4 + 1] = from[1] + bias_.y, x[p * 4 + 2] = from[2] + bias_.z, x[p * 4 + 3] = from[3] + bias_.w;
+        x[p * 4] = from[0] / kSumScale + bias_.x, x[p * 4 + 1] = from[1] / kSumScale + bias_.y;
+        x[p * 4 + 2] = from[2] / kSumScale + bias_.z, x[p * 4 + 3] = from[3] / kSumScale + bias_.w;
       }
       const uint2 left = residual_[row * 2], right = residual_[row * 2 + 1];
       const Vector16 result = finish8<Element, kActivation, kResidual>(x, {{left.x, left.y, right.x, right.y}}, kAlpha, kBeta);
@@ -161,58 +174,67 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uin
                                                                        const uint16* residual, uint16* y, const char* prefetch,
                                                                        uint32 prefetch_bytes) {
   allow_next_grid();
-  unsigned char* memory = dynamic_shared_memory();
-  const uint32 transformed = shared_address(memory), patches = transformed + 2 * kTransformedBytes;
-  const Block block = this_block();
+  const uint32 transformed = shared_address(dynamic_shared_memory()), patches = transformed + kPatchesOffset;
   const Warp warp = this_warp();
-  Weights weights(packed_weights, block, warp);
-  Vector16 held[kBlocksN];
-#pragma unroll
-  for (int j = 0; j < kBlocksN; ++j) held[j] = weights.load(j);
-  const Patch patch(block);
-  const Transform transform(block);
   // Rows 0 to 15 of channels 0 to 7, then of channels 8 to 15.
   const uint32 row = transformed + static_cast<uint32>(warp.frequency * kFrequencyBytes) + transformed_bytes(warp.lane % 16, warp.lane / 16);
   const uint32 flip = transformed_bytes(warp.lane % 16, warp.lane / 16 + 2) - transformed_bytes(warp.lane % 16, warp.lane / 16);
-  prefetch_weights(prefetch, prefetch_bytes, kThreads);
-  wait_for_previous_grid();
-#pragma unroll
-  for (int chunk = 0; chunk < kPatches; ++chunk) {
-    if (chunk < kChunks) patch.load(patches + static_cast<uint32>(chunk * kPatchBytes), x, chunk);
-    copy_async_commit();
-  }
-  copy_async_wait<kPatches - 1>();
-  __syncthreads();
-  transform.run(transformed, patches);
-
-  Sums sum = {};
   const bool transforms_first = warp.frequency / 4 % 2 == 1;  // two of the four warps of each of the multiprocessor's parts
-  int buffer = 0;
-#pragma unroll 1
-  for (int chunk = 0; chunk < kChunks; ++chunk) {
-    copy_async_wait<kPatches - 2>();
-    __syncthreads();
-    const uint32 here = static_cast<uint32>(chunk % 2 * kTransformedBytes), there = kTransformedBytes - here;
-    const int next = buffer + 1 == kPatches ? 0 : buffer + 1;
-    if (chunk + kPatches < kChunks) patch.load(patches + static_cast<uint32>(buffer * kPatchBytes), x, chunk + kPatches);
-    copy_async_commit();
-    const bool more = chunk + 1 < kChunks;
-    if (transforms_first && more) transform.run(transformed + there, patches + static_cast<uint32>(next * kPatchBytes));
-    multiply_step(sum, held, weights, row + here, flip, more);
-    if (!transforms_first && more) transform.run(transformed + there, patches + static_cast<uint32>(next * kPatchBytes));
-    buffer = next;
-  }
-  copy_async_wait<0>();
-  __syncthreads();
-  float* sums = reinterpret_cast<float*>(memory);
-  spill_sums(sums, sum, warp);
   constexpr int kUnits = kPositions * kBlockN / 4;
   static_assert(kUnits <= kThreads, "a thread finishes one unit");
   const bool has_unit = kUnits == kThreads || static_cast<int>(threadIdx.x) < kUnits;
-  Unit unit(block, has_unit ? static_cast<int>(threadIdx.x) : 0);
-  unit.load(bias, residual);
-  __syncthreads();
-  if (has_unit) unit.finish(y, sums);
+
+  int index = static_cast<int>(blockIdx.x);
+  Block block = block_at(index);
+  Weights weights(packed_weights, block, warp);
+  Vector16 held[kBlocksN];
+  weights.load_all(held);
+  Patch patch(block);
+  prefetch_weights(prefetch, prefetch_bytes, kThreads);
+  wait_for_previous_grid();
+  patch.load_first(patches, x);
+#pragma unroll 1
+  for (;;) {
+    const Transform transform(block);
+    copy_async_wait<kPatches - 1>();
+    __syncthreads();
+    transform.run(transformed, patches);
+    Sums sum = {};
+    int buffer = 0;
+#pragma unroll 1
+    for (int chunk = 0; chunk < kChunks; ++chunk) {
+      copy_async_wait<kPatches - 2>();
+      __syncthreads();
+      const uint32 here = static_cast<uint32>(chunk % 2 * kTransformedBytes), there = kTransformedBytes - here;
+      const int next = buffer + 1 == kPatches ? 0 : buffer + 1;
+      if (chunk + kPatches < kChunks) patch.load(patches + static_cast<uint32>(buffer * kPatchBytes), x, chunk + kPatches);
+      copy_async_commit();
+      const bool more = chunk + 1 < kChunks;
+      if (transforms_first && more) transform.run(transformed + there, patches + static_cast<uint32>(next * kPatchBytes));
+      multiply_step(sum, held, weights, row + here, flip, more);
+      if (!transforms_first && more) transform.run(transformed + there, patches + static_cast<uint32>(next * kPatchBytes));
+      buffer = next;
+    }
+    __syncthreads();
+    spill_sums(transformed, sum, warp);
+    const Block done = block;
+    index += static_cast<int>(gridDim.x);
+    const bool last = index >= kBlocks;
+    if (!last) {
+      block = block_at(index);
+      weights = Weights(packed_weights, block, warp);
+      weights.load_all(held);
+      patch = Patch(block);
+      patch.load_first(patches, x);
+    }
+    Unit unit(done, has_unit ? static_cast<int>(threadIdx.x) : 0);
+    unit.load(bias, residual);
+    __syncthreads();
+    if (has_unit) unit.finish(y, transformed);
+    if (last) break;
+    __syncthreads();  // the sums have been read
+  }
+  copy_async_wait<0>();
 }
 
 }  // namespace edgert::device

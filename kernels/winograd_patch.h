@@ -25,15 +25,16 @@ static_assert(kPositions * kChunk == 2 * kThreads && kThreads == 32 * kFrequenci
 constexpr int kRowsOfImage = (kOutHeight + 1) / 2, kColumnsOfImage = (kOutWidth + 1) / 2;  // positions
 constexpr int kRows = kBatch * kRowsOfImage;
 constexpr int kTilesW = (kColumnsOfImage + kTileColumns - 1) / kTileColumns;
+constexpr int kTilesH = (kRows + kTileRows - 1) / kTileRows;
 constexpr int kTilesN = (kOutChannels + kBlockN - 1) / kBlockN;
+constexpr int kBlocks = kTilesH * kTilesW * kTilesN;  // of work: a block of the grid does several
 static_assert(kTileRows * kTileColumns <= kPositions, "too many positions for a block");
 
 struct Block {
   int row, column;  // first position
   int channel;      // first output channel
 };
-__device__ __forceinline__ Block this_block() {
-  const int index = static_cast<int>(blockIdx.x);
+__device__ __forceinline__ Block block_at(int index) {
   return {index / (kTilesN * kTilesW) * kTileRows, index / kTilesN % kTilesW * kTileColumns, index % kTilesN * kBlockN};
 }
 struct Warp {
@@ -88,6 +89,15 @@ class Patch {
       const uint32 at = to + static_cast<uint32>(line * 128 + (half ^ line % 2) * 64 + piece(i) % kParts * 16);
       const bool there = offset_[i] >= 0 && (kChannels % kChunk == 0 || chunk * kChunk + piece(i) % kParts * 8 < kChannels);
       if (is_piece(i)) copy_async_16(at, there ? x + offset_[i] + chunk * kChunk : x, there ? 16u : 0u);
+    }
+  }
+
+  /// The first steps, a group of copies each; nothing where there are no more.
+  __device__ __forceinline__ void load_first(uint32 to, const uint16* x) const {
+#pragma unroll
+    for (int chunk = 0; chunk < kPatches; ++chunk) {
+      if (chunk < kChunks) load(to + static_cast<uint32>(chunk * kPatchBytes), x, chunk);
+      copy_async_commit();
     }
   }
 

@@ -27,8 +27,8 @@ Geometry geometry(const ConvShape& shape, const WinogradTile& tile) {
   g.patch_bytes = (2 * tile.rows + 2 + 2 * seams) * (tile.columns + 1) * 128;
   g.patches = 3;
   const std::int32_t transformed = kFrequencies * kPositions * kChunk * 2;
-  const std::int32_t sums = kFrequencies * kPositions * (tile.block_n + 8) * 4;
-  g.shared_bytes = std::max(2 * transformed + g.patches * g.patch_bytes, sums);
+  const std::int32_t sums = kFrequencies * kPositions * (tile.block_n * 2 + 16);
+  g.shared_bytes = std::max(2 * transformed, sums) + g.patches * g.patch_bytes;
   const std::int64_t stacked = std::int64_t{shape.batch} * rows;
   g.blocks = (stacked + tile.rows - 1) / tile.rows * divide_up(columns, tile.columns) * divide_up(shape.out_channels, tile.block_n);
   return g;
@@ -78,7 +78,7 @@ KernelSpec make_winograd(const ConvShape& shape, const WinogradTile& tile, const
   spec.job = make_job(name, "kernels/winograd.cu", problem_text(shape, tile, g), target.arch);
   spec.entry = "winograd";
   spec.tile = "tile " + number(2 * tile.rows) + "x" + number(2 * tile.columns) + "x" + number(tile.block_n);
-  spec.grid[0] = static_cast<std::uint32_t>(g.blocks);
+  spec.grid[0] = static_cast<std::uint32_t>(std::min<std::int64_t>(g.blocks, target.multiprocessors));
   spec.block[0] = kThreads;
   spec.shared_bytes = static_cast<std::uint32_t>(g.shared_bytes);
   return spec;
