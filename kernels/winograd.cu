@@ -14,8 +14,8 @@
 // times kBlockN channels; each of its 16 warps has one frequency. In steps of kChunk channels the block copies the input
 // pixels under its positions to shared memory, where all threads transform them, in 16-bit sums, to the left operands of
 // the products; the transformed weights come packed in fragment order from memory straight to the registers of the one warp
-// that needs them. While half of the warps transform the next step, the other half multiplies this one, so that tensor
-// cores and shared memory are both busy. At the end the sums of all frequencies meet in shared memory, an eighth of each as a
+// that needs them. Each warp transforms its part of the next step between the products of this one, so that tensor cores and
+// shared memory are both busy. At the end the sums of all frequencies meet in shared memory, an eighth of each as a
 // 16-bit float: as floats they would take longer there than the products of 64 channels do. A multiprocessor has room for one
 // block, which therefore goes from rectangle to rectangle: the next one's first pixels and weights come while this one ends.
 #include "kernels/winograd_patch.h"
@@ -25,8 +25,10 @@ namespace {
 
 constexpr int kBlocksN = kBlockN / 16;
 constexpr int kSteps = kChunk / 16;  // products of 16 channels
-constexpr int kChannelBlocks = kChunks * kSteps;  // weights of channels that do not exist are zeros
-constexpr int kOutBlocks = (kOutChannels + 15) / 16;
+// There are weights for all channels of the last step and of the last block: zeros where no channel is.
+constexpr int kChannelBlocks = kChunks * kSteps;
+constexpr int kOutBlocks = (kOutChannels + 63) / 64 * 4;
+static_assert(64 % kBlockN == 0, "the last block's channels have no weights");
 constexpr int kSumPitch = kBlockN * 2 + 16;  // bytes: rows of fragments fall on different banks
 constexpr int kSumBytes = kFrequencies * kPositions * kSumPitch;
 constexpr float kSumScale = 0.125f;
@@ -39,12 +41,10 @@ static_assert(kChannels % 16 == 0 && kOutChannels % 8 == 0, "channels are moved 
 class Weights {
  public:
   __device__ __forceinline__ Weights(const Vector16* packed, const Block& block, const Warp& warp)
-      : next_(packed + (warp.frequency * kChannelBlocks * kOutBlocks + block.channel / 16) * 32 + warp.lane), blocks_(kOutBlocks - block.channel / 16) {}
+      : next_(packed + (warp.frequency * kChannelBlocks * kOutBlocks + block.channel / 16) * 32 + warp.lane) {}
 
-  /// Those of fragment block j; anything beyond the last channels, whose results are not stored.
-  __device__ __forceinline__ Vector16 load(int j) const {
-    return load_constant_16(next_ + (kOutBlocks % kBlocksN == 0 || j < blocks_ ? j * 32 : 0));
-  }
+  /// Those of fragment block j.
+  __device__ __forceinline__ Vector16 load(int j) const { return load_constant_16(next_ + j * 32); }
   __device__ __forceinline__ void load_all(Vector16 (&to)[kBlocksN]) const {
 #pragma unroll
     for (int j = 0; j < kBlocksN; ++j) to[j] = load(j);
@@ -54,28 +54,46 @@ class Weights {
 
  private:
   const Vector16* next_;
-  int blocks_;
 };
 
 using Sums = float[2][2 * kBlocksN][4];
 
-/// Adds the products of a step's channels. This lane's row of the left operand's fragments lies at `row`, and `flip` further
-/// for the second 16 channels; `held` has the weights of the first 16 channels and gets those of the next step's.
-__device__ __forceinline__ void multiply_step(Sums& sum, Vector16 (&held)[kBlocksN], Weights& weights, uint32 row, uint32 flip, bool more) {
+/// Where a thread finds and puts what it does in a step.
+struct Places {
+  uint32 row, flip;  // its row of the left operand's fragments, and how much further that of the second 16 channels is
+  uint32 to, patch;  // transformed input of the next step, and the pixels that it comes from
+};
+
+/// Adds the products of a step's channels, between which the next step's input is transformed, if there is one. `held` has
+/// the weights of the first 16 channels and gets those of the next step's. `copy` is called when tensor cores are busy.
+template <bool kMore, class Copy>
+__device__ __forceinline__ void do_step(Sums& sum, Vector16 (&held)[kBlocksN], Weights& weights, const Transform& transform, const Places& places,
+                                        const Copy& copy) {
+  constexpr int kSlots = kSteps * kBlocksN;
+  uint32 t[4][4];
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
     uint32 a[2][4];
 #pragma unroll
-    for (int i = 0; i < 2; ++i) load_matrices(a[i], row + (step == 0 ? 0 : flip) + static_cast<uint32>(i * 1024));
+    for (int i = 0; i < 2; ++i) load_matrices(a[i], places.row + (step == 0 ? 0 : places.flip) + static_cast<uint32>(i * 1024));
     weights.advance();
 #pragma unroll
     for (int j = 0; j < kBlocksN; ++j) {
+      const int slot = step * kBlocksN + j, first = slot * Transform::kPieces / kSlots, end = (slot + 1) * Transform::kPieces / kSlots;
+      uint32 x[4];
+      if (kMore) transform.load(x, places.patch, first);
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         Element::multiply(sum[i][2 * j], a[i], held[j].word[0], held[j].word[1]);
         Element::multiply(sum[i][2 * j + 1], a[i], held[j].word[2], held[j].word[3]);
       }
-      if (step + 1 < kSteps || more) held[j] = weights.load(j);
+      if (kMore || step + 1 < kSteps) held[j] = weights.load(j);
+#pragma unroll
+      for (int piece = first; piece < end; ++piece) {
+        if (kMore && piece > first) transform.load(x, places.patch, piece);
+        if (kMore) transform.work(t, x, places.to, piece);
+      }
+      if (slot == 0) copy();
     }
   }
 }
@@ -179,7 +197,6 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uin
   // Rows 0 to 15 of channels 0 to 7, then of channels 8 to 15.
   const uint32 row = transformed + static_cast<uint32>(warp.frequency * kFrequencyBytes) + transformed_bytes(warp.lane % 16, warp.lane / 16);
   const uint32 flip = transformed_bytes(warp.lane % 16, warp.lane / 16 + 2) - transformed_bytes(warp.lane % 16, warp.lane / 16);
-  const bool transforms_first = warp.frequency / 4 % 2 == 1;  // two of the four warps of each of the multiprocessor's parts
   constexpr int kUnits = kPositions * kBlockN / 4;
   static_assert(kUnits <= kThreads, "a thread finishes one unit");
   const bool has_unit = kUnits == kThreads || static_cast<int>(threadIdx.x) < kUnits;
@@ -205,14 +222,15 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uin
     for (int chunk = 0; chunk < kChunks; ++chunk) {
       copy_async_wait<kPatches - 2>();
       __syncthreads();
-      const uint32 here = static_cast<uint32>(chunk % 2 * kTransformedBytes), there = kTransformedBytes - here;
+      const uint32 here = static_cast<uint32>(chunk % 2 * kTransformedBytes);
       const int next = buffer + 1 == kPatches ? 0 : buffer + 1;
-      if (chunk + kPatches < kChunks) patch.load(patches + static_cast<uint32>(buffer * kPatchBytes), x, chunk + kPatches);
-      copy_async_commit();
-      const bool more = chunk + 1 < kChunks;
-      if (transforms_first && more) transform.run(transformed + there, patches + static_cast<uint32>(next * kPatchBytes));
-      multiply_step(sum, held, weights, row + here, flip, more);
-      if (!transforms_first && more) transform.run(transformed + there, patches + static_cast<uint32>(next * kPatchBytes));
+      const Places places = {row + here, flip, transformed + kTransformedBytes - here, patches + static_cast<uint32>(next * kPatchBytes)};
+      const auto copy = [&] {
+        if (chunk + kPatches < kChunks) patch.load(patches + static_cast<uint32>(buffer * kPatchBytes), x, chunk + kPatches);
+        copy_async_commit();
+      };
+      if (chunk + 1 < kChunks) do_step<true>(sum, held, weights, transform, places, copy);
+      else do_step<false>(sum, held, weights, transform, places, copy);
       buffer = next;
     }
     __syncthreads();

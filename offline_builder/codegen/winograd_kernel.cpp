@@ -36,7 +36,7 @@ Geometry geometry(const ConvShape& shape, const WinogradTile& tile) {
 
 bool tile_is_valid(const ConvShape& shape, const WinogradTile& tile, const ConvTarget& target) {
   if (tile.rows < 1 || tile.columns < 1 || tile.rows > kPositions || tile.columns > kPositions || tile.rows * tile.columns > kPositions) return false;
-  if (tile.block_n < 16 || tile.block_n > 64 || tile.block_n % 16 != 0) return false;
+  if (tile.block_n != 16 && tile.block_n != 32 && tile.block_n != 64) return false;
   const Geometry g = geometry(shape, tile);
   return target.arch >= 80 && g.shared_bytes <= target.shared_bytes && g.blocks <= 0x7fffffff;
 }
@@ -88,9 +88,9 @@ std::vector<std::uint16_t> pack_winograd_weights(const ConvShape& shape, const f
   static constexpr double kG[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
   const std::int64_t filters = std::int64_t{shape.out_channels} * shape.channels;
   ConvShape packed = shape;
-  packed.channels = divide_up(shape.channels, kChunk) * kChunk;
+  packed.channels = divide_up(shape.channels, kChunk) * kChunk, packed.out_channels = divide_up(shape.out_channels, 64) * 64;
   packed.kernel[0] = packed.kernel[1] = 4;
-  std::vector<float> transformed(static_cast<std::size_t>(shape.out_channels) * static_cast<std::size_t>(packed.channels) * 16);
+  std::vector<float> transformed(static_cast<std::size_t>(packed.out_channels) * static_cast<std::size_t>(packed.channels) * 16);
   for (std::int64_t f = 0; f < filters; ++f) {
     const float* w = weights + f * 9;
     float* to = transformed.data() + (f / shape.channels * packed.channels + f % shape.channels) * 16;
@@ -124,7 +124,7 @@ double estimate(const ConvShape& shape, const WinogradTile& tile, const ConvTarg
   const double shared = g.patch_bytes / 128.0 + 3 * 256 + 512 * n;
   const double weights = shape.channels * 16.0 * tile.block_n * 2 / chunks;
   const double step = std::max({tensor, shared, (weights + g.patch_bytes) / 60}) * 1.2;
-  const double cycles = chunks * step + 2500 + 2048 * n;
+  const double cycles = chunks * step + 1500 + 1024 * n;
   return std::ceil(double(g.blocks) / target.multiprocessors) * cycles / 1900;
 }
 
@@ -135,7 +135,7 @@ std::vector<WinogradEstimate> rank_winograd_tiles(const ConvShape& shape, const 
   if (!winograd_takes(shape)) return all;
   const std::int32_t columns = divide_up(shape.out_width, 2);
   for (std::int32_t wide = 1; wide <= std::min(kPositions, columns); ++wide) {
-    for (const std::int32_t block_n : {32, 48, 64}) {
+    for (const std::int32_t block_n : {32, 64}) {
       const WinogradTile tile = {kPositions / wide, wide, block_n};
       if (block_n > (shape.out_channels + 15) / 16 * 16 || !tile_is_valid(shape, tile, target)) continue;
       all.push_back({tile, estimate(shape, tile, target)});

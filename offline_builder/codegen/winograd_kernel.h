@@ -8,7 +8,7 @@
 namespace edgert::codegen {
 
 /// A block computes a rectangle of rows x columns positions, squares of 2x2 outputs, at most 32 (rows are counted through
-/// all images), times block_n channels: 16, 32, 48 or 64.
+/// all images), times block_n channels: 16, 32 or 64.
 struct WinogradTile {
   std::int32_t rows = 4, columns = 8, block_n = 64;
 };
@@ -23,7 +23,7 @@ bool winograd_takes(const ConvShape& shape);
 KernelSpec make_winograd(const ConvShape& shape, const WinogradTile& tile, const ConvTarget& target);
 
 /// G w G^T of weights [out_channels][channels][3][3], computed in double and rounded once, in the order of pack_conv_weights()
-/// for 16 taps and channels rounded up to a multiple of 32. Values beyond the range of f16 become infinite.
+/// for 16 taps, inputs rounded up to a multiple of 32 and outputs to one of 64. Values beyond the range of f16 become infinite.
 std::vector<std::uint16_t> pack_winograd_weights(const ConvShape& shape, const float* weights);
 
 /// Whether all of these f16 numbers are finite: weights that are not have no Winograd form.

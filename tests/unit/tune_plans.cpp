@@ -9,6 +9,7 @@
 #include "../fake_cuda/fake_vendor.h"
 #include "../fake_cuda/worker_emulation.h"
 #include "codegen/target.h"
+#include "edgert/cpu/ops/conv.h"
 #include "edgert/cpu/ops/matmul.h"
 #include "ops/definitions.h"
 #include "passes/pipeline.h"
@@ -41,6 +42,23 @@ std::vector<ir::Graph> product_graph() {
   cpu::MatMulAttributes attributes{};
   attributes.epilogue.activation = scalar::PointwiseOp::Relu;
   const ir::NodeId node = graph.add_node(ops::kMatMul, {x, w, b, ir::kNone}, ir::AttributeBlob::of(attributes), {"product"});
+  graph.add_output("y", graph.node(node).outputs[0]);
+  return graphs;
+}
+
+/// relu(3x3 convolution of [1, 128, 16, 16] + bias), deep enough for Winograd's algorithm to pay on two multiprocessors.
+std::vector<ir::Graph> convolution_graph() {
+  std::vector<ir::Graph> graphs(1);
+  ir::Graph& graph = graphs[0];
+  const ir::ValueId x = graph.add_input("x", {DType::F32, {1, 128, 16, 16}});
+  const std::vector<float> weights = numbers(64 * 128 * 9), bias = numbers(64);
+  const ir::ValueId w = graph.add_constant("w", {DType::F32, {64, 128, 3, 3}}, ir::Bytes::copy(weights.data(), weights.size() * sizeof(float)));
+  const ir::ValueId b = graph.add_constant("b", {DType::F32, {64}}, ir::Bytes::copy(bias.data(), bias.size() * sizeof(float)));
+  cpu::ConvAttributes attributes{};
+  for (int d = 0; d < 2; ++d) attributes.kernel[d] = 3, attributes.stride[d] = attributes.dilation[d] = attributes.pad_begin[d] = attributes.pad_end[d] = 1;
+  attributes.groups = 1;
+  attributes.epilogue.activation = scalar::PointwiseOp::Relu;
+  const ir::NodeId node = graph.add_node(ops::kConv, {x, w, b, ir::kNone}, ir::AttributeBlob::of(attributes), {"convolution"});
   graph.add_output("y", graph.node(node).outputs[0]);
   return graphs;
 }
@@ -193,6 +211,34 @@ TEST_CASE("tuned on a part of the device, for as many multiprocessors") {
   options.cuda->device.multiprocessors = 1;
   options.cuda->tuning->worker = std::make_shared<tune::Worker>(worker);
   CHECK_THROWS_WITH_AS(build(options), doctest::Contains("for sm_90 with 1 multiprocessors, but the device here, fake, is sm_90 with 2"), ir::BuildError);
+}
+
+TEST_CASE("Winograd's algorithm is verified within the bound of all tactics, and left out on request") {
+  std::vector<tune::Record> records;
+  plan::BuildOptions options = options_for(false, {});
+  options.cuda->device.multiprocessors = 2;
+  tune::WorkerOptions worker = fake_cuda::emulated_worker(EDGERT_WORKER);
+  worker.multiprocessors = 2;
+  options.cuda->tuning->candidates = 2;
+  options.cuda->tuning->worker = std::make_shared<tune::Worker>(worker);
+  options.cuda->tuning->on_record = [&records](const tune::Record& record) { records.push_back(record); };
+  const plan::BuildResult built = plan::build(convolution_graph(), options);
+  for (const std::string& rejected : report_of(built).rejected) MESSAGE(rejected);
+  CHECK(report_of(built).rejected.empty());
+  CHECK(report_of(built).kernels == 2);
+  REQUIRE(!records.empty());
+  CHECK(records[0].tactic.find("winograd tile ") == 0);
+
+  plan::BuildOptions plain = options_for(false, {});
+  plain.cuda->device.multiprocessors = 2;
+  plain.winograd = false;
+  bool found = false;
+  plain.cuda->compiler.substitute = [&](const codegen::CompileJob& job) {
+    found = found || job.name.find("winograd") == 0;
+    return compile(job, "");
+  };
+  (void)plan::build(convolution_graph(), plain);
+  CHECK(!found);
 }
 
 #if __has_include(<cublasLt.h>)
