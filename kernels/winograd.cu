@@ -14,8 +14,7 @@
 // times kBlockN channels; each of its 16 warps has one frequency. In steps of kChunk channels the block copies the input
 // pixels under its positions to shared memory, where all threads transform them, in 16-bit sums, to the left operands of
 // the products; the transformed weights come packed in fragment order from memory straight to the registers of the one warp
-// that needs them. Each warp transforms its part of the next step between the products of this one, so that tensor cores and
-// shared memory are both busy. At the end the sums of all frequencies meet in shared memory, an eighth of each as a
+// that needs them. Each warp asks for a step's products and then transforms its part of the next step. At the end the sums of all frequencies meet in shared memory, an eighth of each as a
 // 16-bit float: as floats they would take longer there than the products of 64 channels do. A multiprocessor has room for one
 // block, which therefore goes from rectangle to rectangle: the next one's first pixels and weights come while this one ends.
 #include "kernels/winograd_patch.h"
@@ -58,42 +57,23 @@ class Weights {
 
 using Sums = float[2][2 * kBlocksN][4];
 
-/// Where a thread finds and puts what it does in a step.
-struct Places {
-  uint32 row, flip;  // its row of the left operand's fragments, and how much further that of the second 16 channels is
-  uint32 to, patch;  // transformed input of the next step, and the pixels that it comes from
-};
-
-/// Adds the products of a step's channels, between which the next step's input is transformed, if there is one. `held` has
-/// the weights of the first 16 channels and gets those of the next step's. `copy` is called when tensor cores are busy.
-template <bool kMore, class Copy>
-__device__ __forceinline__ void do_step(Sums& sum, Vector16 (&held)[kBlocksN], Weights& weights, const Transform& transform, const Places& places,
-                                        const Copy& copy) {
-  constexpr int kSlots = kSteps * kBlocksN;
-  uint32 t[4][4];
+/// Adds the products of a step's channels. This lane's row of the left operand's fragments lies at `row`, and `flip` further
+/// for the second 16 channels; `held` has the weights of the first 16 channels and gets those of the next step's.
+__device__ __forceinline__ void multiply_step(Sums& sum, Vector16 (&held)[kBlocksN], Weights& weights, uint32 row, uint32 flip, bool more) {
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
     uint32 a[2][4];
 #pragma unroll
-    for (int i = 0; i < 2; ++i) load_matrices(a[i], places.row + (step == 0 ? 0 : places.flip) + static_cast<uint32>(i * 1024));
+    for (int i = 0; i < 2; ++i) load_matrices(a[i], row + (step == 0 ? 0 : flip) + static_cast<uint32>(i * 1024));
     weights.advance();
 #pragma unroll
     for (int j = 0; j < kBlocksN; ++j) {
-      const int slot = step * kBlocksN + j, first = slot * Transform::kPieces / kSlots, end = (slot + 1) * Transform::kPieces / kSlots;
-      uint32 x[4];
-      if (kMore) transform.load(x, places.patch, first);
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         Element::multiply(sum[i][2 * j], a[i], held[j].word[0], held[j].word[1]);
         Element::multiply(sum[i][2 * j + 1], a[i], held[j].word[2], held[j].word[3]);
       }
-      if (kMore || step + 1 < kSteps) held[j] = weights.load(j);
-#pragma unroll
-      for (int piece = first; piece < end; ++piece) {
-        if (kMore && piece > first) transform.load(x, places.patch, piece);
-        if (kMore) transform.work(t, x, places.to, piece);
-      }
-      if (slot == 0) copy();
+      if (step + 1 < kSteps || more) held[j] = weights.load(j);
     }
   }
 }
@@ -222,15 +202,13 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uin
     for (int chunk = 0; chunk < kChunks; ++chunk) {
       copy_async_wait<kPatches - 2>();
       __syncthreads();
-      const uint32 here = static_cast<uint32>(chunk % 2 * kTransformedBytes);
+      const uint32 here = static_cast<uint32>(chunk % 2 * kTransformedBytes), there = kTransformedBytes - here;
       const int next = buffer + 1 == kPatches ? 0 : buffer + 1;
-      const Places places = {row + here, flip, transformed + kTransformedBytes - here, patches + static_cast<uint32>(next * kPatchBytes)};
-      const auto copy = [&] {
-        if (chunk + kPatches < kChunks) patch.load(patches + static_cast<uint32>(buffer * kPatchBytes), x, chunk + kPatches);
-        copy_async_commit();
-      };
-      if (chunk + 1 < kChunks) do_step<true>(sum, held, weights, transform, places, copy);
-      else do_step<false>(sum, held, weights, transform, places, copy);
+      const bool more = chunk + 1 < kChunks;
+      if (chunk + kPatches < kChunks) patch.load(patches + static_cast<uint32>(buffer * kPatchBytes), x, chunk + kPatches);
+      copy_async_commit();
+      multiply_step(sum, held, weights, row + here, flip, more);
+      if (more) transform.run(transformed + there, patches + static_cast<uint32>(next * kPatchBytes));
       buffer = next;
     }
     __syncthreads();

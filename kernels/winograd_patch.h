@@ -136,32 +136,24 @@ class Transform {
     pin(from_), pin(other_), pin(to_);
   }
 
-  // In pieces, in this order: four load a column of the window and transform it, four transform a row and store it.
-  static constexpr int kPieces = 8;
-  __device__ __forceinline__ void load(uint32 (&x)[4], uint32 patch, int piece) const {
-    if (piece >= 4) return;
+  __device__ __forceinline__ void run(uint32 to, uint32 patch) const {
+    uint32 t[4][4];
+#pragma unroll
+    for (int column = 0; column < 4; ++column) {
+      uint32 x[4];
+#pragma unroll
+      for (int row = 0; row < 4; ++row) {
+        const int lines = row * kPatchPairs + column / 2;
+        x[row] = load_shared_4(patch + (lines % 2 == column % 2 ? from_ : other_) + static_cast<uint32>(lines * 128));
+      }
+      transform_four(x, t[0][column], t[1][column], t[2][column], t[3][column]);
+    }
 #pragma unroll
     for (int row = 0; row < 4; ++row) {
-      const int lines = row * kPatchPairs + piece / 2;
-      x[row] = load_shared_4(patch + (lines % 2 == piece % 2 ? from_ : other_) + static_cast<uint32>(lines * 128));
-    }
-  }
-  __device__ __forceinline__ void work(uint32 (&t)[4][4], const uint32 (&x)[4], uint32 to, int piece) const {
-    if (piece < 4) {
-      transform_four(x, t[0][piece], t[1][piece], t[2][piece], t[3][piece]);
-      return;
-    }
-    uint32 out[4];
-    transform_four(t[piece - 4], out[0], out[1], out[2], out[3]);
+      uint32 out[4];
+      transform_four(t[row], out[0], out[1], out[2], out[3]);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) store_shared_4(to + to_ + static_cast<uint32>(((piece - 4) * 4 + i) * kFrequencyBytes), out[i]);
-  }
-  __device__ __forceinline__ void run(uint32 to, uint32 patch) const {
-    uint32 t[4][4], x[4];
-#pragma unroll
-    for (int piece = 0; piece < kPieces; ++piece) {
-      load(x, patch, piece);
-      work(t, x, to, piece);
+      for (int i = 0; i < 4; ++i) store_shared_4(to + to_ + static_cast<uint32>((row * 4 + i) * kFrequencyBytes), out[i]);
     }
   }
 

@@ -9,6 +9,7 @@
 #include "codegen/rows_kernel.h"
 #include "codegen/squeeze_kernel.h"
 #include "codegen/window_kernel.h"
+#include "codegen/winograd_kernel.h"
 #include "compiled_kernels.h"
 #include "edgert/scalar/convert.h"
 
@@ -120,6 +121,7 @@ std::vector<KernelSpec> all_families(const ConvTarget& target) {
     shared.share_rows = 2, shared.split = 3, shared.cluster = true;
     specs.push_back(make_conv(shape, shared, target));
   }
+<<<<<<< HEAD
   if (const auto nvrtc = test::find_nvrtc(); target.arch == 90 && nvrtc && std::stoi(nvrtc->version()) >= 12) {
     for (const std::int32_t groups : {1, 2, 3, 4}) {  // along rows, each with as many columns as fit
       ConvTile tile;
@@ -136,6 +138,16 @@ std::vector<KernelSpec> all_families(const ConvTarget& target) {
       tile.warps_n = groups <= 2 ? 2 : 1, tile.block_n = 96, tile.split = 2, tile.cluster = true;
       specs.push_back(make_conv(shape, tile, target));
     }
+=======
+  // As many registers as 512 threads may have: whole and partial steps of channels, with and without a residual.
+  for (const std::int32_t block_n : {32, 64}) {
+    specs.push_back(make_winograd(conv(56, 64, 64, 3, 1), {8, 4, block_n}, target));
+    shape = conv(14, 240, 200, 3, 1);
+    shape.batch = 8;
+    shape.epilogue.activation = scalar::PointwiseOp::Silu;
+    shape.epilogue.residual = scalar::ResidualMode::AfterActivation;
+    specs.push_back(make_winograd(shape, {4, 7, block_n}, target));
+>>>>>>> e537437 (Winograd: the estimate as measured, kernels compile for every target, the tuner verifies it, --no-winograd for GPUs)
   }
   for (const std::int32_t window : {3, 5}) {
     ExpandShape expand;
