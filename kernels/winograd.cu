@@ -182,17 +182,16 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uin
   const bool has_unit = kUnits == kThreads || static_cast<int>(threadIdx.x) < kUnits;
 
   int index = static_cast<int>(blockIdx.x);
-  Block block = block_at(index);
-  Weights weights(packed_weights, block, warp);
+  Weights weights(packed_weights, block_at(index), warp);
   Vector16 held[kBlocksN];
   weights.load_all(held);
-  Patch patch(block);
+  Patch patch(block_at(index));
   prefetch_weights(prefetch, prefetch_bytes, kThreads);
   wait_for_previous_grid();
   patch.load_first(patches, x);
 #pragma unroll 1
   for (;;) {
-    const Transform transform(block);
+    const Transform transform(block_at(index));
     copy_async_wait<kPatches - 1>();
     __syncthreads();
     transform.run(transformed, patches);
@@ -213,11 +212,12 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) EDGERT_ENTRY(const uin
     }
     __syncthreads();
     spill_sums(transformed, sum, warp);
-    const Block done = block;
+    pin(index);  // nothing of the block is kept in registers until here
+    const Block done = block_at(index);
     index += static_cast<int>(gridDim.x);
     const bool last = index >= kBlocks;
     if (!last) {
-      block = block_at(index);
+      const Block block = block_at(index);
       weights = Weights(packed_weights, block, warp);
       weights.load_all(held);
       patch = Patch(block);

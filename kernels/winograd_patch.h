@@ -131,12 +131,12 @@ class Transform {
     const int slot = stacked_row(block.row + real / kTileColumns) - stacked_row(block.row);
     const int line = slot * kPatchPairs + real % kTileColumns;
     from_ = static_cast<uint32>(line * 128 + line % 2 * 64 + pair * 4);
-    other_ = static_cast<uint32>(line * 128 + (1 - line % 2) * 64 + pair * 4);
     to_ = transformed_bytes(position, pair / 4) + static_cast<uint32>(pair % 4 * 4);
-    pin(from_), pin(other_), pin(to_);
+    pin(from_), pin(to_);
   }
 
   __device__ __forceinline__ void run(uint32 to, uint32 patch) const {
+    const uint32 same = patch + from_, other = patch + (from_ ^ 64u);  // lines in which pixels have the places of the first, or the other's
     uint32 t[4][4];
 #pragma unroll
     for (int column = 0; column < 4; ++column) {
@@ -144,7 +144,7 @@ class Transform {
 #pragma unroll
       for (int row = 0; row < 4; ++row) {
         const int lines = row * kPatchPairs + column / 2;
-        x[row] = load_shared_4(patch + (lines % 2 == column % 2 ? from_ : other_) + static_cast<uint32>(lines * 128));
+        x[row] = load_shared_4((lines % 2 == column % 2 ? same : other) + static_cast<uint32>(lines * 128));
       }
       transform_four(x, t[0][column], t[1][column], t[2][column], t[3][column]);
     }
@@ -163,7 +163,7 @@ class Transform {
     c = Element::subtract_pairs(x[2], x[1]), d = Element::subtract_pairs(x[1], x[3]);
   }
 
-  uint32 from_, other_;  // of the window's first pixel, and where it would lie in the other half of its line
+  uint32 from_;  // of the window's first pixel
   uint32 to_;
 };
 
