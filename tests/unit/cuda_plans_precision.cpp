@@ -2,6 +2,7 @@
 // What plans for GPUs compute in: each precision gives results as near to those of the CPU as it promises, pins of single
 // nodes hold, the steps say what they compute in, and what cannot be is an error.
 #include <set>
+#include <tuple>
 
 #include "edgert/cpu/ops/matmul.h"
 #include "edgert/cpu/ops/softmax.h"
@@ -120,6 +121,23 @@ TEST_CASE("first, grouped, strided and last convolutions and classifiers of floa
     const std::vector<std::byte> bytes = plan::build(graphs(), options).bytes;
     CHECK(kernels_of(bytes) == std::set<std::string>{precision == Precision::Fp32 ? "conv_exact" : "conv_tf32", "gemv"});
     CHECK(sqnr_db(run_on_fake_gpu(bytes, 90, x), expected) > (precision == Precision::Fp32 ? 120 : 55));
+  }
+}
+
+TEST_CASE("a shortcut's convolution is computed with the one that it is added to in every precision whose products are rounded") {
+  test::Network net;
+  const test::ValueId x = net.unary(scalar::PointwiseOp::Relu, net.convolve(net.input({1, 3, 17, 15}), 24, 3, 1));
+  const test::ValueId y = net.unary(scalar::PointwiseOp::Relu, net.convolve(x, 40, 3, 2));
+  net.output(net.mean(net.unary(scalar::PointwiseOp::Relu, net.binary(scalar::PointwiseOp::Add, net.convolve(y, 56, 3), net.convolve(x, 56, 1, 2))), 12));
+  std::vector<ir::Graph> graphs(1, net.graph);
+  const std::vector<float> picture = input_of(3 * 17 * 15);
+  const std::vector<float> expected = run_on_cpu(plan::build(std::vector<ir::Graph>(graphs)).bytes, picture);
+  for (const auto& [precision, launches, least_db] : {std::tuple{Precision::Fp32, 5u, 120.0}, std::tuple{Precision::Tf32, 4u, 55.0}, std::tuple{Precision::Bf16, 4u, 40.0}}) {
+    plan::BuildOptions options = test::options_for(90);
+    options.cuda->precision = only(precision);
+    const plan::BuildResult built = plan::build(std::vector<ir::Graph>(graphs), options);
+    CHECK(built.profiles[0].steps == launches);
+    CHECK(sqnr_db(run_on_fake_gpu(built.bytes, 90, picture), expected) > least_db);
   }
 }
 
