@@ -121,7 +121,6 @@ std::vector<KernelSpec> all_families(const ConvTarget& target) {
     shared.share_rows = 2, shared.split = 3, shared.cluster = true;
     specs.push_back(make_conv(shape, shared, target));
   }
-<<<<<<< HEAD
   if (const auto nvrtc = test::find_nvrtc(); target.arch == 90 && nvrtc && std::stoi(nvrtc->version()) >= 12) {
     for (const std::int32_t groups : {1, 2, 3, 4}) {  // along rows, each with as many columns as fit
       ConvTile tile;
@@ -138,7 +137,7 @@ std::vector<KernelSpec> all_families(const ConvTarget& target) {
       tile.warps_n = groups <= 2 ? 2 : 1, tile.block_n = 96, tile.split = 2, tile.cluster = true;
       specs.push_back(make_conv(shape, tile, target));
     }
-=======
+  }
   // As many registers as 512 threads may have: whole and partial steps of channels, with and without a residual.
   for (const std::int32_t block_n : {32, 64}) {
     specs.push_back(make_winograd(conv(56, 64, 64, 3, 1), {8, 4, block_n}, target));
@@ -147,7 +146,6 @@ std::vector<KernelSpec> all_families(const ConvTarget& target) {
     shape.epilogue.activation = scalar::PointwiseOp::Silu;
     shape.epilogue.residual = scalar::ResidualMode::AfterActivation;
     specs.push_back(make_winograd(shape, {4, 7, block_n}, target));
->>>>>>> e537437 (Winograd: the estimate as measured, kernels compile for every target, the tuner verifies it, --no-winograd for GPUs)
   }
   for (const std::int32_t window : {3, 5}) {
     ExpandShape expand;
