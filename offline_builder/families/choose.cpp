@@ -89,10 +89,11 @@ class Converter {
     }
   }
 
-  ValueId add_copy(ValueId source, const std::vector<std::uint8_t>& order, DType stored, const std::vector<std::string>& provenance) {
-    const NodeId copy = graph_.add_node(ops::kCopy, {source}, ir::AttributeBlob::of(cpu::NoAttributes{}), provenance);
+  /// By value: the graph's own values and nodes move when it grows.
+  ValueId add_copy(ValueId source, std::vector<std::uint8_t> order, DType stored, std::vector<std::string> provenance) {
+    const NodeId copy = graph_.add_node(ops::kCopy, {source}, ir::AttributeBlob::of(cpu::NoAttributes{}), std::move(provenance));
     ir::Value& out = graph_.value(graph_.node(copy).outputs[0]);
-    out.order = order;
+    out.order = std::move(order);
     out.stored = stored;
     out.name = graph_.value(source).name;
     ++inserted_;
