@@ -33,6 +33,9 @@ void DevicePart::enter(int multiprocessors) {
   must(driver_.primary_context_retain(&primary, device_), "cuDevicePrimaryCtxRetain");
   retained_ = true;
   must(driver_.device_resource(device_, &all, cuda::ResourceType::Multiprocessors), "cuDeviceGetDevResource");
+  if (static_cast<unsigned>(multiprocessors) > all.multiprocessors) {
+    throw DeviceFault("the device has " + std::to_string(all.multiprocessors) + " multiprocessors, not the " + std::to_string(multiprocessors) + " asked for");
+  }
   must(driver_.split_multiprocessors(&part, &groups, &all, &rest, 0, static_cast<unsigned>(multiprocessors)), "cuDevSmResourceSplitByCount");
   must(driver_.resource_descriptor(&descriptor, &part, 1), "cuDevResourceGenerateDesc");
   must(driver_.green_create(&green_, descriptor, device_, cuda::kGreenContextDefaultStream), "cuGreenCtxCreate");
