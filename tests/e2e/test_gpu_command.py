@@ -2,7 +2,6 @@
 """`edgert bench` on plans for GPUs, on the driver without a device of tests/fake_cuda: what it counts and prints, and how it
 fails. Times and results mean nothing there."""
 
-import json
 import os
 import subprocess
 
@@ -48,8 +47,7 @@ class FakeGpu(CommandTest):
         self.call("bench", self.plan, "--check-bits", "--iterations", 20, says="20 runs give the same bits", **self.device)
 
     def test_a_part_of_the_device(self):
-        figures = json.loads(self.call("bench", self.plan, "--multiprocessors", 2, "--iterations", 5, "--warmup", 0, "--json", **self.device))
-        self.assertGreater(figures["graph_nodes"], 0)
+        self.call("bench", self.plan, "--multiprocessors", 2, "--iterations", 5, "--warmup", 0, says="on the GPU", **self.device)
         self.call("bench", self.plan, "--multiprocessors", 16, code=BAD_INPUT,
                   says="the device has 4 multiprocessors, not the 16 asked for", **self.device)  # fmt: skip
 
